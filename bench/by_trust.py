@@ -1,17 +1,17 @@
-"""How far `compare RUN --by SETTING` can be trusted: false alarms, and slowdowns that it catches.
+"""Error rates of `compare RUN --by SETTING`: false alarms, and detected slowdowns.
 
     python bench/by_trust.py record --runs 100              # resumable, nothing else running
-    python bench/by_trust.py record --runs 100 --noise      # the same beside bench/noise.py
-    python bench/by_trust.py record --runs 100 --apart      # a setting of processes, not of cases
-    python bench/by_trust.py tools --rounds 20 --noise      # the same question put to other tools
-    python bench/by_trust.py report --to FILE.md            # judges what is recorded
+    python bench/by_trust.py record --runs 100 --noise      # the same under load by bench/noise.py
+    python bench/by_trust.py record --runs 100 --apart      # a setting of processes, not cases
+    python bench/by_trust.py tools --rounds 20 --noise      # the same task for other tools
+    python bench/by_trust.py report --to FILE.md            # judges the recorded runs
 
-Each run trains one case under two settings that do nothing on a CPU, so four times in every
-process, and one of the four has its epochs really stretched by 3%. `--by tf32` then compares two
-pairs: in one B is slower by 3%, in the other it is the same code. So a run is one slowdown to be
-caught, and one chance of a false alarm. With `--apart` the setting is a variable of the
-environment that nobody reads, so A and B are trained in processes of their own. The other tools
-get the same task: A and B in turn, B stretched by 3%; each A is compared with the next A too.
+Each run trains one case under two settings without effect on a CPU, so four times in every
+process; the epochs of one of the four are stretched by 3%. `--by tf32` then compares two pairs: in
+one B is slower by 3%, in the other the code is identical. So each run has one slowdown to detect,
+and one chance of a false alarm. With `--apart` the setting is an unused environment variable, so A
+and B are trained in separate processes. The other tools get the same task: A and B alternately, B
+stretched by 3%; each A is also compared with the next A.
 """
 
 import argparse
@@ -39,7 +39,7 @@ from xorbench.xor.matrix.axes import AXES, Axis
 
 OUT: Final = Path("results/by-trust")
 PERCENT: Final = 3
-THRESHOLD: Final = 1.5  # per cent: half of what is to be caught
+THRESHOLD: Final = 1.5  # per cent: half of the injected slowdown
 CASE: Final = "cpu-loader-b128-pin0-drop1-w0-s0"
 RUN: Final = (
     *("--devices", "cpu", "--batch-sizes", "128", "--pin-memory", "false", "--drop-last", "true"),
@@ -49,10 +49,10 @@ RUN: Final = (
 
 @dataclass(frozen=True)
 class Compared:
-    """A setting that does nothing, its option, and the case that is slowed under its second value.
+    """A setting without effect, its option, and the case that is slowed under its second value.
 
     Attributes:
-        suffix: what the names of its folders end in.
+        suffix: the ending of its folder names.
     """
 
     suffix: str
@@ -74,24 +74,24 @@ APART: Final = Compared(
 
 
 def record(out: Path, runs: int, noisy: bool, compared: Compared) -> None:
-    """Make the runs that are missing, each noted in a file as it ends."""
+    """Make the missing runs, and record each in a file when it ends."""
     folder = out / f"{_load(noisy)}{compared.suffix}"
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "runs.jsonl"
     for number in range(_lines(log), runs):
         command = [sys.executable, "-m", "xorbench", "run", *compared.words, "--out", str(folder)]
-        with noise(number) if noisy else nullcontext(Noise()) as told:
+        with noise(number) if noisy else nullcontext(Noise()) as load:
             began = time.monotonic()
             ended = subprocess.run(command, check=False, capture_output=True, text=True)
             seconds = time.monotonic() - began
         if ended.returncode:
             sys.exit(f"run {number}: exit code {ended.returncode}\n{ended.stdout}{ended.stderr}")
         run = (folder / "latest").resolve().name
-        _note(log, {"run": run, "seconds": seconds, "noise": told.share})
+        _note(log, {"run": run, "seconds": seconds, "noise": load.share})
 
 
 def tools(out: Path, rounds: int, noisy: bool) -> None:
-    """A and B by each tool, so many times."""
+    """Measure A and B with each tool, `rounds` times."""
     folder = out / _load(noisy)
     folder.mkdir(parents=True, exist_ok=True)
     for name, tool in installed().items():
@@ -125,7 +125,7 @@ def _note(log: Path, row: dict[str, Any]) -> None:
 
 
 def report(out: Path) -> str:
-    """One table: what was caught, and what was a false alarm."""
+    """One table: detected slowdowns and false alarms."""
     rows = []
     for folder in sorted(out.iterdir(), reverse=True):
         if (folder / "runs.jsonl").exists():
@@ -165,7 +165,7 @@ def _row(
         f"{PERCENT}% slower, caught": _share(p.speed.verdict == "slower" for p in slowed),
         "same code, called slower": _share(p.speed.verdict == "slower" for p in same),
         "called faster": str(sum(p.speed.verdict == "faster" for p in same)),
-        "interval covers the truth": _share(
+        "interval covers the true ratio": _share(
             _covers(pair, true)
             for pairs, true in ((slowed, 1 + PERCENT / 100), (same, 1.0))
             for pair in pairs
@@ -190,14 +190,14 @@ def _seconds(some: Any) -> str:
 
 
 def main() -> None:
-    """Record, put the question to other tools, or report."""
+    """Record, measure the other tools, or report."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("what", choices=("record", "tools", "report"))
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--noise", action="store_true", help="beside bursts of other programs")
-    parser.add_argument("--apart", action="store_true", help="A and B in processes of their own")
+    parser.add_argument("--noise", action="store_true", help="run under bursts of load")
+    parser.add_argument("--apart", action="store_true", help="train A and B in separate processes")
     parser.add_argument("--to", type=Path, help="write the report to this file")
     given = parser.parse_args()
     if given.what == "record":

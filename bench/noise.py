@@ -1,11 +1,11 @@
-"""Other programs that take a share of the processors in bursts, the same ones for the same seed.
+"""Programs that use a share of the processors in bursts, reproducible by seed.
 
     python bench/noise.py --seed 1 -- python -m xorbench run --quick
 
-One program for each processor is busy for a while, then sleeps for a while: of each period of 2 to
-10 s it takes between 30 and 50%, drawn anew each time, as processor time: where it has to wait for
-its turn, it is busy for longer. Half of the bursts compute, half copy memory that no cache holds.
-One, both or neither may be busy at a time. They end with whoever started them.
+One program per processor is busy and sleeps alternately: in each period of 2 to 10 s it uses
+between 30 and 50% as processor time, drawn for each period. If it waits for the processor, it is
+busy for longer. Half of the bursts compute, half copy memory beyond the caches. One, both or
+neither may be busy at a time. They end with the process that started them.
 """
 
 import argparse
@@ -23,19 +23,19 @@ import psutil
 
 PERIOD_S: Final = (2.0, 10.0)
 SHARE: Final = (0.3, 0.5)
-COPIED: Final = 1 << 26  # bytes: more than the caches of a processor hold
+COPIED: Final = 1 << 26  # bytes: more than the caches of a processor
 
 
 class Noise:
-    """How much of the processors the programs took; known when they have ended."""
+    """The share of the processors that the programs used; known at their end."""
 
     share: float | None = None
 
 
 @contextmanager
 def noise(seed: int, share: tuple[float, float] = SHARE) -> Iterator[Noise]:
-    """Meanwhile let one program for each processor take between `share` of its time, in bursts."""
-    told = Noise()
+    """Run one program per processor that uses `share` of its time, in bursts."""
+    load = Noise()
     processors = os.cpu_count() or 1
     began = time.monotonic()
     programs = [
@@ -49,17 +49,17 @@ def noise(seed: int, share: tuple[float, float] = SHARE) -> Iterator[Noise]:
         for number in range(processors)
     ]
     try:
-        yield told
+        yield load
     finally:
         taken = [psutil.Process(program.pid).cpu_times() for program in programs]
         busy = sum(one.user + one.system for one in taken)
-        told.share = busy / (time.monotonic() - began) / processors
+        load.share = busy / (time.monotonic() - began) / processors
         for program in programs:
-            program.communicate()  # closes its input: the end
+            program.communicate()  # closes its input, which ends it
 
 
 def burst(seed: int, share: tuple[float, float]) -> None:
-    """Be busy and asleep in turn, until the input is closed."""
+    """Be busy and sleep alternately, until the input is closed."""
     threading.Thread(target=_end_with_input, daemon=True).start()
     chance = random.Random(seed)
     memory = bytes(COPIED)
@@ -94,7 +94,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--burst", type=float, nargs=2, metavar="SHARE", help=argparse.SUPPRESS)
-    parser.add_argument("command", nargs="*", help="what to run meanwhile, after --")
+    parser.add_argument("command", nargs="*", help="command to run under load, after --")
     given = parser.parse_args()
     if given.burst:
         burst(given.seed, (given.burst[0], given.burst[1]))

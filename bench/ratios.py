@@ -1,4 +1,4 @@
-"""Ratios that were taken again and again, and shares, as one figure with its interval."""
+"""Repeated ratios, and shares, as one figure with its interval."""
 
 from collections.abc import Sequence
 
@@ -9,17 +9,17 @@ from xorbench.stats.intervals import pooled, wilson
 
 
 def mean_ratio(ratios: Sequence[float]) -> Figure:
-    """Their geometric mean with its 95% interval (Student's t of the logarithms)."""
+    """The geometric mean of ratios with its 95% interval (Student's t of the logarithms)."""
     return pooled({"": list(np.log(np.asarray(ratios)))})[""]
 
 
 def shown(ratios: Sequence[float], form: str = ".3f") -> str:
-    """The same as text: `0.984 [0.982, 0.987]`; no interval of a single one."""
+    """`mean_ratio` as text: `0.984 [0.982, 0.987]`; a single ratio has no interval."""
     return mean_ratio(ratios).text(form)
 
 
 def share(part: int, whole: int) -> str:
-    """A share with Wilson's 95% interval: `97/100 [92, 99]%`; empty of nothing."""
+    """A share with Wilson's 95% interval: `97/100 [92, 99]%`; empty for an empty total."""
     if whole == 0:
         return ""
     low, high = wilson(part, whole)

@@ -1,10 +1,10 @@
-"""The task that `timing_tools.py` gives to other tools: one epoch of one case.
+"""The task of `timing_tools.py` for other tools: one epoch of one case.
 
     pytest bench/timing_task.py
     python bench/timing_task.py pyperf -o FILE
     python bench/timing_task.py whole
 
-The variable STRETCH makes each epoch (with `whole` the process) really take so many per cent more.
+The variable STRETCH makes each epoch (with `whole` the process) take longer by a percentage.
 """
 
 import os

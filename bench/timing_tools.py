@@ -1,4 +1,4 @@
-"""One epoch of one case, given to the tools that time Python code and commands."""
+"""One epoch of one case as a task for tools that time Python code and commands."""
 
 import json
 import os
@@ -18,23 +18,23 @@ TASK: Final = Path(__file__).with_name("timing_task.py")
 
 @dataclass(frozen=True)
 class Tool:
-    """A tool: how it saves a run of the task, and what it says of two of them.
+    """A tool: how it saves a run of the task, and how it judges two runs.
 
     Attributes:
-        measure: writes a run to a file; each epoch is stretched by so many per cent.
-        alarm: whether B is called slower than A from so many per cent on.
-        called: its gate in words, with `{}` for the per cent.
-        is_here: whether it is installed.
+        measure: function that writes a run to a file, with epochs stretched by a percentage.
+        alarm: whether it calls B slower than A at a threshold in per cent.
+        gate_text: its gate as text, with `{}` for the per cent.
+        is_installed: whether it is installed.
     """
 
     measure: Callable[[Path, int], Path]
     alarm: Callable[[Path, Path, float], bool]
-    called: str
-    is_here: Callable[[], bool]
+    gate_text: str
+    is_installed: Callable[[], bool]
 
     def gate(self, percent: float) -> str:
-        """Its gate in words."""
-        return self.called.format(f"{percent:g}")
+        """Its gate as text."""
+        return self.gate_text.format(f"{percent:g}")
 
 
 def _pytest_benchmark(out: Path, stretch: int) -> Path:
@@ -71,8 +71,8 @@ def _hyperfine_alarm(a: Path, b: Path, percent: float) -> bool:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
 
 
 def _ask(command: Sequence[str], stretch: int) -> str:
@@ -99,15 +99,15 @@ TOOLS: Final = {
     "hyperfine": Tool(
         _hyperfine,
         _hyperfine_alarm,
-        f"none of its own: median + {{}}% (3 whole processes of {ROUNDS} epochs)",
+        f"none built in: median + {{}}% (3 whole processes of {ROUNDS} epochs)",
         lambda: shutil.which("hyperfine") is not None,
     ),
 }
 
 
 def installed() -> dict[str, Tool]:
-    """The tools that are here; a word on standard error about each that is not."""
+    """The installed tools, with a message on standard error for each missing one."""
     for name, tool in TOOLS.items():
-        if not tool.is_here():
+        if not tool.is_installed():
             print(f"{name} is not installed: skipped", file=sys.stderr)
-    return {name: tool for name, tool in TOOLS.items() if tool.is_here()}
+    return {name: tool for name, tool in TOOLS.items() if tool.is_installed()}

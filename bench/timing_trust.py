@@ -1,18 +1,18 @@
-"""How much `compare` sees, and how often it cries wolf: measured on this machine.
+"""Detection and false alarm rates of `compare`, measured on this machine.
 
-    python bench/timing_trust.py record --runs 275      # resumable: records what is still missing
-    python bench/timing_trust.py tools --rounds 20      # the same task given to other tools
-    python bench/timing_trust.py report --to FILE.md    # judges what is recorded; and FILE.csv
+    python bench/timing_trust.py record --runs 275      # resumable: records the missing runs
+    python bench/timing_trust.py tools --rounds 20      # the same task for other tools
+    python bench/timing_trust.py report --to FILE.md    # judges the runs; also writes FILE.csv
 
 `record` makes separate runs of the same four cases (in `results/timing-trust/`): four of the
-unchanged code, then one in which each case's epochs are really stretched by another percentage, and
-so on, so that quiet and busy hours fall on all alike. What `xor.analysis.speed` takes as known of
-what wanders between runs was read off the first unchanged runs (`CALIBRATION`), which are left out
-of the judgement, and set anew at `SETTLED`. `report` compares disjoint pairs of the other unchanged
-runs (A/A), and each slowed run with the unchanged run recorded just before it; a slowed case is
-judged as one of four, by Bonferroni, since its neighbours are slowed too.
+unchanged code, then one in which the epochs of each case are stretched by a different percentage,
+and so on, so that quiet and busy hours affect all equally. The run-to-run variance in
+`xor.analysis.speed` was estimated from the first unchanged runs (`CALIBRATION`), which are not
+judged, and again at `SETTLED`. `report` compares disjoint pairs of the remaining unchanged runs
+(A/A), and each slowed run with the unchanged run recorded just before it. A slowed case is judged
+as one of four, by Bonferroni, since its neighbours are slowed, too.
 
-`tools` needs pyperf and hyperfine, and skips with a word the one that is missing.
+`tools` uses pyperf and hyperfine, and skips a missing one with a message.
 """
 
 import argparse
@@ -52,20 +52,20 @@ from xorbench.xor.compare.comparison import compare
 from xorbench.xor.report.runs import machine_line
 
 OUT: Final = Path("results/timing-trust")
-GATE: Final = 5  # per cent, from which the other tools are to call a run slower
+GATE: Final = 5  # per cent from which the other tools call a run slower
 PERCENTS: Final = (1, 2, 3, 5, 10)
 THRESHOLDS: Final = (0.02, 0.05)
 CASES: Final = tuple(
     f"cpu-loader-b{size}-pin0-drop{drop}-w0-s0" for size in (128, 256) for drop in (1, 0)
 )
-PROCESSES: Final = (2, 5)  # the default, for which two processes of each run are taken, and all
+PROCESSES: Final = (2, 5)  # the default number, taken from each run, and all processes
 RUN: Final = (
     *("--batch-sizes", "128,256", "--pin-memory", "false", "--lr", "0.3", "--epochs", "40"),
     *("--processes", str(max(PROCESSES))),
 )  # fmt: skip
 A_CYCLE: Final = 4  # unchanged runs for each slowed one
 CALIBRATION: Final = 20  # unchanged runs, at the beginning
-SETTLED: Final = 76  # unchanged runs by which what is taken as known was set for good
+SETTLED: Final = 76  # unchanged runs after which the run-to-run variance was fixed
 
 
 # Recording
@@ -82,18 +82,18 @@ def planned() -> Iterator[tuple[str, dict[str, int]]]:
 
 
 def injected(cycle: int) -> dict[str, int]:
-    """Which percentage stretches which case: every case meets every percentage in turn."""
+    """The percentage that stretches each case; every case gets every percentage in turn."""
     return {case: PERCENTS[(cycle + at) % len(PERCENTS)] for at, case in enumerate(CASES)}
 
 
 def injected_in(name: str) -> dict[str, int]:
-    """The same by the name of a run; nothing in one of the unchanged code."""
+    """The percentages of a run by its name; empty for unchanged code."""
     kind, _, cycle = name.partition("-")
     return injected(int(cycle)) if kind == "slow" else {}
 
 
 def record(out: Path, runs: int) -> None:
-    """Record the next runs that are missing."""
+    """Record the next missing runs."""
     done = {info.name for info in _infos(out) if info.finished}
     for name, faults in planned():
         if runs == 0:
@@ -117,11 +117,11 @@ def _run(out: Path, name: str, faults: dict[str, int]) -> None:
         sys.exit(f"{name}: exit code {ended.returncode}\n{ended.stderr}")
 
 
-# The same task, given to other tools
+# The same task for other tools
 
 
 def tools(out: Path, rounds: int) -> None:
-    """Two runs of the same code and one of code slowed by 10%, by every tool, so many times."""
+    """Two runs of the same code and one of code slowed by 10%, with every tool, repeatedly."""
     log = out / "tools.jsonl"
     out.mkdir(parents=True, exist_ok=True)
     for _ in range(rounds):
@@ -147,12 +147,12 @@ def tools(out: Path, rounds: int) -> None:
 
 def load(out: Path) -> dict[str, Run]:
     """Every finished run by name."""
-    found = {}
+    runs = {}
     for folder in sorted((out / "runs").glob("*")):
         if (folder / "run.json").exists() and loading.read_info(folder).finished:
             run = loading.load(folder)
-            found[str(run.info.name)] = run
-    return found
+            runs[str(run.info.name)] = run
+    return runs
 
 
 def unchanged(runs: dict[str, Run]) -> list[Run]:
@@ -161,7 +161,7 @@ def unchanged(runs: dict[str, Run]) -> list[Run]:
 
 
 def split(runs: dict[str, Run]) -> tuple[dict[str, Run], dict[str, Run]]:
-    """The runs of the calibration, and those that are judged."""
+    """The runs of the calibration, and the judged runs."""
     first = [f"same-{CALIBRATION:04d}", f"slow-{CALIBRATION // A_CYCLE:04d}"]
     judged = {name for name in runs if any(n[:4] == name[:4] and n <= name for n in first)}
     return (
@@ -183,21 +183,21 @@ def pairs(runs: dict[str, Run]) -> dict[str, list[tuple[Run, Run]]]:
 
 
 def minutes(pair: tuple[Run, Run]) -> float:
-    """From the start of one run to that of the other."""
+    """Minutes between the starts of two runs."""
     a, b = (pd.Timestamp(run.info.started) for run in pair)
     return float((b - a).total_seconds() / 60)
 
 
-def wander(runs: dict[str, Run]) -> pd.DataFrame:
-    """What moves a relative figure from run to run, in per cent, beside what is taken as known."""
+def drift(runs: dict[str, Run]) -> pd.DataFrame:
+    """The run-to-run variance of normalized times, in per cent, and the assumed values."""
     rows = []
     for title, part in zip(("calibration", "judged"), split(runs), strict=True):
         evidence = [Evidence(run) for run in unchanged(part)]
         if len(evidence) < 3:
             continue
-        pools = [relative_pool(normalized(one)) for one in evidence]
-        means = 100 * np.array([[one.means[case] for case in CASES] for one in pools])
-        processes = 100 * np.array([one.deviation or 0.0 for one in pools])
+        pools = [relative_pool(normalized(each)) for each in evidence]
+        means = 100 * np.array([[pool.means[case] for case in CASES] for pool in pools])
+        processes = 100 * np.array([pool.deviation or 0.0 for pool in pools])
         sampled = float(np.mean(processes**2)) / max(PROCESSES)
         total = float(np.mean(means.var(axis=0, ddof=1)))
         raw = np.array([float(np.mean(next(iter(calibrations(e).values())))) for e in evidence])
@@ -224,21 +224,21 @@ def same_code(runs: dict[str, Run]) -> pd.DataFrame:
     """A/A, by threshold. An alarm is a case called slower or faster, or a machine."""
     rows = []
     for (which, some), threshold in product(pairs(runs).items(), THRESHOLDS):
-        found = [compare(a, b, threshold=threshold) for a, b in some]
+        comparisons = [compare(a, b, threshold=threshold) for a, b in some]
         alarms = sum(
-            any(row.verdict in ("slower", "faster") for row in (*one.variants, *one.machine))
-            for one in found
+            any(row.verdict in ("slower", "faster") for row in (*result.variants, *result.machine))
+            for result in comparisons
         )
         rows.append(
             {
                 "pairs": which,
                 "apart (min)": f"{np.median([minutes(pair) for pair in some]):.1f}" if some else "",
                 "threshold (%)": f"{threshold * 100:g}",
-                "comparisons": str(len(found)),
-                "with any alarm": share(alarms, len(found)),
-                "pass": share(sum(one.outcome == "pass" for one in found), len(found)),
+                "comparisons": str(len(comparisons)),
+                "with any alarm": share(alarms, len(comparisons)),
+                "pass": share(sum(x.outcome == "pass" for x in comparisons), len(comparisons)),
                 "inconclusive": share(
-                    sum(one.outcome == "inconclusive" for one in found), len(found)
+                    sum(x.outcome == "inconclusive" for x in comparisons), len(comparisons)
                 ),
             }
         )
@@ -249,8 +249,8 @@ def slow_counts(runs: dict[str, Run]) -> dict[tuple[float, int], Counter[str]]:
     """Verdicts on injected slow-downs, each case against the unchanged run just before it."""
     order = sorted(runs, key=lambda name: runs[name].info.started)
     counts: dict[tuple[float, int], Counter[str]] = {}
-    for at, name in enumerate(order):
-        earlier = [other for other in order[:at] if other.startswith("same")]
+    for place, name in enumerate(order):
+        earlier = [before for before in order[:place] if before.startswith("same")]
         if name.startswith("slow") and earlier:
             for threshold in THRESHOLDS:
                 for percent, verdict in _judged(runs[earlier[-1]], runs[name], threshold):
@@ -259,16 +259,19 @@ def slow_counts(runs: dict[str, Run]) -> dict[tuple[float, int], Counter[str]]:
 
 
 def slowed(runs: dict[str, Run]) -> pd.DataFrame:
-    """The same as a table."""
+    """`slow_counts` as a table."""
     return pd.DataFrame(
         [
             {
                 "threshold (%)": f"{threshold * 100:g}",
                 "slowed by (%)": str(percent),
-                "cases": str(found.total()),
-                **{v: share(found[v], found.total()) for v in ("slower", "same", "inconclusive")},
+                "cases": str(verdicts.total()),
+                **{
+                    v: share(verdicts[v], verdicts.total())
+                    for v in ("slower", "same", "inconclusive")
+                },
             }
-            for (threshold, percent), found in sorted(slow_counts(runs).items())
+            for (threshold, percent), verdicts in sorted(slow_counts(runs).items())
         ]
     )
 
@@ -279,9 +282,9 @@ def _judged(a: Run, b: Run, threshold: float) -> Iterator[tuple[int, str]]:
     may_leak = residual_drifts(*sides)
     for case, percent in injected_in(str(b.info.name)).items():
         moved = shift(before, after, case, may_leak[case])
-        found = moved.ratio(ALPHA / len(CASES))
+        ratio = moved.ratio(ALPHA / len(CASES))
         p = min(1.0, moved.p * len(CASES))
-        yield percent, decide(found.value, found.low, found.high, p, 1 + threshold)
+        yield percent, decide(ratio.value, ratio.low, ratio.high, p, 1 + threshold)
 
 
 def coverage(runs: dict[str, Run]) -> pd.DataFrame:
@@ -290,15 +293,15 @@ def coverage(runs: dict[str, Run]) -> pd.DataFrame:
     logs = [normalized(Evidence(run)) for run in unchanged(runs)]
     for processes in PROCESSES:
         pools = [
-            relative_pool({case: each[:processes] for case, each in one.items()}) for one in logs
+            relative_pool({case: each[:processes] for case, each in run.items()}) for run in logs
         ]
         for case in CASES:
-            means = np.array([one.means[case] for one in pools])
+            means = np.array([pool.means[case] for pool in pools])
             covered = 0
-            for at, one in enumerate(pools):
-                middle = math.exp(float(np.median(np.delete(means, at))))
-                found = estimate(one, case)
-                covered += (found.low or 0) <= middle <= (found.high or math.inf)
+            for place, pool in enumerate(pools):
+                middle = math.exp(float(np.median(np.delete(means, place))))
+                figure = estimate(pool, case)
+                covered += (figure.low or 0) <= middle <= (figure.high or math.inf)
             rows.append(
                 {
                     "case": case,
@@ -306,7 +309,7 @@ def coverage(runs: dict[str, Run]) -> pd.DataFrame:
                     "covered": share(covered, len(pools)),
                     "deviation of the figure (%)": float(100 * means.std(ddof=1)),
                     "of processes (%)": float(
-                        100 * np.sqrt(np.mean([(one.deviation or 0) ** 2 for one in pools]))
+                        100 * np.sqrt(np.mean([(pool.deviation or 0) ** 2 for pool in pools]))
                     ),
                 }
             )
@@ -314,41 +317,43 @@ def coverage(runs: dict[str, Run]) -> pd.DataFrame:
 
 
 def every_tool(out: Path, runs: dict[str, Run]) -> pd.DataFrame:
-    """What each tool said of the same task."""
+    """The verdicts of each tool on the same task."""
     path = out / "tools.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
     rows = [json.loads(line) for line in lines]
     shown = [_our_gate(runs)]
     for name, tool in TOOLS.items():
-        mine = [row for row in rows if row["tool"] == name and "at" in row]
-        if mine:
+        own_rows = [row for row in rows if row["tool"] == name and "at" in row]
+        if own_rows:
             shown.append(
                 {
                     "tool": name,
                     "gate": tool.gate(GATE),
-                    "same code, called slower": share(sum(r["same"] for r in mine), len(mine)),
-                    "10% slower, caught": share(sum(r["slowed"] for r in mine), len(mine)),
-                    "a run takes (s)": float(np.median([row["seconds"] for row in mine])),
+                    "same code, called slower": share(
+                        sum(r["same"] for r in own_rows), len(own_rows)
+                    ),
+                    "10% slower, caught": share(sum(r["slowed"] for r in own_rows), len(own_rows)),
+                    "a run takes (s)": float(np.median([row["seconds"] for row in own_rows])),
                 }
             )
     return pd.DataFrame(shown)
 
 
 def _our_gate(runs: dict[str, Run]) -> dict[str, object]:
-    found = [compare(a, b) for a, b in pairs(runs)["neighbours"]]
-    slower = sum(one.outcome == "fail" for one in found)
+    comparisons = [compare(a, b) for a, b in pairs(runs)["neighbours"]]
+    slower = sum(comparison.outcome == "fail" for comparison in comparisons)
     injected_10 = slow_counts(runs).get((0.05, 10), Counter())
     return {
         "tool": "xorbench",
         "gate": "compare (4 cases, 5 processes, 5%)",
-        "same code, called slower": share(slower, len(found)),
+        "same code, called slower": share(slower, len(comparisons)),
         "10% slower, caught": share(injected_10["slower"], injected_10.total()),
         "a run takes (s)": float(np.median([_seconds(run) for run in runs.values()])),
     }
 
 
 def report(out: Path) -> str:
-    """The whole as Markdown."""
+    """The report as Markdown."""
     runs = load(out)
     if not runs:
         sys.exit(f"{out}: nothing is recorded")
@@ -364,33 +369,33 @@ def report(out: Path) -> str:
     _, judged = split(runs)
     tables: list[tuple[str, pd.DataFrame]] = [
         ("The same code twice (A/A)", same_code(judged)),
-        ("Epochs of one case really stretched", slowed(judged)),
+        ("Stretched epochs of one case", slowed(judged)),
         ("Coverage of the 95% interval of one run", coverage(judged)),
-        ("What wanders from run to run", wander(runs)),
-        ("The same task given to other tools", every_tool(out, judged)),
+        ("Run-to-run variance", drift(runs)),
+        ("The same task for other tools", every_tool(out, judged)),
     ]
     return "\n\n".join(
         [
-            "# How far the timings can be trusted",
+            "# Error rates of timing verdicts",
             f"{machine_line(first.info.host)}; PyTorch {machine['torch_version']}, Python"
             f" {machine['python_version']}. {len(runs)} runs of `run {' '.join(RUN)}`, each"
             f" {np.median(took):.0f} s (median; {min(took):.0f} to {max(took):.0f}); a comparison"
             f" costs two, {2 * np.median(took):.0f} s. The raw calibration time had a standard"
             f" deviation of {100 * np.std(raw, ddof=1):.0f}% between them. Recorded from"
-            f" {first.info.started} to {last} (UTC). What is taken as known of what wanders between"
-            " runs was set on the reference machine: on the first"
-            f" {CALIBRATION} unchanged runs there, which are judged in no other table, and anew"
-            f" when {SETTLED} had been recorded: the rows *since* are of later ones alone. Shares"
-            " are given with Wilson's 95% interval.",
-            "Made by `python bench/timing_trust.py record`, `… tools` and `… report`; the figures"
-            " of every process of every run are in the CSV file beside this one.",
+            f" {first.info.started} to {last} (UTC). The assumed run-to-run variance was estimated"
+            " on the reference machine: from the first"
+            f" {CALIBRATION} unchanged runs there, which no other table uses, and again after"
+            f" {SETTLED} runs: the rows *since* have only later runs. Shares"
+            " have Wilson's 95% interval.",
+            "Made by `python bench/timing_trust.py record`, `… tools` and `… report`. The CSV file"
+            " next to this one has the figures of every process of every run.",
             *(f"## {title}\n\n{to_markdown(frame)}" for title, frame in tables if len(frame)),
         ]
     )
 
 
 def figures(runs: dict[str, Run]) -> pd.DataFrame:
-    """What each process came to: medians over its epochs, of normalized time and of either."""
+    """Medians over the epochs of each process: epoch, calibration and normalized time."""
     rows = []
     for name, run in sorted(runs.items(), key=lambda item: item[1].info.started):
         slow = injected_in(name)
@@ -421,8 +426,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("what", choices=("record", "tools", "report"))
     parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--runs", type=int, default=275, help="how many more runs to record")
-    parser.add_argument("--rounds", type=int, default=20, help="how often each tool is tried")
+    parser.add_argument("--runs", type=int, default=275, help="number of runs to record")
+    parser.add_argument(
+        "--rounds", type=int, default=20, help="number of measurements with each tool"
+    )
     parser.add_argument("--to", type=Path, help="write the report to this file")
     given = parser.parse_args()
     if given.what == "record":

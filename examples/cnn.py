@@ -1,7 +1,7 @@
-"""A small convolutional network tells discs, squares and crosses apart.
+"""A small convolutional network classifies discs, squares and crosses.
 
 python examples/cnn.py --epochs 3
-python examples/cnn.py --epochs 3 --resume    go on after the last epoch that was saved
+python examples/cnn.py --epochs 3 --resume    continue after the last saved epoch
 """
 
 import argparse
@@ -64,10 +64,10 @@ def train_epoch(model: nn.Module, loader: DataLoader, optimizer: torch.optim.Opt
 
 @torch.no_grad()
 def evaluate(model: nn.Module, loader: DataLoader) -> float:
-    """The share of right answers."""
+    """The share of correct predictions."""
     model.eval()
-    right = sum((model(images).argmax(dim=1) == labels).sum().item() for images, labels in loader)
-    return right / len(loader.dataset)
+    correct = sum((model(images).argmax(dim=1) == labels).sum().item() for images, labels in loader)
+    return correct / len(loader.dataset)
 
 
 def main() -> None:
@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=800)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--checkpoint", type=Path, default=Path("cnn.pt"))
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
+    parser.add_argument("--resume", action="store_true", help="continue from the checkpoint")
     args = parser.parse_args()
 
     torch.manual_seed(args.seed)
@@ -93,7 +93,7 @@ def main() -> None:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
-        torch.set_rng_state(state["generator"])  # it shuffles the images, and draws dropout
+        torch.set_rng_state(state["generator"])  # for the order of the images, and dropout
         start = state["epoch"] + 1
 
     for epoch in range(start, args.epochs):

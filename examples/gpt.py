@@ -34,7 +34,7 @@ class Block(nn.Module):
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Mix the positions, then map each position by itself."""
+        """Mix the positions, then map each position on its own."""
         qkv = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1))
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
         mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
@@ -63,7 +63,7 @@ class GPT(nn.Module):
 
 
 def save(state: dict, path: Path) -> None:
-    """Write a new file, which then takes the place of the old one."""
+    """Write a new file, then replace the old one."""
     torch.save(state, path.with_suffix(".new"))
     path.with_suffix(".new").replace(path)
 
@@ -77,7 +77,9 @@ def parse() -> argparse.Namespace:
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint, if any")
+    parser.add_argument(
+        "--resume", action="store_true", help="continue from the checkpoint, if any"
+    )
     parser.add_argument("--checkpoint", type=Path, default=Path("gpt.pt"))
     return parser.parse_args()
 
@@ -96,12 +98,14 @@ def main() -> None:
         batches.set_state(state["batches"])
         torch.set_rng_state(state["torch"])
         start = state["step"]
-    torch.use_deterministic_algorithms(args.compile)  # else a compiled embedding's gradient varies
+    torch.use_deterministic_algorithms(
+        args.compile
+    )  # else the gradient of a compiled embedding varies
     run = torch.compile(model) if args.compile else model
 
     for step in range(start, args.steps):
-        at = torch.randint(0, len(text) - args.length, (args.batch, 1), generator=batches)
-        window = text[at + torch.arange(args.length + 1)]
+        starts = torch.randint(0, len(text) - args.length, (args.batch, 1), generator=batches)
+        window = text[starts + torch.arange(args.length + 1)]
         logits = run(window[:, :-1])
         loss = functional.cross_entropy(logits.flatten(0, 1), window[:, 1:].flatten())
         optimizer.zero_grad()

@@ -1,12 +1,12 @@
 """Statements of the tutorial (docs/tutorial.md) about this network, each measured by a test.
 
-pytest lessons.py                            every statement; exit code 1 where one does not hold
+pytest lessons.py                            every statement; exit code 1 if one is false
 pytest lessons.py -k 'state_dict or list'    some of them
 pytest lessons.py -rP                        with the measured values
 pytest lessons.py --junitxml lessons.xml     statements and measured values as test cases
 
-The docstring of a test begins with the statement. Its last parameter is the part that the statement
-is about; with a part of `CONTRARIES` in its place, the test must fail.
+The docstring of a test begins with the statement. Its last parameter is the subject of the
+statement; with its replacement from `CONTRARIES`, the test must fail.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ Network = Callable[[], nn.Module]
 def measured(
     request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
 ) -> Measured:
-    """Record the statement and the measured values of a test in the JUnit file, and print them."""
+    """Record the statement and measured values of a test in the JUnit file, and print them."""
 
     def record(values: str) -> None:
         record_property("statement", request.function.__doc__.splitlines()[0])
@@ -59,7 +59,7 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-# The network written in other ways
+# Variants of the network
 
 
 class HiddenInAList(nn.Module):
@@ -173,7 +173,7 @@ def train(network: nn.Module, epochs: int) -> None:
 
 
 def train_seeds(batch_size: int) -> int:
-    """Train `SEEDS` networks at once; the number of them that answer all 500 test points."""
+    """Train `SEEDS` networks at once; the number that classify all 500 test points correctly."""
     networks = [fresh(SimpleClassifier, seed) for seed in range(SEEDS)]
     weights, _ = stack_module_state(networks)
     orders = [torch.Generator().manual_seed(stream(seed, "shuffle")) for seed in range(SEEDS)]
@@ -272,7 +272,7 @@ def test_printed(measured: Measured, make: Network = SimpleClassifier) -> None:
 
 
 def test_state_dict_keys(measured: Measured, make: Network = ListClassifier) -> None:
-    """Written with a list, the network has other state_dict keys: the files do not interchange."""
+    """Written with a list, the network has different state_dict keys, so files are incompatible."""
     a, b = fresh(SimpleClassifier), fresh(make)
     for tensor, copy in zip(a.parameters(), b.parameters(), strict=True):
         copy.data.copy_(tensor.data)
@@ -417,7 +417,7 @@ def test_linear_model(measured: Measured, make: Network = linear) -> None:
 
 
 def test_all_right(measured: Measured, train: Callable[[int], int] = train_seeds) -> None:
-    """Whether every test point comes out right depends on seed and batch size."""
+    """Whether every test point is classified correctly depends on seed and batch size."""
     right = {batch_size: train(batch_size) for batch_size in (128, 512)}
     measured("; ".join(f"batch size {size}: {n} of {SEEDS} seeds" for size, n in right.items()))
     assert right[128] != right[512]

@@ -1,7 +1,7 @@
 """A small network learns the continuous XOR: the training of `xorbench run`, without xorbench.
 
 python xor.py              train, evaluate, and save the weights in xor.pt
-python xor.py --resume     continue after the last epoch that was saved
+python xor.py --resume     continue after the last saved epoch
 
 The tutorial (docs/tutorial.md) explains it step by step.
 """
@@ -106,7 +106,7 @@ def save_checkpoint(
 def load_checkpoint(
     path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, shuffle: torch.Generator
 ) -> int:
-    """Restore a checkpoint, and return the number of epochs that it has trained."""
+    """Restore a checkpoint, and return the number of its trained epochs."""
     state = torch.load(path, map_location="cpu", weights_only=True)
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])

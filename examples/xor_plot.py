@@ -1,4 +1,4 @@
-"""Draw the training points of xor.py, and the decision boundary of the network that it saved.
+"""Draw the training points of xor.py, and the decision boundary of its saved network.
 
 python xor.py && python xor_plot.py    write xor-data.png and xor-boundary.png
 """

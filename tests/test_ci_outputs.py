@@ -1,4 +1,4 @@
-"""What CIs read: JUnit files, Markdown, the step summary; and runs put side by side."""
+"""CI output files: JUnit, Markdown, the step summary; and runs side by side."""
 
 import json
 from pathlib import Path
@@ -26,10 +26,10 @@ def verdict(outcome: str, check: str = "rerun", **more: str) -> Verdict:
 
 
 def test_each_verdict_is_a_test_case() -> None:
-    """Failures, errors and skips are told apart and counted, in the run and in each suite."""
+    """Failures, errors and skips are counted in the run and in each suite."""
     outcomes = ("pass", "fail", "inconclusive", "skipped")
-    found = [verdict(o) for o in outcomes] + [verdict("pass", "inputs")]
-    root = ElementTree.fromstring(junit(found, "r"))
+    result = [verdict(o) for o in outcomes] + [verdict("pass", "inputs")]
+    root = ElementTree.fromstring(junit(result, "r"))
     counts = {k: root.attrib[k] for k in ("tests", "failures", "errors", "skipped")}
     assert counts == {"tests": "5", "failures": "1", "errors": "1", "skipped": "1"}
     assert [suite.attrib["name"] for suite in root] == ["rerun", "inputs"]
@@ -37,8 +37,8 @@ def test_each_verdict_is_a_test_case() -> None:
     assert tags == [[], ["failure"], ["error"], ["skipped"]]
 
 
-def test_a_failure_says_expected_actual_and_hint_whatever_they_hold() -> None:
-    """Markup stays text, and what XML cannot hold at all becomes a question mark."""
+def test_a_failure_has_expected_actual_and_hint_with_any_content() -> None:
+    """Markup is escaped, and characters that XML does not allow become a question mark."""
     one = verdict("fail", expected="1 < 2 & ]]>", actual='"\x00\x1b', hint="look")
     root = ElementTree.fromstring(junit([one], "<r>"))
     failure = root.find(".//failure")
@@ -48,7 +48,7 @@ def test_a_failure_says_expected_actual_and_hint_whatever_they_hold() -> None:
 
 
 @pytest.mark.parametrize("option", ["--junit", "--markdown"])
-def test_a_file_that_cannot_be_written_is_said_before_the_work(
+def test_a_file_that_cannot_be_written_fails_before_the_work(
     inside: Xorbench, tmp_path: Path, option: str
 ) -> None:
     """One line, exit code 2, and no run."""
@@ -58,8 +58,8 @@ def test_a_file_that_cannot_be_written_is_said_before_the_work(
     assert not (tmp_path / "results").exists()
 
 
-def test_a_file_asked_for_is_there_when_it_is_whole(tmp_path: Path) -> None:
-    """Trying it leaves nothing; what stood there stays whole for who reads it."""
+def test_a_requested_file_exists_once_it_is_complete(tmp_path: Path) -> None:
+    """The attempt to open leaves no file; an existing file stays complete until replaced."""
     new, old = tmp_path / "new.xml", tmp_path / "old.md"
     old.write_text("of an earlier job")
     exports = ci_outputs.opened(str(new), str(old))
@@ -71,8 +71,8 @@ def test_a_file_asked_for_is_there_when_it_is_whole(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_what_is_no_file_of_its_own_is_written_where_it_is(tmp_path: Path) -> None:
-    """A link stays one, such as /dev/stdout."""
+def test_a_link_is_written_in_place(tmp_path: Path) -> None:
+    """A link such as /dev/stdout is written in place."""
     link, target = tmp_path / "link", tmp_path / "target"
     link.symlink_to(target)
     ci_outputs.opened(None, str(link)).write([], "r", lambda: "text", str)
@@ -81,18 +81,18 @@ def test_what_is_no_file_of_its_own_is_written_where_it_is(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("option", ["--junit", "--markdown"])
 def test_bad_input_leaves_no_file_of_a_ci(inside: Xorbench, tmp_path: Path, option: str) -> None:
-    """The file is tried before the rest is read, and is not left behind."""
+    """A file created by the attempt to open is removed after bad input."""
     assert inside("check", option, "x", "--processes", "1", "--", "python").returncode == 2
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_step_summary_that_cannot_be_written_costs_nothing(
+def test_a_step_summary_that_cannot_be_written_does_not_fail(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is said, and the verdict stands."""
+    """A summary that cannot be written is reported; the verdict stays."""
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "no" / "such"))
-    said = ci_outputs.opened(None, None).write([], "r", str, str)
-    assert said == "GITHUB_STEP_SUMMARY: cannot write: no such file or directory"
+    message = ci_outputs.opened(None, None).write([], "r", str, str)
+    assert message == "GITHUB_STEP_SUMMARY: cannot write: no such file or directory"
 
 
 def test_the_step_summary_answers_first(quick_run: Run) -> None:
@@ -111,7 +111,7 @@ def test_the_step_summary_answers_first(quick_run: Run) -> None:
 
 @pytest.fixture
 def pair(quick_run: Run) -> dict[str, sides.RunSide]:
-    """A run, and one whose last case has other bits and one wrong answer."""
+    """A run, and a run whose last case has different bits and one incorrect answer."""
     last = quick_run.trainings[-1].case.id
     doctored = [
         msgspec.structs.replace(t, weights_sha256="0" * 64, test=_less(t.test))
@@ -121,8 +121,8 @@ def pair(quick_run: Run) -> dict[str, sides.RunSide]:
     ]
     info = msgspec.structs.replace(quick_run.info, id="other")
     other = msgspec.structs.replace(quick_run, info=info, trainings=doctored)
-    found = [sides.RunSide(Evidence(run), judge(Evidence(run))) for run in (quick_run, other)]
-    return {"A": found[0], "B": found[1]}
+    result = [sides.RunSide(Evidence(run), judge(Evidence(run))) for run in (quick_run, other)]
+    return {"A": result[0], "B": result[1]}
 
 
 def _less(count: object) -> object:
@@ -130,7 +130,7 @@ def _less(count: object) -> object:
 
 
 def test_runs_stand_side_by_side_case_by_case(pair: dict[str, sides.RunSide]) -> None:
-    """Equal bits are told from others, and each run's score stands in its column."""
+    """The table shows whether bits are identical, and the score of each run."""
     same = sides.bits(pair)["same"].tolist()
     assert sorted(same) == ["no", "yes"]
     wrong = sides.scores(pair).iloc[same.index("no")]
@@ -139,8 +139,8 @@ def test_runs_stand_side_by_side_case_by_case(pair: dict[str, sides.RunSide]) ->
     assert (speeds["A samples/s"] == speeds["B samples/s"]).all()
 
 
-def test_a_case_of_one_run_alone_has_an_empty_cell(pair: dict[str, sides.RunSide]) -> None:
-    """Nothing is left out, and nothing made up."""
+def test_a_case_of_only_one_run_has_an_empty_cell(pair: dict[str, sides.RunSide]) -> None:
+    """A case of only one run has an empty cell for the other run."""
     gone = pair["B"].run.trainings[0].case
     left = [t for t in pair["B"].run.trainings if t.case != gone]
     fewer = msgspec.structs.replace(pair["B"].run, trainings=left)
@@ -158,26 +158,26 @@ def test_the_common_page_is_a_page(pair: dict[str, sides.RunSide]) -> None:
 
 
 def test_runs_side_by_side_are_first_compared(pair: dict[str, sides.RunSide]) -> None:
-    """The bits, the speed against the first run, then the checks; of single runs nothing."""
+    """The answers are on the bits, the speed relative to the first run, and the checks."""
     answers = sides.content(list(pair.values())).answers
     assert [answer.question for answer in answers] == [
-        "Do the runs have the same bits?",
+        "Are the runs bitwise identical?",
         "Is B as fast as A?",
         "Does every run pass its checks?",
     ]
     assert answers[0].outcome == "fail"
-    assert answers[0].sentence.startswith("1 of 2 cases in common: ")
-    assert answers[1].sentence.startswith("Of 2 cases in common ")
+    assert answers[0].sentence.startswith("Different in 1 of 2 cases in common: ")
+    assert answers[1].sentence.startswith("2 cases in common: ")
 
 
-def test_the_verdict_of_several_runs_is_that_of_their_answers(
+def test_the_verdict_of_several_runs_follows_their_answers(
     pair: dict[str, sides.RunSide],
 ) -> None:
-    """A failed or open answer fails or opens the whole, with the step to take."""
-    alone = [side.run.trainings[:1] for side in pair.values()]
+    """A failed or inconclusive answer determines the exit code, with a hint."""
+    first_case = [side.run.trainings[:1] for side in pair.values()]
     one, other = (
         msgspec.structs.replace(side.run, trainings=own)
-        for side, own in zip(pair.values(), alone, strict=True)
+        for side, own in zip(pair.values(), first_case, strict=True)
     )
     content = sides.content([sides.RunSide(Evidence(run), []) for run in (one, other)])
     assert [answer.outcome for answer in content.answers[:2]] == ["fail", "inconclusive"]
@@ -191,7 +191,7 @@ def test_the_verdict_of_several_runs_is_that_of_their_answers(
 
 
 def test_runs_without_a_common_case_are_not_compared(pair: dict[str, sides.RunSide]) -> None:
-    """Nothing is said to be the same, or as fast, that one run alone has."""
+    """Runs without a common case are neither identical nor as fast."""
     a, b = (side.run for side in pair.values())
     names = {training.case.id for training in a.trainings}
     one, other = (
@@ -204,7 +204,7 @@ def test_runs_without_a_common_case_are_not_compared(pair: dict[str, sides.RunSi
 
 
 def test_report_puts_runs_side_by_side(quick_folder: Path, copied: Path, tmp_path: Path) -> None:
-    """Any number of runs, a page where it is asked for; each is left as it was."""
+    """`report` takes any number of runs, writes a page on request, and changes no run."""
     info = json.loads((copied / "run.json").read_text())
     (copied / "run.json").write_text(json.dumps({**info, "id": "copy", "name": "copy"}))
     for path in copied.glob("*.jsonl"):
@@ -222,7 +222,7 @@ def test_report_puts_runs_side_by_side(quick_folder: Path, copied: Path, tmp_pat
 
 
 def test_the_same_run_twice_is_refused(quick_folder: Path) -> None:
-    """A mistake, said in one line."""
+    """The same run twice is an error of one line."""
     from xorbench.xor.report_again import sides as verb
 
     with pytest.raises(BadOption, match="the same run twice"):

@@ -1,4 +1,4 @@
-"""A process's clock against the orchestrator's; and lines of a run that count once."""
+"""A process's clock compared with the orchestrator's, and duplicate or damaged lines."""
 
 import json
 from functools import partial
@@ -15,7 +15,7 @@ from xorbench.records.schema.training import EpochLine
 from xorbench.xor.analysis import clocks
 from xorbench.xor.analysis.evidence import Evidence
 from xorbench.xor.analysis.speed import by_variant, calibrations, log_epoch, normalized
-from xorbench.xor.checks.witnesses import clock
+from xorbench.xor.checks.references import clock
 
 
 def with_times(run: Run, **changes: float) -> Run:
@@ -32,41 +32,43 @@ def with_times(run: Run, **changes: float) -> Run:
 
 
 def flaws(run: Run) -> str:
-    """What is wrong with the times of the first training."""
+    """The flaws of the times of the first training."""
     return "; ".join(clocks.flaws(Evidence(run).epochs(run.trainings[0])))
 
 
-def test_a_time_over_an_unbelievable_calibration_is_none(quick_run: Run) -> None:
-    """A calibration workload said to take ten times as long as the wait for it divides nothing."""
+def test_an_invalid_calibration_gives_no_normalized_time(quick_run: Run) -> None:
+    """A calibration time above its wait is not used for normalized times."""
     lines = [
         msgspec.structs.replace(line, calibration_s=10 * line.waited_s)
         for line in quick_run.calibrations
     ]
-    odd = Evidence(msgspec.structs.replace(quick_run, calibrations=lines))
-    assert normalized(odd) == {}
-    assert calibrations(odd) == {}
-    assert len(by_variant(odd, log_epoch)) == 2
+    edited = Evidence(msgspec.structs.replace(quick_run, calibrations=lines))
+    assert normalized(edited) == {}
+    assert calibrations(edited) == {}
+    assert len(by_variant(edited, log_epoch)) == 2
 
 
-def test_a_sound_clock_has_no_flaw(quick_run: Run) -> None:
-    """Of a real run, every case."""
+def test_a_correct_clock_has_no_flaw(quick_run: Run) -> None:
+    """No case of a real run has a flaw."""
     assert flaws(quick_run) == ""
     assert {v.outcome for v in clock("clock", Evidence(quick_run))} == {"pass"}
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "fragment"),
     [
         ({"epoch_s": 0.1, "clock_s": 0.1}, "its clock advanced"),
         ({"clock_s": 0.9}, "its clock advanced"),
-        ({"epoch_s": 0.1}, "longer than it says"),
-        ({"epoch_s": 2.0}, "its answer came after"),
+        ({"epoch_s": 0.1}, "longer than reported"),
+        ({"epoch_s": 2.0}, "its answer arrived after"),
     ],
 )
-def test_a_wrong_clock_is_told_by(changes: dict[str, float], said: str, quick_run: Run) -> None:
-    """Slow as a whole; slow by a tenth; an epoch that ends too early; one that lasts too long."""
+def test_a_wrong_clock_is_reported(
+    changes: dict[str, float], fragment: str, quick_run: Run
+) -> None:
+    """A slow clock, and an epoch that ends too early or too late, are flaws."""
     run = with_times(quick_run, **changes)
-    assert said in flaws(run)
+    assert fragment in flaws(run)
     assert [v.outcome for v in clock("clock", Evidence(run))] == ["fail", "pass"]
 
 
@@ -78,8 +80,8 @@ def test_a_long_epoch_may_wait_in_proportion(quick_run: Run) -> None:
         assert bool(flaws(longer)) == flawed
 
 
-def test_a_slow_clock_of_the_calibration_is_told(quick_run: Run) -> None:
-    """Normalized times rest on it: half of its time makes every case twice as slow."""
+def test_a_slow_clock_of_the_calibration_is_reported(quick_run: Run) -> None:
+    """A calibration that reports half of its time would double every normalized time."""
     lines = [
         msgspec.structs.replace(line, waited_s=line.waited_s + line.calibration_s)
         if line.process == "p0"
@@ -87,21 +89,21 @@ def test_a_slow_clock_of_the_calibration_is_told(quick_run: Run) -> None:
         for line in quick_run.calibrations
     ]
     slow = msgspec.structs.replace(quick_run, calibrations=lines)
-    found = list(clock("clock", Evidence(slow)))
-    assert [v.subject for v in found if v.outcome == "fail"] == ["calibration in p0"]
+    result = list(clock("clock", Evidence(slow)))
+    assert [v.subject for v in result if v.outcome == "fail"] == ["calibration in p0"]
 
 
-def test_missing_epochs_are_no_pass(quick_run: Run) -> None:
-    """Without them no clock can be checked."""
-    found = clock("clock", Evidence(msgspec.structs.replace(quick_run, epochs_by_training={})))
-    assert {v.outcome for v in found} == {"inconclusive"}
+def test_missing_epochs_are_not_a_pass(quick_run: Run) -> None:
+    """Without recorded epochs the clock check is inconclusive."""
+    result = clock("clock", Evidence(msgspec.structs.replace(quick_run, epochs_by_training={})))
+    assert {v.outcome for v in result} == {"inconclusive"}
 
 
 # Lines
 
 
 def damaged(folder: Path, name: str, change: object) -> str:
-    """What loading says after `change` has made other lines of a file's lines."""
+    """The message of loading after `change` has edited the lines of a file."""
     path = folder / name
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(change(lines)))  # type: ignore[operator]
@@ -111,7 +113,7 @@ def damaged(folder: Path, name: str, change: object) -> str:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "fragment"),
     [
         ("results.jsonl", "occurs twice, first in results.jsonl:1"),
         ("epochs.jsonl", "epoch 0 of cpu-loader-b128-pin0-drop"),
@@ -119,12 +121,12 @@ def damaged(folder: Path, name: str, change: object) -> str:
         ("golden_inputs.jsonl", "seed 0 in p0 occurs twice, first in golden_inputs.jsonl:1"),
     ],
 )
-def test_a_doubled_line_is_refused(name: str, said: str, copied: Path) -> None:
-    """It would count as another process."""
+def test_a_doubled_line_is_refused(name: str, fragment: str, copied: Path) -> None:
+    """A duplicate line is rejected, because it would count as a process."""
     count = len((copied / name).read_text().splitlines())
     message = damaged(copied, name, lambda lines: [*lines, lines[0]])
     assert message.startswith(f"{name}:{count + 1}: damaged: ")
-    assert said in message
+    assert fragment in message
 
 
 @pytest.mark.parametrize(
@@ -138,7 +140,7 @@ def test_a_doubled_line_is_refused(name: str, said: str, copied: Path) -> None:
     ],
 )
 def test_a_line_of_another_run_is_refused(name: str, copied: Path) -> None:
-    """Also of one with the same plan."""
+    """A line of a different run is rejected, also with an identical plan."""
 
     def change(lines: list[str]) -> list[str]:
         line = json.loads(lines[-1]) | {"run": "20250101T000000Z-abcdef"}
@@ -148,13 +150,13 @@ def test_a_line_of_another_run_is_refused(name: str, copied: Path) -> None:
 
 
 def test_a_missing_epoch_is_seen(copied: Path) -> None:
-    """The one after it does not follow."""
+    """A gap in the epochs is rejected."""
     message = damaged(copied, "epochs.jsonl", lambda lines: [*lines[:40], *lines[41:]])
     assert " follows " in message
 
 
 def test_a_training_without_its_last_epoch_is_refused(copied: Path) -> None:
-    """It has as many as the recipe asks for."""
+    """A training with fewer epochs than its recipe is rejected."""
     message = damaged(copied, "epochs.jsonl", lambda lines: lines[:-1])
     assert message.endswith("damaged: 99 epochs of 100")
 
@@ -187,7 +189,7 @@ def test_a_training_without_its_last_epoch_is_refused(copied: Path) -> None:
     ],
 )
 def test_a_changed_value_is_refused(name: str, change: dict[str, object], copied: Path) -> None:
-    """Each with its file and line, and never as a traceback."""
+    """Each changed value is reported with file and line, without a traceback."""
 
     def changed(lines: list[str]) -> list[str]:
         line = json.loads(lines[-1]) | change

@@ -1,4 +1,4 @@
-"""Comparing runs: doctored records for the rules, the real program for what it prints."""
+"""Comparing runs: edited records for the rules, the real program for the output."""
 
 import json
 import math
@@ -33,7 +33,7 @@ from xorbench.xor.analysis.evidence import Evidence
 from xorbench.xor.analysis.setting_costs import Cost, by_setting
 from xorbench.xor.compare.baseline import WithBaseline
 from xorbench.xor.compare.by_axis import AxisComparison, by_axis, by_verdicts
-from xorbench.xor.compare.changes import other_changes
+from xorbench.xor.compare.changes import remaining_changes
 from xorbench.xor.compare.compare import with_baseline
 from xorbench.xor.compare.comparison import Comparison, compare
 from xorbench.xor.compare.comparison import verdicts as compare_verdicts
@@ -66,11 +66,11 @@ def steady(run: Run, *, seed: int = 0, **factors: float) -> Run:
     def timed(training: TrainingRecord) -> TrainingRecord:
         slower = factors.get("code", 1.0) * machine
         slower *= factors.get("one", 1.0) if training.case.id == ONE else 1.0
-        luck = math.exp(draw.gauss(0, 0.0005))
+        factor = math.exp(draw.gauss(0, 0.0005))
         epochs = len(training.epoch_digests)
         return msgspec.structs.replace(
             training,
-            epoch_s=[7e-3 * slower * luck] * epochs,
+            epoch_s=[7e-3 * slower * factor] * epochs,
             calibration_s=[2.5e-3 * machine] * epochs,
         )
 
@@ -78,115 +78,117 @@ def steady(run: Run, *, seed: int = 0, **factors: float) -> Run:
 
 
 def with_machine(run: Run, **facts: object) -> Run:
-    """The run as if its processes had found these facts of their machine."""
+    """The run with these details of its processes' machine."""
     processes = [
         msgspec.structs.replace(w, machine={**w.machine, **facts}) for w in run.info.processes
     ]
     return msgspec.structs.replace(run, info=msgspec.structs.replace(run.info, processes=processes))
 
 
-def verdicts(found: Comparison) -> dict[str, str]:
-    """Verdict by variant or device."""
-    return {row.subject: row.verdict for row in (*found.variants, *found.machine)}
+def verdicts(result: Comparison) -> dict[str, str]:
+    """The verdict by variant or device."""
+    return {row.subject: row.verdict for row in (*result.variants, *result.machine)}
 
 
 def test_the_same_code_on_the_same_machine_passes(run: Run) -> None:
-    """Two runs of equal times are the same, in every case and on the machine."""
-    found = compare(steady(run), steady(run, seed=1))
-    assert found.outcome == "pass"
-    assert set(verdicts(found).values()) == {"same"}
+    """Two runs with equal times have the verdict `same`, in every case and on the machine."""
+    result = compare(steady(run), steady(run, seed=1))
+    assert result.outcome == "pass"
+    assert set(verdicts(result).values()) == {"same"}
 
 
-def test_one_slower_case_fails_alone(run: Run) -> None:
-    """A delay in one case shows on that case and nowhere else."""
-    found = compare(steady(run), steady(run, seed=1, one=1.1))
-    slower = [name for name, verdict in verdicts(found).items() if verdict != "same"]
-    assert (found.outcome, slower) == ("fail", [ONE])
+def test_only_the_slower_case_fails(run: Run) -> None:
+    """A delay in one case makes only that case slower."""
+    result = compare(steady(run), steady(run, seed=1, one=1.1))
+    slower = [name for name, verdict in verdicts(result).items() if verdict != "same"]
+    assert (result.outcome, slower) == ("fail", [ONE])
 
 
 def test_one_faster_case_passes(run: Run) -> None:
-    """Faster is no failure."""
-    found = compare(steady(run), steady(run, seed=1, one=0.8))
-    assert (found.outcome, verdicts(found)[ONE]) == ("pass", "faster")
+    """A faster case is not a failure."""
+    result = compare(steady(run), steady(run, seed=1, one=0.8))
+    assert (result.outcome, verdicts(result)[ONE]) == ("pass", "faster")
 
 
-def test_a_slow_machine_shows_on_the_machine_alone(run: Run) -> None:
-    """A delay in training and calibration workload alike shows on the machine's line only.
+def test_a_slow_machine_affects_only_the_machine(run: Run) -> None:
+    """An equal delay in training and calibration workload affects only the machine's row.
 
     Some of so large a shift may come through, so that the cases may be undecided at 5%.
     """
-    found = compare(steady(run), steady(run, seed=1, machine=1.8))
-    moved = {name: v for name, v in verdicts(found).items() if v in ("slower", "faster")}
-    assert (found.outcome, moved) == ("fail", {"cpu, loader calibration workload": "slower"})
+    result = compare(steady(run), steady(run, seed=1, machine=1.8))
+    moved = {name: v for name, v in verdicts(result).items() if v in ("slower", "faster")}
+    assert (result.outcome, moved) == ("fail", {"cpu, loader calibration workload": "slower"})
     # what was seen of a real run so slowed is no speed of its code
     real = compare(steady(run), steady(run, seed=1, machine=2.0, code=0.945))
     assert {row.verdict for row in real.variants} == {"inconclusive"}
 
 
-def test_a_machine_whose_interval_is_wide_is_never_a_pass(run: Run) -> None:
+def test_a_machine_with_a_wide_interval_is_inconclusive(run: Run) -> None:
     """A ratio of 1.000 with an interval beyond the threshold is inconclusive, and so is the whole.
 
     Epochs scatter as their calibration workloads do, so that the cases themselves are the same.
     """
 
     def scattered(training: TrainingRecord) -> TrainingRecord:
-        luck = 1.1 if training.process == "p1" else 0.9
-        seconds = [s * luck for s in training.epoch_s]
-        beside = [luck * (s or 0) for s in training.calibration_s]
-        return msgspec.structs.replace(training, epoch_s=seconds, calibration_s=beside)
+        factor = 1.1 if training.process == "p1" else 0.9
+        seconds = [s * factor for s in training.epoch_s]
+        calibration_s = [factor * (s or 0) for s in training.calibration_s]
+        return msgspec.structs.replace(training, epoch_s=seconds, calibration_s=calibration_s)
 
     def scatter(run: Run) -> Run:
         return msgspec.structs.replace(run, trainings=[scattered(t) for t in run.trainings])
 
-    found = compare(scatter(steady(run)), scatter(steady(run, seed=1)))
-    assert {row.verdict for row in found.variants} == {"same"}
-    assert (found.outcome, found.machine[0].verdict) == ("inconclusive", "inconclusive")
+    result = compare(scatter(steady(run)), scatter(steady(run, seed=1)))
+    assert {row.verdict for row in result.variants} == {"same"}
+    assert (result.outcome, result.machine[0].verdict) == ("inconclusive", "inconclusive")
     assert (
-        sentence(found)
+        sentence(result)
         == "INCONCLUSIVE: 2 same; the machine: cpu, loader calibration workload inconclusive"
     )
 
 
 def test_a_mild_shift_of_the_machine_is_mentioned(run: Run) -> None:
-    """Within its threshold, a slower machine passes with a word."""
-    found = compare(steady(run), steady(run, seed=1, machine=1.2))
-    assert found.outcome == "pass"
-    assert "slower now" in found.machine[0].note
+    """Within its threshold, a slower machine passes with a note."""
+    result = compare(steady(run), steady(run, seed=1, machine=1.2))
+    assert result.outcome == "pass"
+    assert "the machine is slower" in result.machine[0].note
 
 
 def test_a_shift_within_the_threshold_is_the_same(run: Run) -> None:
-    """Three per cent are the same at 5%, and slower at 2%."""
+    """A shift of 3% is `same` at a threshold of 5%, and `slower` at 2%."""
     before, after = steady(run), steady(run, seed=1, one=1.03)
     assert verdicts(compare(before, after))[ONE] == "same"
     assert verdicts(compare(before, after, threshold=0.02))[ONE] == "slower"
 
 
 def test_one_process_is_inconclusive(run: Run) -> None:
-    """A run of one process shows no interval and decides nothing."""
-    alone = msgspec.structs.replace(run, trainings=[t for t in run.trainings if t.process == "p0"])
-    found = compare(steady(alone), steady(alone, one=1.5))
-    assert found.outcome == "inconclusive"
-    assert all(row.low is None for row in found.variants)
+    """A run with one process has no interval, so it is inconclusive."""
+    one_process = msgspec.structs.replace(
+        run, trainings=[t for t in run.trainings if t.process == "p0"]
+    )
+    result = compare(steady(one_process), steady(one_process, one=1.5))
+    assert result.outcome == "inconclusive"
+    assert all(row.low is None for row in result.variants)
 
 
-def test_another_torch_is_judged_by_raw_times(run: Run) -> None:
-    """Where the software differs the figures are raw, are said to be, and --pythons is named."""
-    found = compare(steady(run), with_machine(steady(run, seed=1), torch_version="2.6.0"))
-    assert (found.figures, found.machine) == ("raw", [])
-    assert {row.p for row in found.variants} == {None}
-    assert any("--pythons" in note for note in found.notes)
-    assert [c.b for c in found.changes if c.what == "torch_version"] == ["2.6.0"]
+def test_a_different_torch_is_judged_by_raw_times(run: Run) -> None:
+    """With different software the figures are raw, which a note states, and --pythons is named."""
+    result = compare(steady(run), with_machine(steady(run, seed=1), torch_version="2.6.0"))
+    assert (result.figures, result.machine) == ("raw", [])
+    assert {row.p for row in result.variants} == {None}
+    assert any("--pythons" in note for note in result.notes)
+    assert [c.b for c in result.changes if c.what == "torch_version"] == ["2.6.0"]
 
 
-def test_nothing_in_common_is_never_a_pass(run: Run) -> None:
-    """Another recipe leaves nothing to compare, which is inconclusive."""
+def test_nothing_in_common_is_inconclusive(run: Run) -> None:
+    """Runs with different recipes are inconclusive."""
     info = msgspec.structs.replace(run.info, recipe_sha256="0" * 64)
-    found = compare(run, msgspec.structs.replace(run, info=info))
-    assert (found.outcome, found.variants) == ("inconclusive", [])
-    assert "recipes differ" in found.notes[0]
+    result = compare(run, msgspec.structs.replace(run, info=info))
+    assert (result.outcome, result.variants) == ("inconclusive", [])
+    assert "recipes differ" in result.notes[0]
 
 
-def test_what_differs_in_the_recipe_is_named(run: Run) -> None:
+def test_differing_recipe_fields_are_named(run: Run) -> None:
     """Each field with both values."""
 
     def of(epochs: int) -> Run:
@@ -194,18 +196,18 @@ def test_what_differs_in_the_recipe_is_named(run: Run) -> None:
         info = msgspec.structs.replace(run.info, recipe=recipe, recipe_sha256=recipe.sha256())
         return msgspec.structs.replace(run, info=info)
 
-    found = compare(of(40), of(100))
-    assert found.notes[0] == "nothing to compare: recipes differ: epochs 40 (A), 100 (B)"
+    result = compare(of(40), of(100))
+    assert result.notes[0] == "nothing to compare: recipes differ: epochs 40 (A), 100 (B)"
 
 
-def test_a_case_that_was_lost_is_never_a_pass(run: Run) -> None:
-    """B set out to train a case that A has, and did not finish it: inconclusive, and said."""
+def test_an_unfinished_case_is_inconclusive(run: Run) -> None:
+    """A case that A finished and B planned but did not finish is named, and inconclusive."""
     before, after = steady(run), steady(run, seed=1)
     left = [t for t in after.trainings if t.case.id != ONE]
-    found = compare(before, msgspec.structs.replace(after, trainings=left))
-    assert (found.outcome, [row.verdict for row in found.variants]) == ("inconclusive", ["same"])
-    assert found.lost == [ONE]
-    assert sentence(found).startswith(f"INCONCLUSIVE: lost by B: {ONE}; 1 same")
+    result = compare(before, msgspec.structs.replace(after, trainings=left))
+    assert (result.outcome, [row.verdict for row in result.variants]) == ("inconclusive", ["same"])
+    assert result.lost == [ONE]
+    assert sentence(result).startswith(f"INCONCLUSIVE: not finished by B: {ONE}; 1 same")
     unasked = msgspec.structs.replace(
         after.info, cases=[case for case in after.info.cases if case.id != ONE]
     )
@@ -217,7 +219,7 @@ def test_a_case_that_was_lost_is_never_a_pass(run: Run) -> None:
 
 
 def test_the_machine_is_measured_under_the_configs_in_common(run: Run) -> None:
-    """What B also ran under two threads, ten times as slow, is no slower machine."""
+    """Runs of B under a further config do not make the machine slower."""
     before, after = steady(run), steady(run, seed=1)
     two = ProcessConfig(threads=2)
     others = [
@@ -229,50 +231,50 @@ def test_the_machine_is_measured_under_the_configs_in_common(run: Run) -> None:
     ]
     info = msgspec.structs.replace(after.info, configs=[*after.info.configs, two])
     both = msgspec.structs.replace(after, info=info, trainings=[*after.trainings, *others])
-    found = compare(before, both)
-    assert found.outcome == "pass"
-    assert [row.subject for row in found.machine] == ["cpu, loader calibration workload"]
+    result = compare(before, both)
+    assert result.outcome == "pass"
+    assert [row.subject for row in result.machine] == ["cpu, loader calibration workload"]
 
 
 def test_a_machine_that_moved_leaves_wider_intervals(run: Run) -> None:
-    """Some of what moves the calibration workload comes through: it is allowed for, and said."""
+    """The intervals include a share of a shift of the calibration time, which is stated."""
 
-    def width(found: Comparison) -> float:
-        low, high = found.variants[0].low, found.variants[0].high
+    def width(result: Comparison) -> float:
+        low, high = result.variants[0].low, result.variants[0].high
         assert low is not None
         assert high is not None
         return math.log(high / low)
 
     still, moved = (compare(steady(run), steady(run, seed=1, machine=m)) for m in (1.0, 1.4))
     assert width(moved) > 1.5 * width(still)
-    assert "allow for it" in moved.machine[0].note
+    assert "intervals include this" in moved.machine[0].note
     assert set(verdicts(moved).values()) == {"same"}
 
 
-def test_other_calibrations_do_not_compare(run: Run) -> None:
-    """Figures of two versions of the calibration workload are not compared."""
+def test_calibration_versions_are_not_compared(run: Run) -> None:
+    """Runs with different versions of the calibration workload are not compared."""
     info = msgspec.structs.replace(run.info, calibration_version=99)
-    found = compare(run, msgspec.structs.replace(run, info=info))
-    assert (found.outcome, found.variants) == ("inconclusive", [])
+    result = compare(run, msgspec.structs.replace(run, info=info))
+    assert (result.outcome, result.variants) == ("inconclusive", [])
 
 
-def test_other_bits_and_scores_are_told(run: Run) -> None:
-    """Changed digests and scores stand beside the speeds, with the first epoch that differs."""
+def test_different_bits_and_scores_are_reported(run: Run) -> None:
+    """Changed digests and scores are reported, with the first epoch that differs."""
     first = run.trainings[0]
-    odd = msgspec.structs.replace(
+    different = msgspec.structs.replace(
         first,
         epoch_digests=[*first.epoch_digests[:3], *["f" * 64] * (len(first.epoch_digests) - 3)],
         test=msgspec.structs.replace(first.test, correct=499),
     )
     others = [t for t in run.trainings if t.case != first.case]
-    changes = compare(run, msgspec.structs.replace(run, trainings=[odd, *others])).changes
-    told = {(change.what, change.where) for change in changes}
+    changes = compare(run, msgspec.structs.replace(run, trainings=[different, *others])).changes
+    reported = {(change.what, change.where) for change in changes}
     name = first.case.id
-    assert told >= {("bits", f"{name}, from epoch 3"), ("accuracy", name)}
+    assert reported >= {("bits", f"{name}, from epoch 3"), ("accuracy", name)}
 
 
-def odd_from(run: Run, epoch: int) -> Run:
-    """The run with other digests from this epoch on."""
+def different_from(run: Run, epoch: int) -> Run:
+    """The run with different digests from this epoch on."""
     trainings = [
         msgspec.structs.replace(
             t,
@@ -283,32 +285,34 @@ def odd_from(run: Run, epoch: int) -> Run:
     return msgspec.structs.replace(run, trainings=trainings)
 
 
-def test_other_bits_on_another_processor_are_explained(run: Run) -> None:
-    """MKL's choice of kernels is named where bits and processors differ, and only there."""
+def test_different_bits_on_a_different_processor_are_explained(run: Run) -> None:
+    """MKL's choice of kernels is named only if bits and processors differ."""
     elsewhere = with_machine(run, cpu="Intel Xeon")
-    assert kernels.HINT in compare(run, odd_from(elsewhere, 3)).notes
-    assert kernels.HINT in compare(run, with_machine(odd_from(run, 3), cpu_capability="X")).notes
-    assert kernels.HINT not in compare(run, odd_from(run, 3)).notes
+    assert kernels.HINT in compare(run, different_from(elsewhere, 3)).notes
+    assert (
+        kernels.HINT in compare(run, with_machine(different_from(run, 3), cpu_capability="X")).notes
+    )
+    assert kernels.HINT not in compare(run, different_from(run, 3)).notes
     assert kernels.HINT not in compare(run, elsewhere).notes
 
 
-def test_another_processor_is_a_change(run: Run) -> None:
-    """It is told of the processes that trained, whose figures are compared all the same."""
-    found = compare(run, with_machine(run, cpu="Intel Xeon"))
-    assert "Intel Xeon" in {change.b for change in found.changes if change.what == "cpu"}
-    assert found.figures == "relative"
+def test_a_different_processor_is_a_change(run: Run) -> None:
+    """A different processor is reported, and the figures are compared anyway."""
+    result = compare(run, with_machine(run, cpu="Intel Xeon"))
+    assert "Intel Xeon" in {change.b for change in result.changes if change.what == "cpu"}
+    assert result.figures == "relative"
 
 
 def test_an_unset_variable_equals_one_that_an_older_version_did_not_record(run: Run) -> None:
-    """Only a variable that is set differs."""
+    """Only a set variable differs."""
     older = with_machine(run, environment={})
     newer = with_machine(run, environment={"MKL_CBWR": None, "OMP_NUM_THREADS": "2"})
-    changes = {change.what for change in other_changes(older, newer)}
+    changes = {change.what for change in remaining_changes(older, newer)}
     assert changes == {"environment.OMP_NUM_THREADS"}
 
 
-def test_what_differs_is_told_in_the_order_of_the_plan(run: Run) -> None:
-    """A set has another order in every process; the output has one."""
+def test_differences_are_in_the_order_of_the_plan(run: Run) -> None:
+    """The output does not depend on the order of a set."""
     configs = [ProcessConfig(threads=threads) for threads in range(1, 13)]
     first = run.info.processes[0]
 
@@ -322,20 +326,20 @@ def test_what_differs_is_told_in_the_order_of_the_plan(run: Run) -> None:
         return msgspec.structs.replace(run, info=info)
 
     changes = compare(under("old"), under("new")).changes
-    told = [change.where for change in changes if change.what == "libc_version"]
-    assert told == [f"processes, {config.id}" for config in configs]
+    reported = [change.where for change in changes if change.what == "libc_version"]
+    assert reported == [f"processes, {config.id}" for config in configs]
 
 
-def test_a_injected_run_is_said_to_be_one(run: Run) -> None:
-    """A run with injected faults does not pass for a clean one."""
+def test_an_injected_run_is_noted(run: Run) -> None:
+    """A note names the injected faults of a run."""
     injected = msgspec.structs.replace(
         run, info=msgspec.structs.replace(run.info, faults=["delay:ms=1"])
     )
     assert "B has injected faults: delay:ms=1" in compare(run, injected).notes
 
 
-def test_what_disturbed_a_run_is_said(run: Run) -> None:
-    """Stress, contention and noise stand among the notes, each with its side."""
+def test_disturbances_of_a_run_are_noted(run: Run) -> None:
+    """Load, contention and noise are in the notes, each with its side."""
     info = msgspec.structs.replace(run.info, stress="cpu")
     quiet = msgspec.structs.replace(steady(run), system_samples=[])
     jittery = [
@@ -346,46 +350,46 @@ def test_what_disturbed_a_run_is_said(run: Run) -> None:
         quiet, info=info, trainings=jittery, system_samples=[sample(60.0)]
     )
     notes = compare(quiet, upset).notes
-    assert any("B was put under stress (cpu)" in note for note in notes)
+    assert any("B ran under load (--stress cpu)" in note for note in notes)
     assert any("B was contended: other programs" in note for note in notes)
     assert any("B is noisy in 2 of its 2 cases" in note for note in notes)
     assert not any(note.startswith("A ") for note in notes)
 
 
-def test_an_open_ratio_of_a_disturbed_run_asks_for_a_quieter_machine(run: Run) -> None:
-    """With 87% of the processors taken by other programs, more processes are not the advice."""
+def test_an_inconclusive_ratio_of_a_disturbed_run_asks_for_a_quieter_machine(run: Run) -> None:
+    """With 87% of the processors used by other programs, the advice is a quieter machine."""
     quiet = msgspec.structs.replace(steady(run), system_samples=[])
     busy = msgspec.structs.replace(quiet, system_samples=[sample(87.0)])
     for sides, names in (((quiet, busy), "B"), ((busy, quiet), "A"), ((busy, busy), "A and B")):
-        found = compare(*sides, threshold=1e-9)
-        hints = [v.hint for v in compare_verdicts(found) if v.check == "compare"]
-        assert len(hints) == len(found.variants)
-        advice = f": run {names} again on a quieter machine"
+        result = compare(*sides, threshold=1e-9)
+        hints = [v.hint for v in compare_verdicts(result) if v.check == "compare"]
+        assert len(hints) == len(result.variants)
+        advice = f": rerun {names} on a quieter machine"
         assert all(hint.endswith(f"contains the limit{advice}") for hint in hints)
     timed = [msgspec.structs.replace(run, system_samples=own.system_samples) for own in sides]
-    found = compare(timed[0], timed[1], machine_threshold=1 + 1e-9)
-    assert [row.note.partition(": ")[2] for row in found.machine] == [
-        "run A and B again on a quieter machine"
+    result = compare(timed[0], timed[1], machine_threshold=1 + 1e-9)
+    assert [row.note.partition(": ")[2] for row in result.machine] == [
+        "rerun A and B on a quieter machine"
     ]
     settled = compare(quiet, quiet, threshold=1e-9)
     assert all("--processes" in v.hint for v in compare_verdicts(settled) if v.hint)
 
 
-def test_holm_multiplies_by_what_is_left() -> None:
-    """The smallest p counts for all, the next for all but one, and none sinks below another."""
+def test_holm_multiplies_by_the_remaining_cases() -> None:
+    """Each p is multiplied by the number of remaining cases, and the results are monotonic."""
     assert [p for p, _ in holm([0.04, 0.01, 0.03])] == pytest.approx([0.06, 0.03, 0.06])
 
 
 def test_an_interval_agrees_with_its_p() -> None:
-    """From the first p that is kept on, every interval is drawn at that one's alpha."""
+    """From the first retained p on, every interval has the alpha of that p."""
     assert [alpha for _, alpha in holm([0.02] * 3)] == pytest.approx([0.05 / 3] * 3)
     assert [alpha for _, alpha in holm([0.01, 0.04, 0.03])] == pytest.approx(
         [0.05 / 3, 0.025, 0.025]
     )
 
 
-def test_a_shift_is_as_sure_as_both_its_sides() -> None:
-    """Variance adds up; Welch's degrees lie between the smaller side's and the sum."""
+def test_a_shift_has_the_variance_of_both_sides() -> None:
+    """Variances add up; Welch's degrees are between the smaller side's and the sum."""
     sides = pool({"x": [0.0, 0.02]}), pool({"x": [0.1, 0.12]})
     moved = shift(*sides, "x")
     assert moved.log == pytest.approx(0.1)
@@ -398,8 +402,10 @@ def along(name: str, run: Run, **options: Any) -> AxisComparison:
     return by_axis(run, next(axis for axis in AXES if axis.name == name), **options)
 
 
-def beside(run: Run, *, pinned: Run | None = None, two_threads: Run | None = None) -> Run:
-    """The run as if it had trained `ONE` with these observations under another value as well."""
+def with_second_value(
+    run: Run, *, pinned: Run | None = None, two_threads: Run | None = None
+) -> Run:
+    """The run with these observations of `ONE` under a second value of a setting."""
     trainings, cases = [*run.trainings], [*run.info.cases]
     configs, processes = [*run.info.configs], [*run.info.processes]
     if pinned:
@@ -421,7 +427,7 @@ def beside(run: Run, *, pinned: Run | None = None, two_threads: Run | None = Non
 
 
 def test_pairs_of_one_axis_give_its_cost(run: Run) -> None:
-    """Along drop_last, the one axis of this run, each pair's ratio is of raw times by round."""
+    """The ratio of each pair along drop_last uses raw times, paired by round."""
     slow = steady(run, one=1.1)
     (pair,) = along("drop_last", slow).pairs
     (row,) = by_setting(Evidence(slow))
@@ -431,7 +437,7 @@ def test_pairs_of_one_axis_give_its_cost(run: Run) -> None:
 
 
 def test_a_slower_value_of_an_axis_fails(run: Run) -> None:
-    """By the rule and the threshold of two runs: 3 per cent are the same at 5%, slower at 2%."""
+    """As for two runs, 3% is `same` at a threshold of 5%, and `slower` at 2%."""
     slow = along("drop_last", steady(run, one=1.1))
     assert (slow.outcome, slow.pairs[0].speed.verdict) == ("fail", "slower")
     assert sentence(slow) == f"FAIL: slower: {ONE}; bits diverge in 1 of 1"
@@ -442,25 +448,29 @@ def test_a_slower_value_of_an_axis_fails(run: Run) -> None:
 
 
 def test_an_axis_of_one_process_is_inconclusive(run: Run) -> None:
-    """One process has no interval and decides nothing."""
-    alone = msgspec.structs.replace(run, trainings=[t for t in run.trainings if t.process == "p0"])
-    found = along("drop_last", steady(alone))
-    assert (found.outcome, found.pairs[0].speed.low) == ("inconclusive", None)
+    """One process has no interval, so the axis is inconclusive."""
+    one_process = msgspec.structs.replace(
+        run, trainings=[t for t in run.trainings if t.process == "p0"]
+    )
+    result = along("drop_last", steady(one_process))
+    assert (result.outcome, result.pairs[0].speed.low) == ("inconclusive", None)
 
 
 def test_bits_that_an_axis_must_keep_are_judged(run: Run) -> None:
-    """Pinned memory must keep them: another digest fails, and is told from its epoch on."""
-    kept = along("pin_memory", beside(steady(run), pinned=steady(run, seed=1)))
+    """Pinned memory must keep the bits: a different digest fails, with its first epoch."""
+    kept = along("pin_memory", with_second_value(steady(run), pinned=steady(run, seed=1)))
     assert (kept.outcome, kept.pairs[0].diverged_epoch) == ("pass", None)
-    assert sentence(kept) == "PASS: 1 same; bits equal"
-    changed = along("pin_memory", beside(steady(run), pinned=odd_from(steady(run, seed=1), 3)))
+    assert sentence(kept) == "PASS: 1 same; bits identical"
+    changed = along(
+        "pin_memory", with_second_value(steady(run), pinned=different_from(steady(run, seed=1), 3))
+    )
     assert (changed.outcome, changed.pairs[0].diverged_epoch) == ("fail", 3)
     assert sentence(changed).endswith("diverge at epoch 3, must keep")
     assert "diverge at epoch 3" in as_text(changed)
 
 
 def test_bits_that_an_axis_must_change_are_judged(run: Run) -> None:
-    """A drop_last that changes nothing fails."""
+    """A drop_last that changes no bits fails."""
     same = msgspec.structs.replace(
         run,
         trainings=[
@@ -468,30 +478,32 @@ def test_bits_that_an_axis_must_change_are_judged(run: Run) -> None:
             for t in steady(run).trainings
         ],
     )
-    found = along("drop_last", same)
-    assert (found.outcome, found.pairs[0].broken) == ("fail", True)
-    assert sentence(found).endswith("equal, must change")
+    result = along("drop_last", same)
+    assert (result.outcome, result.pairs[0].broken) == ("fail", True)
+    assert sentence(result).endswith("identical, must change")
 
 
 def test_bits_that_may_change_are_shown_and_not_judged(run: Run) -> None:
-    """Another number of threads may add in another order."""
-    two = odd_from(steady(run, seed=1), 0)
-    found = along("threads", beside(steady(run), two_threads=two))
-    assert [(pair.diverged_epoch, pair.bits) for pair in found.pairs] == [(0, "may change")] * 2
-    assert sentence(found) == "PASS: 2 same; bits diverge in 2 of 2"
+    """A different number of threads may add in a different order."""
+    two = different_from(steady(run, seed=1), 0)
+    result = along("threads", with_second_value(steady(run), two_threads=two))
+    assert [(pair.diverged_epoch, pair.bits) for pair in result.pairs] == [(0, "may change")] * 2
+    assert sentence(result) == "PASS: 2 same; bits diverge in 2 of 2"
 
 
 def test_one_repeat_that_diverges_is_seen(run: Run) -> None:
-    """The second process counts as the first does."""
+    """A divergence in the second process only is reported."""
     pinned = steady(run, seed=1)
-    odd = {t.process: t for t in odd_from(pinned, 5).trainings if t.case.id == ONE}["p1"]
-    mixed = [odd if (t.case.id, t.process) == (ONE, "p1") else t for t in pinned.trainings]
-    whole = beside(steady(run), pinned=msgspec.structs.replace(pinned, trainings=mixed))
+    different = {t.process: t for t in different_from(pinned, 5).trainings if t.case.id == ONE}[
+        "p1"
+    ]
+    mixed = [different if (t.case.id, t.process) == (ONE, "p1") else t for t in pinned.trainings]
+    whole = with_second_value(steady(run), pinned=msgspec.structs.replace(pinned, trainings=mixed))
     assert along("pin_memory", whole).pairs[0].diverged_epoch == 5
 
 
 def test_a_case_without_a_time_is_not_called_lost(run: Run) -> None:
-    """Both trained it to the end, but B has no calibration time beside it: no pass, and said."""
+    """A case without calibration times in B is inconclusive, and reported as untimed."""
     before, after = steady(run), steady(run, seed=1)
     trainings = [
         msgspec.structs.replace(t, calibration_s=[None for _ in t.calibration_s])
@@ -499,43 +511,43 @@ def test_a_case_without_a_time_is_not_called_lost(run: Run) -> None:
         else t
         for t in after.trainings
     ]
-    found = compare(before, msgspec.structs.replace(after, trainings=trainings))
-    assert (found.outcome, found.lost, found.untimed) == ("inconclusive", [], [ONE])
-    assert sentence(found).startswith(f"INCONCLUSIVE: no time can be believed: {ONE}; 1 same")
-    (said,) = [v for v in for_ci(found) if v.subject == ONE]
-    assert (said.outcome, said.actual) == ("inconclusive", "none")
+    result = compare(before, msgspec.structs.replace(after, trainings=trainings))
+    assert (result.outcome, result.lost, result.untimed) == ("inconclusive", [], [ONE])
+    assert sentence(result).startswith(f"INCONCLUSIVE: invalid times: {ONE}; 1 same")
+    (verdict,) = [v for v in for_ci(result) if v.subject == ONE]
+    assert (verdict.outcome, verdict.actual) == ("inconclusive", "none")
 
 
-def test_a_hint_speaks_of_what_was_compared(run: Run) -> None:
-    """A slower machine is not searched for in the code, and one run is not called two."""
+def test_a_hint_depends_on_the_comparison(run: Run) -> None:
+    """Hints differ for the machine, for two runs and for one run."""
     slow = compare(steady(run), steady(run, seed=1, machine=3.0))
-    (said,) = [v for v in for_ci(slow) if v.check == "machine"]
-    assert (said.outcome, "the machine takes longer" in said.hint) == ("fail", True)
-    whole = beside(steady(run), two_threads=steady(run, seed=1, one=1.5))
+    (verdict,) = [v for v in for_ci(slow) if v.check == "machine"]
+    assert (verdict.outcome, "slower on unchanged work" in verdict.hint) == ("fail", True)
+    whole = with_second_value(steady(run), two_threads=steady(run, seed=1, one=1.5))
     hints = [v.hint for v in by_verdicts(along("threads", whole)) if v.outcome == "fail"]
-    assert hints == ["find what threads 2 does that 1 does not"]
+    assert hints == ["find out why threads 2 is slower than 1"]
 
 
-def test_a_value_that_was_lost_is_never_a_pass(run: Run) -> None:
-    """What the run set out to train and did not finish is named."""
-    whole = beside(steady(run), two_threads=steady(run, seed=1))
+def test_an_unfinished_value_is_inconclusive(run: Run) -> None:
+    """A planned case that did not finish is named."""
+    whole = with_second_value(steady(run), two_threads=steady(run, seed=1))
     left = [t for t in whole.trainings if (t.case.id, t.config) != (ONE, "threads=2")]
-    found = along("threads", msgspec.structs.replace(whole, trainings=left))
-    assert (found.outcome, found.lost) == ("inconclusive", [f"{ONE}@threads=2"])
-    assert sentence(found).startswith(f"INCONCLUSIVE: lost: {ONE}@threads=2; 1 same")
+    result = along("threads", msgspec.structs.replace(whole, trainings=left))
+    assert (result.outcome, result.lost) == ("inconclusive", [f"{ONE}@threads=2"])
+    assert sentence(result).startswith(f"INCONCLUSIVE: not finished: {ONE}@threads=2; 1 same")
 
 
 def test_variables_have_the_order_in_which_they_were_given(run: Run) -> None:
-    """As interpreters have: the first that was named is the one to compare with."""
+    """The first named value is the reference, as for interpreters."""
     cells = [ProcessConfig(env=(f"X={value}",)) for value in ("b", "a")]
     info = msgspec.structs.replace(run.info, configs=cells, cases=[Case()])
     first, other = Evidence(msgspec.structs.replace(run, info=info)).planned
-    found = along("env", msgspec.structs.replace(run, info=info, trainings=[]))
-    assert (first.config, found.lost) == (cells[0], [other.id])
+    result = along("env", msgspec.structs.replace(run, info=info, trainings=[]))
+    assert (first.config, result.lost) == (cells[0], [other.id])
 
 
-def test_the_cost_of_a_config_is_as_sure_as_its_own_pairs(run: Run) -> None:
-    """Another axis, whose pairs scatter ten times as far, leaves its interval as it is."""
+def test_the_interval_of_a_cost_uses_its_own_pairs(run: Run) -> None:
+    """Pairs of a different axis with ten times the variance do not widen its interval."""
     wild = [
         msgspec.structs.replace(
             t,
@@ -565,18 +577,18 @@ def sample(others: float | None = 0.0, steal: float = 0.0) -> SystemSample:
 
 
 def test_a_quiet_machine_is_not_flagged() -> None:
-    """No trouble, no flag; an unknown share of others is no trouble."""
+    """A quiet machine, or an unknown share of other programs, is not flagged."""
     assert system_samples.trouble([sample(None), sample(1.0)]) == []
 
 
 def test_other_programs_and_stolen_time_are_flagged() -> None:
-    """A busy second of others, or a little steal all the time, is contention."""
-    found = system_samples.trouble([sample(0.0, 2.0), sample(60.0, 2.0)])
-    assert ["other programs" in found[0], "hypervisor" in found[1]] == [True, True]
+    """One busy second of other programs, or constant slight steal, is contention."""
+    result = system_samples.trouble([sample(0.0, 2.0), sample(60.0, 2.0)])
+    assert ["other programs" in result[0], "hypervisor" in result[1]] == [True, True]
 
 
 def renamed(source: Path, target: Path) -> Path:
-    """A copy of a run's folder as if it were another run: each line names the run it is of."""
+    """A copy of a run's folder under a different run id."""
     shutil.copytree(source, target)
     for file in (target / "run.json", *target.glob("*.jsonl")):
         file.write_text(file.read_text().replace(source.name, "another"))
@@ -586,23 +598,23 @@ def renamed(source: Path, target: Path) -> Path:
 def test_the_program_judges_saves_and_names(
     xorbench: Xorbench, inside: Xorbench, quick_folder: Path, tmp_path: Path
 ) -> None:
-    """A run equals another of its times, by a saved baseline too; formats and exit code agree."""
+    """Equal runs pass, by a saved baseline, too; formats and exit code agree."""
     out, run = str(tmp_path / "results"), (quick_folder / "latest").resolve()
     other = str(renamed(run, tmp_path / "other"))
     saved = inside("save-baseline", "quiet", str(run), "--out", out)
     again = inside("save-baseline", "quiet", str(run), "--out", out)
     shown = xorbench("compare", other, "--baseline", "quiet", "--out", out, "--json")
-    found = json.loads(shown.stdout)
+    result = json.loads(shown.stdout)
     assert (saved.returncode, again.returncode) == (0, 2)
-    assert {row["ratio"] for row in found["variants"]} == {1.0}
+    assert {row["ratio"] for row in result["variants"]} == {1.0}
     codes = {"pass": 0, "fail": 1, "inconclusive": 3}
-    assert shown.returncode == codes[found["outcome"]]
+    assert shown.returncode == codes[result["outcome"]]
     page, cases = tmp_path / "compare.md", tmp_path / "compare.xml"
     for_ci = ("--markdown", str(page), "--junit", str(cases))
     inside("compare", str(run), other, *for_ci)
     assert "| case" in page.read_text()
     root = ElementTree.parse(cases).getroot()
-    assert root.attrib["tests"] == str(len(found["variants"]) + len(found["machine"]))
+    assert root.attrib["tests"] == str(len(result["variants"]) + len(result["machine"]))
 
 
 def test_the_program_judges_along_an_axis(
@@ -614,23 +626,23 @@ def test_the_program_judges_along_an_axis(
     """Text ends with the answer; JSON and Markdown carry verdict and bits; all exit alike."""
     codes = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3}
 
-    def said(*form: str) -> tuple[object, str]:
+    def printed(*form: str) -> tuple[object, str]:
         words = ["compare", str(quick_folder / "latest"), "--by", "drop-last", *form]
         monkeypatch.setattr("sys.argv", ["xorbench", *words])
         with pytest.raises(SystemExit) as ended:
             main()
         return ended.value.code, capsys.readouterr().out
 
-    code, text = said("--markdown", str(tmp_path / "by.md"))
+    code, text = printed("--markdown", str(tmp_path / "by.md"))
     lines = [line for line in text.splitlines() if not line.startswith("next: ")]
     assert codes[lines[-1].partition(":")[0]] == code
     text = (tmp_path / "by.md").read_text()
     assert codes[text.strip().splitlines()[-1].partition(":")[0]] == code
     assert "diverge at epoch 0" in text
-    code, text = said("--json")
-    found = json.loads(text)
-    assert codes[found["outcome"].upper()] == code
-    assert (found["pairs"][0]["diverged_epoch"], found["threshold"]) == (0, 0.05)
+    code, text = printed("--json")
+    result = json.loads(text)
+    assert codes[result["outcome"].upper()] == code
+    assert (result["pairs"][0]["diverged_epoch"], result["threshold"]) == (0, 0.05)
 
 
 @pytest.mark.parametrize("way", ["itself", "a copy", "a baseline", "an export"])
@@ -641,7 +653,7 @@ def test_a_run_is_not_compared_with_itself(
     capsys: pytest.CaptureFixture[str],
     way: str,
 ) -> None:
-    """It would pass whatever it holds: one line, exit code 2."""
+    """Comparing a run with itself is one line and exit code 2."""
     out, run = tmp_path / "results", (quick_folder / "latest").resolve()
 
     def call(*words: str) -> tuple[object, str]:
@@ -665,11 +677,11 @@ def test_a_run_is_not_compared_with_itself(
     lines = message.splitlines()
     assert (code, len(lines)) == (2, 2)
     assert lines[0] == f"xorbench: compare: A and B are the same run {run.name}"
-    assert "run again" in lines[1]
+    assert "compare with a new run" in lines[1]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "fragment"),
     [
         (("latest",), "compare: 1 runs"),
         ((), "compare: 0 runs"),
@@ -685,38 +697,38 @@ def test_a_run_is_not_compared_with_itself(
         (("latest", "latest", "--markdown", "/proc/none"), "--markdown: cannot write"),
     ],
 )
-def test_what_cannot_be_compared_is_one_line(
+def test_an_impossible_comparison_is_one_line(
     quick_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     arguments: tuple[str, ...],
-    told: str,
+    fragment: str,
 ) -> None:
-    """Each mistake names the option, and exits 2."""
+    """Each mistake is one line that names the option, and exit code 2."""
     monkeypatch.setattr("sys.argv", ["xorbench", "compare", *arguments, "--out", str(quick_folder)])
     with pytest.raises(SystemExit) as ended:
         main()
     message = capsys.readouterr().err
-    assert (ended.value.code, message.count("xorbench:"), told in message) == (2, 1, True)
+    assert (ended.value.code, message.count("xorbench:"), fragment in message) == (2, 1, True)
 
 
 @pytest.mark.parametrize(
-    ("flaw", "told"),
+    ("flaw", "fragment"),
     [({"faults": ["delay:ms=1"]}, "injected faults"), ({"stress": "cpu"}, "stress")],
 )
-def test_a_injected_run_is_no_baseline(
-    quick_run: Run, copied: Path, tmp_path: Path, flaw: dict[str, Any], told: str
+def test_an_injected_run_is_not_a_baseline(
+    quick_run: Run, copied: Path, tmp_path: Path, flaw: dict[str, Any], fragment: str
 ) -> None:
-    """Only a finished, clean run may be kept to compare with, and nothing is left of another."""
+    """Only a finished run without faults becomes a baseline; a rejected one leaves no files."""
     info = msgspec.structs.replace(quick_run.info, **flaw)
     (copied / "run.json").write_bytes(msgspec.json.encode(info))
-    with pytest.raises(BadFile, match=told):
-        baselines.save(tmp_path / "results", "odd", copied, replace=False)
+    with pytest.raises(BadFile, match=fragment):
+        baselines.save(tmp_path / "results", "different", copied, replace=False)
     assert not (tmp_path / "results" / "baselines").exists()
 
 
 def test_a_baseline_is_replaced_whole(copied: Path, tmp_path: Path) -> None:
-    """With --replace the new run stands where the old one stood, and reads back as it was."""
+    """With --replace the new run replaces the old baseline, and reads back unchanged."""
     root = tmp_path / "results"
     baselines.save(root, "quiet", copied, replace=False)
     baselines.save(root, "quiet", copied, replace=True)
@@ -732,13 +744,13 @@ BEFORE = "2026-11-20T08:00:00Z"
 
 
 def identified(run: Run, run_id: str, **facts: Any) -> Run:
-    """The run under another id, and with these facts."""
+    """The run under a different id, with these details."""
     info = msgspec.structs.replace(run.info, id=run_id, finished=BEFORE, **facts)
     return msgspec.structs.replace(run, info=info)
 
 
 def keep(root: Path, name: str, run: Run) -> None:
-    """Write a run down as a baseline: its trainings, their epochs, and the calibrations before."""
+    """Store a run as a baseline: its trainings, their epochs, and the calibrations before."""
     folder = root / "baselines" / name
     folder.mkdir(parents=True)
     (folder / "run.json").write_bytes(msgspec.json.encode(run.info))
@@ -752,14 +764,16 @@ def keep(root: Path, name: str, run: Run) -> None:
         ("calibrations.jsonl", [line for _, calibrations in observed for line in calibrations]),
         ("results.jsonl", [*ends, *run.skips]),
     ):
-        mine = [msgspec.structs.replace(line, run=run.info.id) for line in lines]
-        (folder / file).write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in mine))
+        own_lines = [msgspec.structs.replace(line, run=run.info.id) for line in lines]
+        (folder / file).write_bytes(
+            b"".join(msgspec.json.encode(line) + b"\n" for line in own_lines)
+        )
 
 
 def observed_in(
     training: TrainingRecord, begun_s: float
 ) -> tuple[list[EpochLine], list[CalibrationLine]]:
-    """The epochs of a training, one a second, and the calibrations at the end of each."""
+    """The epochs of a training, one per second, and the calibrations at the end of each."""
     process, (device, kind) = training.process, calibration_key(training.case)
     epochs, calibrations = [], []
     for epoch, epoch_s in enumerate(training.epoch_s):
@@ -782,7 +796,7 @@ def observed_in(
 
 
 def baseline_of(root: Path, run: Run) -> WithBaseline | None:
-    """The comparison of a run that lies in this folder of all runs."""
+    """The comparison of a run in this folder with its baseline."""
     return with_baseline(root / "runs" / run.info.id, run)
 
 
@@ -793,31 +807,31 @@ def baseline_of(root: Path, run: Run) -> WithBaseline | None:
 def test_speed_is_answered_by_the_baseline_as_compare_does(
     run: Run, tmp_path: Path, factors: dict[str, float], word: str
 ) -> None:
-    """By name and date, with a ratio that `compare` gives; the exit code has none of it."""
+    """The answer has name, date and the ratio of `compare`; the exit code is unaffected."""
     before = identified(steady(run), "before", started=BEFORE)
     after = identified(steady(run, seed=1, **factors), "after")
     keep(tmp_path, "quiet", before)
-    found = baseline_of(tmp_path, after)
-    assert found is not None
+    result = baseline_of(tmp_path, after)
+    assert result is not None
     expected = compare(before, after)
-    said = answers(Evidence(after), [], found)[-1]
+    answer = answers(Evidence(after), [], result)[-1]
     ratios = [*expected.variants, *expected.machine]
-    assert [*found.comparison.variants, *found.comparison.machine] == ratios
-    assert (found.verdicts, said.word) == ([], word)
-    assert "this machine's baseline quiet of 2026-11-20" in said.sentence
-    assert any(row.times in said.sentence for row in ratios)
+    assert [*result.comparison.variants, *result.comparison.machine] == ratios
+    assert (result.verdicts, answer.word) == ([], word)
+    assert "this machine's baseline quiet of 2026-11-20" in answer.sentence
+    assert any(row.times in answer.sentence for row in ratios)
 
 
-def test_an_open_speed_is_no_yes(run: Run, tmp_path: Path) -> None:
-    """One process allows no interval."""
+def test_an_inconclusive_speed_is_not_a_yes(run: Run, tmp_path: Path) -> None:
+    """One process has no interval, so the answer is inconclusive."""
     keep(tmp_path, "quiet", identified(steady(run), "before", started=BEFORE))
-    alone = [t for t in steady(run, seed=1).trainings if t.process == "p0"]
-    after = msgspec.structs.replace(identified(run, "after"), trainings=alone)
+    one_process = [t for t in steady(run, seed=1).trainings if t.process == "p0"]
+    after = msgspec.structs.replace(identified(run, "after"), trainings=one_process)
     assert answers(Evidence(after), [], baseline_of(tmp_path, after))[-1].word == "Not settled"
 
 
 def test_the_newest_baseline_of_this_machine_and_recipe_is_taken(run: Run, tmp_path: Path) -> None:
-    """None of another machine, recipe or calibration, nor the run itself, nor what is damaged."""
+    """Baselines of a different machine, recipe or calibration, and damaged ones, are skipped."""
     after, host = identified(steady(run), "after"), run.info.host
     others: dict[str, dict[str, Any]] = {
         "machine": {"host": {**host, "hostname": "another"}},
@@ -837,13 +851,13 @@ def test_the_newest_baseline_of_this_machine_and_recipe_is_taken(run: Run, tmp_p
     unnamed = {key: value for key, value in host.items() if key != "hostname"}
     keep(tmp_path, "anonymous", identified(steady(run), "x", started="2026-01", host=unnamed))
     keep(tmp_path, "older", identified(steady(run), "y", started="2025-01"))
-    found = baseline_of(tmp_path, after)
-    assert found is not None
-    assert found.name == "anonymous"
+    result = baseline_of(tmp_path, after)
+    assert result is not None
+    assert result.name == "anonymous"
 
 
-def test_a_speed_under_stress_is_not_judged(run: Run, tmp_path: Path) -> None:
-    """Nor is that of a run which was not finished."""
+def test_a_speed_under_load_is_not_judged(run: Run, tmp_path: Path) -> None:
+    """A run under load and an unfinished run are not compared with a baseline."""
     keep(tmp_path, "quiet", identified(steady(run), "before", started=BEFORE))
     for facts in ({"stress": "cpu"}, {"finished": None}):
         info = msgspec.structs.replace(identified(run, "after").info, **facts)
@@ -851,19 +865,21 @@ def test_a_speed_under_stress_is_not_judged(run: Run, tmp_path: Path) -> None:
 
 
 def test_without_a_baseline_the_answer_says_how_to_save_one(run: Run) -> None:
-    """If the run can be one."""
-    said = [answers(Evidence(one), [])[-1] for one in (run, identified(run, "x", faults=["slow"]))]
-    assert [one.word for one in said] == ["Not judged"] * 2
-    assert ["save-baseline" in one.sentence for one in said] == [True, False]
+    """The answer without a baseline names save-baseline if the run can be one."""
+    speed_answers = [
+        answers(Evidence(one), [])[-1] for one in (run, identified(run, "x", faults=["slow"]))
+    ]
+    assert [answer.word for answer in speed_answers] == ["Not judged"] * 2
+    assert ["save-baseline" in answer.sentence for answer in speed_answers] == [True, False]
 
 
-def test_a_baseline_that_was_asked_for_counts(run: Run, tmp_path: Path) -> None:
-    """Slower fails as in `compare`; what has no case in common, or is gone, is no pass."""
+def test_a_requested_baseline_counts(run: Run, tmp_path: Path) -> None:
+    """Slower fails as in `compare`; a missing or incomparable baseline is not a pass."""
     keep(tmp_path, "quiet", identified(steady(run), "before", started=BEFORE))
     slow = identified(steady(run, seed=1, one=1.2), "after", baseline="quiet")
-    found = baseline_of(tmp_path, slow)
-    assert found is not None
-    assert [v.subject for v in found.verdicts if v.outcome == "fail"] == [ONE]
+    result = baseline_of(tmp_path, slow)
+    assert result is not None
+    assert [v.subject for v in result.verdicts if v.outcome == "fail"] == [ONE]
     other = baseline_of(tmp_path, identified(slow, "after", recipe_sha256="0" * 64))
     assert other is not None
     assert [v.outcome for v in other.verdicts] == ["inconclusive"]
@@ -872,7 +888,7 @@ def test_a_baseline_that_was_asked_for_counts(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "fragment"),
     [
         (("--baseline", "none"), "--baseline: no baseline 'none'"),
         (("--baseline", "quiet", "--stress", "cpu"), "--baseline: cannot be given with --stress"),
@@ -882,48 +898,50 @@ def test_a_baseline_that_was_asked_for_counts(run: Run, tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_baseline_that_cannot_judge_is_said_before_the_run(
-    run: Run, inside: Xorbench, tmp_path: Path, options: tuple[str, ...], told: str
+def test_an_unusable_baseline_is_rejected_before_the_run(
+    run: Run, inside: Xorbench, tmp_path: Path, options: tuple[str, ...], fragment: str
 ) -> None:
     """One line, exit code 2, nothing written."""
     keep(tmp_path / "results", "quiet", identified(run, "before"))
     done = inside("run", "--quick", *options)
-    assert (done.returncode, told in done.stderr.splitlines()[0]) == (2, True), done.stderr
+    assert (done.returncode, fragment in done.stderr.splitlines()[0]) == (2, True), done.stderr
     assert [path.name for path in (tmp_path / "results").iterdir()] == ["baselines"]
 
 
-def test_the_first_screen_gives_speeds_with_intervals_and_says_what_disturbed(run: Run) -> None:
-    """The slowest and the fastest case as the table has them; a busy machine is named beside."""
+def test_the_answer_has_speeds_with_intervals_and_disturbances(run: Run) -> None:
+    """The slowest and the fastest case equal the table; a busy machine is named."""
     busy = [SystemSample(at_s=1.0, load_average_1min=2.0, others_percent=40.0, steal_percent=0.0)]
     noisy = msgspec.structs.replace(steady(run), system_samples=busy)
-    said = answers(Evidence(noisy), [])[-1].sentence
+    text = answers(Evidence(noisy), [])[-1].sentence
     table = throughput(Evidence(steady(run))).sort_values("samples/s")
     for _, row in table.iloc[[0, -1]].iterrows():
         low, high = row["samples/s low"], row["samples/s high"]
-        assert f"{row['samples/s']:,.0f} [{low:,.0f}, {high:,.0f}]" in said
-    assert "not quiet: contended: other programs took 40%" in said
+        assert f"{row['samples/s']:,.0f} [{low:,.0f}, {high:,.0f}]" in text
+    assert "not quiet: contended: other programs took 40%" in text
 
 
 def test_one_process_gives_speeds_without_intervals(run: Run) -> None:
-    """And says so."""
-    alone = msgspec.structs.replace(run, trainings=[t for t in run.trainings if t.process == "p0"])
-    assert "one process, so without intervals" in answers(Evidence(alone), [])[-1].sentence
+    """The answer states that there is one process."""
+    one_process = msgspec.structs.replace(
+        run, trainings=[t for t in run.trainings if t.process == "p0"]
+    )
+    assert "one process, so without intervals" in answers(Evidence(one_process), [])[-1].sentence
 
 
-def test_what_is_open_says_what_would_settle_it() -> None:
-    """The interval that contains the limit, and more processes; no hint where all is well."""
+def test_an_inconclusive_ratio_has_a_hint() -> None:
+    """The hint of an inconclusive ratio is more processes; a pass has no hint."""
     row = Ratio(
         subject="a", ratio=1.03, low=1.013, high=1.055, p=0.2, processes=2, verdict="inconclusive"
     )
-    said = ratio_verdict("compare", row, 1.05)
-    assert (said.outcome, said.hint) == (
+    verdict = ratio_verdict("compare", row, 1.05)
+    assert (verdict.outcome, verdict.hint) == (
         "inconclusive",
         "the interval 1.013 to 1.055 contains the limit: rerun both with --processes 5",
     )
-    quiet = ratio_verdict("compare", row, 1.05, advice="run B again on a quieter machine")
-    assert quiet.hint.endswith("contains the limit: run B again on a quieter machine")
+    quiet = ratio_verdict("compare", row, 1.05, advice="rerun B on a quieter machine")
+    assert quiet.hint.endswith("contains the limit: rerun B on a quieter machine")
     slow = ratio_verdict("compare", msgspec.structs.replace(row, verdict="slower"), 1.05)
     sound = ratio_verdict("compare", msgspec.structs.replace(row, verdict="same"), 1.05)
     assert (slow.outcome, sound.outcome) == ("fail", "pass")
     assert next_step([sound]) == ""
-    assert next_step([said, slow]).startswith("next: a: profile an epoch")
+    assert next_step([verdict, slow]).startswith("next: a: profile an epoch")

@@ -1,4 +1,4 @@
-"""What a step and a sample cost: injected costs come back, and a line that does not fit says so."""
+"""Cost of a step and of a sample: injected costs are recovered, and misfits are reported."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,7 +9,7 @@ import pytest
 
 from xorbench.records import loading
 from xorbench.records.schema.run import Run
-from xorbench.xor.analysis.cost_model import Fit, constants, overtaking
+from xorbench.xor.analysis.cost_model import Fit, coefficients, overtaking
 from xorbench.xor.analysis.evidence import Evidence
 from xorbench.xor.matrix.case import Case
 from xorbench.xor.report import plots
@@ -25,10 +25,10 @@ def line(batches: int, samples: int) -> float:
     return STEP_S * batches + SAMPLE_S * samples
 
 
-def timed(run: Run, costs: dict[str, Cost], sizes: tuple[int, ...], luck: float = 0.0) -> Run:
+def timed(run: Run, costs: dict[str, Cost], sizes: tuple[int, ...], extra: float = 0.0) -> Run:
     """The run as if each device had trained each batch size at this cost, with and without rest.
 
-    The second process is slower by the share `luck`.
+    The second process is slower by the share `extra`.
     """
     cases = [Case(d, batch_size=s, drop_last=drop) for d in costs for s in sizes for drop in (1, 0)]
     firsts = {t.process: t for t in run.trainings}
@@ -36,7 +36,7 @@ def timed(run: Run, costs: dict[str, Cost], sizes: tuple[int, ...], luck: float 
     for case in cases:
         work = [f(case.batch_size, case.drop_last) for f in (run.info.recipe.steps, samples(run))]
         for number, training in enumerate(firsts.values()):
-            epoch_s = [costs[case.device](*work) * (1 + luck * number)] * len(
+            epoch_s = [costs[case.device](*work) * (1 + extra * number)] * len(
                 training.epoch_digests
             )
             trainings.append(msgspec.structs.replace(training, case=case, epoch_s=epoch_s))
@@ -51,36 +51,36 @@ def samples(run: Run) -> Callable[[int, bool], int]:
 
 def only(run: Run) -> Fit:
     """The one fit of the run."""
-    (fit,) = constants(Evidence(run))
+    (fit,) = coefficients(Evidence(run))
     return fit
 
 
-def test_injected_costs_come_back(quick_run: Run) -> None:
-    """Times made of a and b give a and b again, and no error on a batch size left out."""
+def test_injected_costs_are_recovered(quick_run: Run) -> None:
+    """Times computed from a and b give a and b, and a leave-one-out error of zero."""
     fit = only(timed(quick_run, {"cpu": line}, (32, 64, 128, 256)))
     assert fit.step_s is not None
     assert fit.sample_s is not None
-    assert fit.left_out is not None
+    assert fit.leave_one_out is not None
     assert fit.step_s.value == pytest.approx(STEP_S)
     assert fit.sample_s.value == pytest.approx(SAMPLE_S)
-    assert max(fit.left_out.values()) < 1e-9
+    assert max(fit.leave_one_out.values()) < 1e-9
 
 
 def test_processes_apart_widen_the_interval(quick_run: Run) -> None:
-    """Where the second process is 2% slower, the interval holds the cost of either."""
-    fit = only(timed(quick_run, {"cpu": line}, (32, 64, 128, 256), luck=0.02))
+    """With a process that is 2% slower, the interval covers the costs of both."""
+    fit = only(timed(quick_run, {"cpu": line}, (32, 64, 128, 256), extra=0.02))
     assert fit.step_s is not None
     assert fit.step_s.low is not None
     assert fit.step_s.high is not None
     assert fit.step_s.low < STEP_S < 1.02 * STEP_S < fit.step_s.high
 
 
-def test_a_cost_that_is_no_line_shows_as_an_error_on_what_is_left_out(quick_run: Run) -> None:
-    """Batches of 256 that cost double are seen: the line through the others misses them."""
+def test_a_nonlinear_cost_has_a_large_leave_one_out_error(quick_run: Run) -> None:
+    """Batches of 256 at double cost have a large leave-one-out error."""
     sizes = (32, 64, 128, 256)
     fit = only(timed(quick_run, {"cpu": lambda b, n: line(b, n) * (1 + (n / b > 200))}, sizes))
-    assert fit.left_out is not None
-    assert fit.left_out[256] > 0.4
+    assert fit.leave_one_out is not None
+    assert fit.leave_one_out[256] > 0.4
 
 
 def test_two_batch_sizes_make_no_line(quick_run: Run) -> None:
@@ -91,55 +91,59 @@ def test_two_batch_sizes_make_no_line(quick_run: Run) -> None:
 
 
 def test_one_process_has_no_interval(quick_run: Run) -> None:
-    """A single process says nothing of others."""
+    """One process has no interval."""
     run = timed(quick_run, {"cpu": line}, (32, 64, 128))
-    alone = msgspec.structs.replace(run, trainings=[t for t in run.trainings if t.process == "p0"])
-    assert only(alone).step_s is not None
-    assert only(alone).step_s == replace(only(alone).step_s, low=None, high=None, processes=1)
+    one_process = msgspec.structs.replace(
+        run, trainings=[t for t in run.trainings if t.process == "p0"]
+    )
+    assert only(one_process).step_s is not None
+    assert only(one_process).step_s == replace(
+        only(one_process).step_s, low=None, high=None, processes=1
+    )
 
 
 def test_an_accelerator_overtakes_where_the_lines_cross(quick_run: Run) -> None:
-    """A step five times as dear and a sample at a tenth: ahead from 150 × 4 ÷ 1.8 on."""
+    """A step at 5 times and a sample at a tenth of the cost overtake at 150 × 4 ÷ 1.8."""
     costs: dict[str, Cost] = {
         "cpu": line,
         "cuda": lambda b, n: 5 * STEP_S * b + SAMPLE_S / 10 * n,
     }
-    cpu, cuda = constants(Evidence(timed(quick_run, costs, (64, 128, 256, 512))))
+    cpu, cuda = coefficients(Evidence(timed(quick_run, costs, (64, 128, 256, 512))))
     assert (cpu.overtakes, cpu.note) == (None, "")
     assert cuda.overtakes == pytest.approx(4 * STEP_S / (0.9 * SAMPLE_S))
     assert cuda.note == ""
 
 
 @pytest.mark.parametrize(
-    ("step", "sample", "at", "said"),
+    ("step", "sample", "batch_size", "note"),
     [
-        (5.0, 1.5, None, "never ahead of the CPU"),
-        (0.5, 0.5, None, "ahead of the CPU at every batch size"),
-        (0.5, 2.0, None, "ahead of the CPU below batch size 38 only"),
+        (5.0, 1.5, None, "never faster than the CPU"),
+        (0.5, 0.5, None, "faster than the CPU at every batch size"),
+        (0.5, 2.0, None, "faster than the CPU only below batch size 38"),
         (90.0, 0.1, 7416.7, "extrapolated: outside the batch sizes of this run"),
     ],
 )
-def test_where_the_lines_do_not_cross_it_is_said(
-    step: float, sample: float, at: float | None, said: str, quick_run: Run
+def test_lines_without_a_crossing_are_noted(
+    step: float, sample: float, batch_size: float | None, note: str, quick_run: Run
 ) -> None:
-    """Costs of a step and a sample, as multiples of the CPU's."""
+    """Without a crossing the note states which device is faster."""
     cpu = only(timed(quick_run, {"cpu": line}, (32, 64, 128, 256)))
     costs: Cost = lambda b, n: step * STEP_S * b + sample * SAMPLE_S * n  # noqa: E731
     other = only(timed(quick_run, {"cpu": costs}, (32, 64, 128, 256)))
-    found, why = overtaking(other, cpu)
-    assert (found, why) == (pytest.approx(at, abs=0.1), said)
+    result, why = overtaking(other, cpu)
+    assert (result, why) == (pytest.approx(batch_size, abs=0.1), note)
 
 
-def test_without_an_accelerator_that_is_said(quick_run: Run) -> None:
-    """No empty cell without a reason."""
-    table = speed.constants(Evidence(timed(quick_run, {"cpu": line}, (32, 64, 128))))
-    assert list(table["note"]) == ["no accelerator in this run that could overtake it"]
+def test_a_run_without_an_accelerator_is_noted(quick_run: Run) -> None:
+    """Without an accelerator the note states it."""
+    table = speed.coefficients(Evidence(timed(quick_run, {"cpu": line}, (32, 64, 128))))
+    assert list(table["note"]) == ["no accelerator in this run to compare with"]
 
 
 def test_the_reference_run_is_a_line() -> None:
-    """On the reference machine batch sizes left out are foretold within 10% at the median."""
+    """The median leave-one-out error of the reference run is below 10%."""
     run = loading.load(REFERENCE / "epyc-2core-cpu")
-    row = speed.constants(Evidence(run)).iloc[0]
+    row = speed.coefficients(Evidence(run)).iloc[0]
     assert row["batch sizes"] == "32 64 125 128 256"
     assert row["a (µs a step) low"] < row["a (µs a step)"] < row["a (µs a step) high"]
     assert row["b (ns a sample) low"] < row["b (ns a sample)"] < row["b (ns a sample) high"]
@@ -147,7 +151,7 @@ def test_the_reference_run_is_a_line() -> None:
 
 
 def test_the_picture_has_each_batch_size_and_its_line(quick_run: Run) -> None:
-    """A dot each, on the line where the cost is one; the caption's words say how far off."""
+    """The picture has one dot per batch size, and the description the largest deviation."""
     run = timed(quick_run, {"cpu": line}, (32, 64, 128))
     plot = plots.PLOTS["scaling"]
     frame = plot.data(Evidence(run))

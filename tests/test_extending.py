@@ -103,7 +103,7 @@ def test_a_probe_is_run_by_the_canary(installed: Path, tmp_path: Path) -> None:
 def test_what_a_package_adds_is_listed(installed: Path, tmp_path: Path) -> None:
     """With its statement."""
     done = with_package(installed, tmp_path, "list")
-    assert "the loss ends below where it began" in done.stdout
+    assert "the final loss is below the first loss" in done.stdout
     assert done.stdout.count("xorbench-extension 1.0") == 3
 
 

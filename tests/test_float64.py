@@ -18,7 +18,7 @@ from xorbench.xor.analysis.float64_error import Float64Error, distance_ulps, dri
 from xorbench.xor.checks import judge
 from xorbench.xor.matrix.case import Case
 from xorbench.xor.matrix.recipe import Recipe
-from xorbench.xor.report.tables.right import errors, some_errors
+from xorbench.xor.report.tables.correctness import errors, some_errors
 from xorbench.xor.training import tensor_digest
 from xorbench.xor.training.float64 import Float64Result, recompute, rounded
 from xorbench.xor.training.golden_inputs import orders
@@ -173,14 +173,14 @@ def test_predictions_that_differ_from_the_weights_fail(quick_run: Run) -> None:
     ]
     verdicts = arithmetic(msgspec.structs.replace(quick_run, trainings=swapped))
     assert {v.outcome for v in verdicts} == {"fail"}
-    assert "test points otherwise" in verdicts[0].actual
+    assert "test points differently" in verdicts[0].actual
 
 
 def test_a_missing_float64_reference_does_not_pass(quick_run: Run) -> None:
     """Missing evidence is inconclusive or a failure."""
     verdicts = arithmetic(msgspec.structs.replace(quick_run, float64=[]))
     assert {v.outcome for v in verdicts} == {"inconclusive"}
-    assert "not on record" in verdicts[0].actual
+    assert "not recorded" in verdicts[0].actual
 
 
 def test_a_large_network_is_skipped_with_the_reason(quick_run: Run) -> None:
@@ -201,7 +201,7 @@ def test_a_score_that_differs_from_the_weights_fails(part: str, quick_run: Run) 
     ]
     verdicts = arithmetic(msgspec.structs.replace(quick_run, trainings=wrong))
     assert {v.outcome for v in verdicts} == {"fail"}
-    assert f"{part} points, not 400" in verdicts[0].actual
+    assert f"{part} points correctly, not 400" in verdicts[0].actual
 
 
 def test_the_drift_is_reported_for_every_epoch(quick_run: Run) -> None:

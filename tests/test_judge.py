@@ -1,4 +1,4 @@
-"""What observations mean: estimates, checks on doctored records, exit codes."""
+"""Estimates, checks on edited records, and exit codes."""
 
 import itertools
 import math
@@ -16,7 +16,7 @@ from xorbench.records.schema.training import Count, TrainingRecord, WeightRecord
 from xorbench.state_digest import first_difference
 from xorbench.stats.intervals import estimates, median_log_ratio, pool, pooled, spread
 from xorbench.verdicts import Verdict, exit_code, summary
-from xorbench.xor.analysis.engine_gains import gains, largest_ulps, pays_after, same_bits
+from xorbench.xor.analysis.engine_gains import gains, identity_text, largest_ulps, pays_after
 from xorbench.xor.analysis.evidence import Evidence
 from xorbench.xor.analysis.weights import sha256_of
 from xorbench.xor.checks import CHECKS, judge
@@ -32,21 +32,21 @@ def doctored(run: Run, index: int, **changes: Any) -> Run:
 
 
 def failing(run: Run) -> set[str]:
-    """The checks that fail."""
+    """The failed checks."""
     return {verdict.check for verdict in judge(Evidence(run)) if verdict.outcome == "fail"}
 
 
 def on_device(training: TrainingRecord, device: str, **changes: Any) -> TrainingRecord:
-    """The same training as if another device had run it."""
+    """The training as if a different device had run it."""
     case = Case(device, drop_last=training.case.drop_last)
     return msgspec.structs.replace(training, case=case, **changes)
 
 
 def with_accelerator(run: Run, **changes: Any) -> Run:
-    """The run with a twin of its first training on an accelerator."""
-    twin = on_device(run.trainings[0], "cuda", **changes)
-    info = msgspec.structs.replace(run.info, cases=[*run.info.cases, twin.case])
-    return msgspec.structs.replace(run, info=info, trainings=[*run.trainings, twin])
+    """The run with a copy of its first training on an accelerator."""
+    copy = on_device(run.trainings[0], "cuda", **changes)
+    info = msgspec.structs.replace(run.info, cases=[*run.info.cases, copy.case])
+    return msgspec.structs.replace(run, info=info, trainings=[*run.trainings, copy])
 
 
 # Statistics
@@ -63,7 +63,7 @@ def test_an_estimate_is_the_geometric_mean_of_its_processes() -> None:
 
 
 def test_one_process_has_no_interval() -> None:
-    """One sample says nothing of its own spread."""
+    """One process has no interval."""
     estimate = pooled({"a": [0.5], "b": [0.7]})["a"]
     assert (estimate.low, estimate.high, estimate.processes) == (None, None, 1)
 
@@ -90,7 +90,7 @@ def test_the_interval_is_students_t() -> None:
         (5, 0.03, 0.92),
     ],
 )
-def test_pooled_intervals_cover_the_truth(processes: int, shared: float, least: float) -> None:
+def test_pooled_intervals_cover_the_true_value(processes: int, shared: float, least: float) -> None:
     """In 400 simulated runs of 19 variants, from nothing to nearly all shared within a process."""
     random = np.random.default_rng(7)
     draws = random.normal(0.0, 0.0055, size=(400, 19, processes))
@@ -105,17 +105,17 @@ def test_pooled_intervals_cover_the_truth(processes: int, shared: float, least: 
 
 
 def test_where_processes_are_missing_the_degrees_are_the_fewest() -> None:
-    """As if a process's luck were all: of 5 and 3 processes (4 + 2)² ÷ (2 + √2)², never above 4."""
+    """The degrees of 5 and 3 processes are (4 + 2)² ÷ (2 + √2)², never above 4."""
     uneven = pool({"a": [0.0, 0.1, 0.2, 0.3, 0.5], "b": [0.0, 0.1, 0.3]})
     assert uneven.dof == pytest.approx(36 / (2 + math.sqrt(2)) ** 2)
     assert pool({"a": [0.0, 0.1, 0.3]}).dof == pytest.approx(2)
 
 
-def test_what_no_run_shows_joins_its_variance() -> None:
-    """A known deviation between runs adds to the processes' own, and is as good as sure itself."""
+def test_a_known_deviation_joins_the_variance() -> None:
+    """A known run-to-run deviation adds to the variance of the processes."""
     processes = {"a": [0.0, 0.02]}  # variance of the mean 0.0001, of one degree of freedom
-    alone, together = pool(processes), pool(processes, between=0.01)
-    assert (alone.variance("a"), alone.dof_of("a")) == pytest.approx((0.0001, 1.0))
+    one_process, together = pool(processes), pool(processes, between=0.01)
+    assert (one_process.variance("a"), one_process.dof_of("a")) == pytest.approx((0.0001, 1.0))
     assert (together.variance("a"), together.dof_of("a")) == pytest.approx((0.0002, 4 / 1.05))
     assert pool({"a": [0.5]}, between=0.01).variance("a") is None
 
@@ -130,7 +130,7 @@ def test_what_no_run_shows_joins_its_variance() -> None:
         (5, 0.0, 0.0, 0.0, 0.85),
     ],
 )
-def test_intervals_hold_what_wanders_between_runs(
+def test_intervals_include_run_to_run_variance(
     processes: int, shared: float, between: float, least: float, most: float
 ) -> None:
     """In 400 simulated runs that differ by 0.3% each as a whole; without the term they do not."""
@@ -154,7 +154,7 @@ def test_quartiles_interpolate() -> None:
 
 
 def test_a_ratio_is_paired_by_round() -> None:
-    """A machine that slows down by half in mid-run leaves the ratio alone."""
+    """A machine that slows down by half during the run does not change the ratio."""
     slow = [1.0, 1.0, 1.0, 5.0, 5.0]
     assert median_log_ratio([2 * x for x in slow], slow) == pytest.approx(math.log(2))
 
@@ -163,10 +163,10 @@ def test_a_ratio_is_paired_by_round() -> None:
     ("a", "b", "expected"),
     [(["x", "y"], ["x", "y"], None), (["x", "y"], ["x", "z"], 1), (["x"], ["x", "y"], None)],
 )
-def test_epoch_digests_part_at_their_first_difference(
+def test_epoch_digests_diverge_at_their_first_difference(
     a: list[str], b: list[str], expected: int | None
 ) -> None:
-    """None where one continues the other."""
+    """Equal epoch digests, or a prefix, have no first difference."""
     assert first_difference(a, b) == expected
 
 
@@ -174,7 +174,7 @@ def test_epoch_digests_part_at_their_first_difference(
 
 
 def test_a_clean_run_raises_no_alarm(quick_run: Run) -> None:
-    """Every check of the registry speaks, none fails, and the code is 0."""
+    """Every check of the registry gives a verdict, none fails, and the code is 0."""
     verdicts = judge(Evidence(quick_run))
     assert {verdict.check for verdict in verdicts} == set(CHECKS)
     assert failing(quick_run) == set()
@@ -190,7 +190,7 @@ def test_one_wrong_point_fails_accuracy(quick_run: Run) -> None:
 
 
 def test_weights_that_are_not_finite_fail_accuracy(quick_run: Run) -> None:
-    """Even with every point right; the first epoch is named, and more epochs are no remedy."""
+    """Weights that are not finite fail with every point correct; the hint is not more epochs."""
     training = quick_run.trainings[0]
     assert training.weights is not None
     bias = training.weights["layer2.bias"]
@@ -205,7 +205,7 @@ def test_weights_that_are_not_finite_fail_accuracy(quick_run: Run) -> None:
 
 
 def test_a_loss_that_is_not_finite_fails_accuracy(quick_run: Run) -> None:
-    """Though weights are finite, as where a single step overflows."""
+    """A loss that is not finite fails although the weights are finite."""
     losses = [*quick_run.trainings[0].losses[:-1], None]
     evidence = Evidence(doctored(quick_run, 0, losses=losses))
     verdict = next(v for v in judge(evidence) if v.outcome == "fail")
@@ -214,7 +214,7 @@ def test_a_loss_that_is_not_finite_fails_accuracy(quick_run: Run) -> None:
 
 
 def test_an_output_that_is_not_finite_fails_accuracy(quick_run: Run) -> None:
-    """Though every point counts as right, and weights and losses are finite."""
+    """An output that is not finite fails although points, weights and losses pass."""
     count = msgspec.structs.replace(quick_run.trainings[0].test, not_finite=3)
     run = doctored(quick_run, 0, test=count)
     verdict = next(v for v in judge(Evidence(run)) if v.check == "accuracy" and v.outcome == "fail")
@@ -223,24 +223,24 @@ def test_an_output_that_is_not_finite_fails_accuracy(quick_run: Run) -> None:
 
 
 def test_a_wrong_point_is_never_answered_with_yes(quick_run: Run) -> None:
-    """Not even where the check of accuracy did not speak."""
+    """Wrong points are never a yes, even without a verdict on accuracy."""
     run = doctored(quick_run, 0, test=Count(correct=499, total=500))
     verdicts = [v for v in judge(Evidence(run)) if v.check != "accuracy"]
-    said = {answer.question: answer.word for answer in answers(Evidence(run), verdicts)}
-    assert said[RIGHT] == "No"
-    assert said[SAME] == "Yes"
+    words = {answer.question: answer.word for answer in answers(Evidence(run), verdicts)}
+    assert words[RIGHT] == "No"
+    assert words[SAME] == "Yes"
 
 
-def test_other_inputs_are_named_first(quick_run: Run) -> None:
-    """The odd training is named, and the hint says to look there before anywhere else."""
+def test_different_inputs_are_named_first(quick_run: Run) -> None:
+    """The differing training is named, and the hint is to see this check first."""
     run = doctored(quick_run, 2, inputs_sha256="0" * 64)
     verdict = next(v for v in judge(Evidence(run)) if v.outcome == "fail")
     assert verdict.check == "inputs"
     assert quick_run.trainings[2].case.id in verdict.actual
 
 
-def test_a_epoch_digests_that_parts_fails_rerun_at_its_epoch(quick_run: Run) -> None:
-    """The epoch at which two processes part is named, and the command that looks into it."""
+def test_epoch_digests_that_diverge_fail_rerun_at_their_epoch(quick_run: Run) -> None:
+    """The first epoch that differs is named, with the command that locates the difference."""
     epoch_digests = list(quick_run.trainings[0].epoch_digests)
     epoch_digests[41] = "0" * 64
     run = doctored(quick_run, 0, epoch_digests=epoch_digests)
@@ -252,20 +252,20 @@ def test_a_epoch_digests_that_parts_fails_rerun_at_its_epoch(quick_run: Run) -> 
 
 def test_one_process_skips_rerun(quick_run: Run) -> None:
     """With nothing to compare, the check is skipped, not passed."""
-    alone = [t for t in quick_run.trainings if t.process == "p0"]
-    run = msgspec.structs.replace(quick_run, trainings=alone)
+    one_process = [t for t in quick_run.trainings if t.process == "p0"]
+    run = msgspec.structs.replace(quick_run, trainings=one_process)
     outcomes = {v.outcome for v in judge(Evidence(run)) if v.check == "rerun"}
     assert outcomes == {"skipped"}
 
 
 def test_a_warm_up_that_differs_fails(quick_run: Run) -> None:
-    """Something left over between trainings shows there."""
+    """State of an earlier training makes the check warm-up fail."""
     run = doctored(quick_run, 1, warmup_epoch_digests=["0" * 64])
     assert failing(run) == {"warm-up"}
 
 
-def test_the_hint_of_warm_up_looks_where_rerun_fails_too(quick_run: Run) -> None:
-    """Leftovers explain a warm-up that differs; not where no two processes agree either."""
+def test_the_hint_of_warm_up_refers_to_a_failed_rerun(quick_run: Run) -> None:
+    """The hint of warm-up refers to rerun if rerun fails, too."""
     first = quick_run.trainings[0]
     other = ["0" * 64] * len(first.epoch_digests)
     left_over = doctored(quick_run, 0, warmup_epoch_digests=other[:1])
@@ -275,11 +275,11 @@ def test_the_hint_of_warm_up_looks_where_rerun_fails_too(quick_run: Run) -> None
         for run in (left_over, doctored(random, 0, warmup_epoch_digests=["1" * 64]))
     ]
     assert "left over" in hints[0]
-    assert "rerun fails too" in hints[1]
+    assert "rerun fails, too" in hints[1]
 
 
 def test_a_must_change_that_kept_fails_invariance(quick_run: Run) -> None:
-    """Where drop_last changes nothing though a short batch exists, it did not act."""
+    """A drop_last without effect on the bits, despite a short batch, fails."""
     drops = {t.case.drop_last: t for t in quick_run.trainings if t.process == "p0"}
     run = quick_run
     for index, training in enumerate(run.trainings):
@@ -292,11 +292,11 @@ def test_a_must_change_that_kept_fails_invariance(quick_run: Run) -> None:
             )
     verdict = next(v for v in judge(Evidence(run)) if v.check == "invariance")
     assert verdict.outcome == "fail"
-    assert "have equal bits" in verdict.actual
+    assert "have identical bits" in verdict.actual
 
 
 def test_parity_passes_on_equal_answers_and_reports_the_largest_gap(quick_run: Run) -> None:
-    """Answers equal the CPU's, one weight a little off: a pass that names gap and tensor."""
+    """Identical predictions pass, and the largest weight difference is named."""
     weights = dict(quick_run.trainings[0].weights or {})
     bias = np.frombuffer(bytes.fromhex(weights["layer2.bias"].hex), "<f4") + np.float32(0.25)
     weights["layer2.bias"] = WeightRecord(dtype="float32", shape=[1], hex=bias.tobytes().hex())
@@ -306,8 +306,8 @@ def test_parity_passes_on_equal_answers_and_reports_the_largest_gap(quick_run: R
     assert "0.25 (layer2.bias)" in verdict.actual
 
 
-def test_parity_fails_on_one_other_answer(quick_run: Run) -> None:
-    """One test point answered otherwise than on the CPU is enough, and is named."""
+def test_parity_fails_on_one_different_answer(quick_run: Run) -> None:
+    """One test point with a prediction different from the CPU's fails, and is named."""
     answers = quick_run.trainings[0].predictions
     flipped = answers[:7] + ("0" if answers[7] == "1" else "1") + answers[8:]
     run = with_accelerator(quick_run, predictions=flipped, reloaded_predictions=flipped)
@@ -316,8 +316,8 @@ def test_parity_fails_on_one_other_answer(quick_run: Run) -> None:
     assert "1 differ, at points 7" in verdict.actual
 
 
-def test_another_device_may_change_the_bits_and_is_not_judged(quick_run: Run) -> None:
-    """May change: what was seen is told, without a pass."""
+def test_a_device_may_change_the_bits_and_is_not_judged(quick_run: Run) -> None:
+    """A setting that may change the bits is reported, without a pass."""
     epoch_digests = ["0" * 64, *quick_run.trainings[0].epoch_digests[1:]]
     run = with_accelerator(quick_run, epoch_digests=epoch_digests)
     verdict = next(v for v in judge(Evidence(run)) if v.subject.startswith("device "))
@@ -333,12 +333,12 @@ def test_another_device_may_change_the_bits_and_is_not_judged(quick_run: Run) ->
     ],
 )
 def test_a_reload_that_differs_fails_save_and_load(change: dict[str, str], quick_run: Run) -> None:
-    """Another digest, other answers, or recorded weights that do not have the digest."""
+    """A different digest, different predictions, or weights without the recorded digest fail."""
     assert "save and load" in failing(doctored(quick_run, 0, **change))
 
 
 def test_a_digest_is_made_again_from_the_recorded_weights(quick_run: Run) -> None:
-    """Without torch, from the hex in the file alone."""
+    """Without torch, from the hex in the file one_process."""
     for training in quick_run.trainings:
         assert training.weights is not None
         assert sha256_of(training.weights) == training.weights_sha256
@@ -402,41 +402,41 @@ def test_the_summary_counts() -> None:
 
 
 def with_engine(run: Run, engine: str, **changes: Any) -> Run:
-    """The run with twins of its first case's trainings by another engine, twice as fast."""
+    """The run with copies of its first case's trainings by a second engine, twice as fast."""
     first = run.info.cases[0]
-    twin = Case(engine=engine, drop_last=first.drop_last)
+    copy = Case(engine=engine, drop_last=first.drop_last)
     added = [
         msgspec.structs.replace(
             training,
-            case=twin,
+            case=copy,
             epoch_s=[seconds / 2 for seconds in training.epoch_s],
             **{"startup_s": 1.0, **changes},
         )
         for training in run.trainings
         if training.case == first
     ]
-    info = msgspec.structs.replace(run.info, cases=[*run.info.cases, twin])
+    info = msgspec.structs.replace(run.info, cases=[*run.info.cases, copy])
     return msgspec.structs.replace(run, info=info, trainings=[*run.trainings, *added])
 
 
-def test_one_engine_alone_has_no_table(quick_run: Run) -> None:
-    """There is nothing to gain over oneself."""
+def test_one_engine_has_no_table(quick_run: Run) -> None:
+    """One engine has no table of engines."""
     assert gains(Evidence(quick_run)) == []
 
 
 def test_a_gain_is_paired_by_round_and_pays_for_its_start_up(quick_run: Run) -> None:
-    """Half the time in every round is exactly twice the speed, in each process."""
+    """Half of the time in every round is twice the speed, in each process."""
     loader, replay = gains(Evidence(with_engine(quick_run, "replay")))
     assert loader.ratio is None
     assert replay.ratio is not None
     assert (replay.ratio.ratio, replay.ratio.processes) == (pytest.approx(2.0), 2)
-    assert (same_bits(loader), same_bits(replay)) == ("", "yes")
+    assert (identity_text(loader), identity_text(replay)) == ("", "yes")
     assert replay.break_even_after is not None
     extra_s = 1.0 - (loader.startup_s or 0.0)
     assert replay.break_even_after == math.ceil(extra_s * replay.epochs_per_s.value)
 
 
-def test_an_engine_with_other_bits_is_told_where_and_how_far(quick_run: Run) -> None:
+def test_an_engine_with_different_bits_is_reported_with_epoch_and_distance(quick_run: Run) -> None:
     """The first epoch that differs, and the distance of the weights; invariance fails."""
     first = quick_run.trainings[0]
     assert first.weights is not None
@@ -450,37 +450,40 @@ def test_an_engine_with_other_bits_is_told_where_and_how_far(quick_run: Run) -> 
         weights={**first.weights, "layer2.bias": moved},
     )
     gain = gains(Evidence(run))[1]
-    assert (same_bits(gain), gain.ulps) == ("diverge at epoch 7", 3)
+    assert (identity_text(gain), gain.ulps) == ("diverge at epoch 7", 3)
     assert "invariance" in failing(run)
 
 
-def test_a_compiler_may_round_otherwise(quick_run: Run) -> None:
-    """Other bits of the compile engine are reported, and fail no check of the settings."""
+def test_a_compiler_may_round_differently(quick_run: Run) -> None:
+    """Different bits of the compile engine are reported, and do not fail."""
     run = with_engine(
         quick_run, "compile", epoch_digests=["0" * 64 for _ in quick_run.trainings[0].epoch_digests]
     )
-    assert same_bits(gains(Evidence(run))[1]) == "diverge at epoch 0"
+    assert identity_text(gains(Evidence(run))[1]) == "diverge at epoch 0"
     assert "invariance" not in failing(run)
 
 
 def test_the_universal_engine_is_judged_by_its_own_golden_values(quick_run: Run) -> None:
-    """Its digest must be the golden one, its inputs are its own, and no bits are compared."""
+    """The universal engine must have the golden digest; no bits are compared."""
     fact = Fact(what="digest", expected="a" * 64, actual="a" * 64)
     run = with_engine(quick_run, "universal", inputs_sha256="b" * 64, golden=[fact])
     assert not {"accuracy", "inputs", "universal"} & failing(run)
-    assert same_bits(gains(Evidence(run))[1]) == "another training"
+    assert identity_text(gains(Evidence(run))[1]) == "different training"
     wrong = msgspec.structs.replace(fact, actual="c" * 64)
     assert "universal" in failing(with_engine(quick_run, "universal", golden=[wrong]))
 
 
 @pytest.mark.parametrize(
     ("actual", "says"),
-    [("a", "the device computes right (see universal)"), ("c", "the device may compute wrong")],
+    [
+        ("a", "the device computes correctly (see universal)"),
+        ("c", "the device may compute incorrectly"),
+    ],
 )
 def test_the_universal_engine_must_learn_every_point_too(
     actual: str, says: str, quick_run: Run
 ) -> None:
-    """A golden digest of 499 points right is a sound device, and not a right training."""
+    """A golden digest with 499 correct points passes universal and fails accuracy."""
     fact = Fact(what="digest", expected="a" * 64, actual=actual * 64)
     run = with_engine(
         quick_run, "universal", test=Count(correct=499, total=500), golden=[fact],
@@ -489,7 +492,7 @@ def test_the_universal_engine_must_learn_every_point_too(
     (verdict,) = [v for v in judge(Evidence(run)) if v.check == "accuracy" and v.outcome == "fail"]
     assert verdict.actual == "499/500"
     assert says in verdict.hint
-    assert "--epochs 400, or other --seeds" in verdict.hint
+    assert "--epochs 400, or different --seeds" in verdict.hint
 
 
 @pytest.mark.parametrize(
@@ -497,7 +500,7 @@ def test_the_universal_engine_must_learn_every_point_too(
     [(1.0, 2.0, 10), (1.0, 0.5, None), (-0.1, 2.0, 0), (0.0, 0.9, None)],
 )
 def test_a_start_up_pays_by_faster_epochs(extra_s: float, ratio: float, epochs: int | None) -> None:
-    """At a tenth of a second an epoch, and never where the engine is slower."""
+    """The start-up is recovered by faster epochs, never by a slower engine."""
     assert pays_after(extra_s, 0.1, ratio) == epochs
 
 
@@ -506,7 +509,7 @@ def test_a_start_up_pays_by_faster_epochs(extra_s: float, ratio: float, epochs: 
     [(1.0, 1.0 + 2**-23, 1), (0.0, -0.0, 0), (2**-149, -(2**-149), 2), (1.0, -1.0, 2 * 0x3F800000)],
 )
 def test_a_distance_in_ulps_counts_the_numbers_between(a: float, b: float, ulps: int) -> None:
-    """Across zero too."""
+    """The distance in ulps counts the numbers between, also across zero."""
     one, other = (
         {"w": WeightRecord(dtype="float32", shape=[1], hex=np.array([x], "<f4").tobytes().hex())}
         for x in (a, b)
@@ -514,8 +517,8 @@ def test_a_distance_in_ulps_counts_the_numbers_between(a: float, b: float, ulps:
     assert largest_ulps(one, other) == ulps
 
 
-def test_one_training_alone_is_not_called_the_same(quick_run: Run) -> None:
-    """With nothing to compare with, the second question is not judged."""
+def test_one_training_is_not_called_the_same(quick_run: Run) -> None:
+    """With one training the second question is not judged."""
     evidence = Evidence(quick_run)
     others = [v for v in judge(evidence) if v.check not in ("rerun", "invariance")]
     same = answers(evidence, others)[1]

@@ -1,4 +1,4 @@
-"""The page in a real browser: headless Chromium reads what a user would."""
+"""The page in a real browser, headless Chromium."""
 
 import shutil
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from xorbench.xor.analysis.evidence import Evidence
 from xorbench.xor.checks import judge
 from xorbench.xor.matrix.case import Case, ProcessConfig
 from xorbench.xor.report import runs
-from xorbench.xor.report.plots.speed import say_speeds, speeds
+from xorbench.xor.report.plots.speed import describe_speeds, speeds
 
 HOSTILE = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>"
 WIDTHS = (400, 1400)
@@ -46,15 +46,15 @@ SMALLEST = """() => Math.min(...[...document.querySelectorAll('svg text')].map(
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Chromium without a window; skipped, with the reason, where it cannot be had."""
+    """Headless Chromium; skipped with the reason if it is not available."""
     sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
     if path is None:
         pytest.skip("Chromium is not installed: apt-get install chromium")
     with sync.sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield found
-        found.close()
+        result = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield result
+        result.close()
 
 
 @pytest.fixture(scope="module")
@@ -128,31 +128,33 @@ def full(crowded: Run, browser: Any, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="module", params=["light", "dark"])
 def shown(request: pytest.FixtureRequest, browser: Any, html: Path) -> Iterator[SimpleNamespace]:
-    """The page, loaded, and all that it said and asked for meanwhile."""
+    """The loaded page, with its console output and its requests."""
     tab = browser.new_page(color_scheme=request.param, viewport={"width": 1400, "height": 900})
-    said: list[str] = []
-    asked: list[str] = []
-    tab.on("console", lambda message: said.append(message.text))
-    tab.on("pageerror", lambda error: said.append(str(error)))
-    tab.on("request", lambda asking: asked.append(asking.url))
+    messages: list[str] = []
+    requests: list[str] = []
+    tab.on("console", lambda message: messages.append(message.text))
+    tab.on("pageerror", lambda error: messages.append(str(error)))
+    tab.on("request", lambda request: requests.append(request.url))
     tab.goto(html.as_uri())
-    yield SimpleNamespace(tab=tab, said=said, asked=asked, theme=request.param, uri=html.as_uri())
+    yield SimpleNamespace(
+        tab=tab, messages=messages, requests=requests, theme=request.param, uri=html.as_uri()
+    )
     tab.close()
 
 
-def test_the_page_says_nothing_to_the_console(shown: SimpleNamespace) -> None:
-    """No error, no warning, no breach of its own policy."""
-    assert shown.said == []
+def test_the_console_is_empty(shown: SimpleNamespace) -> None:
+    """The console has no error, no warning, and no violation of the page's policy."""
+    assert shown.messages == []
 
 
 def test_no_request_leaves_the_page(shown: SimpleNamespace) -> None:
-    """It asks for itself, and for nothing else."""
-    assert [url for url in shown.asked if not url.startswith("data:")] == [shown.uri]
+    """The page is the only request."""
+    assert [url for url in shown.requests if not url.startswith("data:")] == [shown.uri]
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_nothing_overflows(shown: SimpleNamespace, width: int) -> None:
-    """Wide tables scroll in their own boxes; the page never does."""
+    """Wide tables scroll in their boxes; the page does not."""
     shown.tab.set_viewport_size({"width": width, "height": 900})
     assert shown.tab.evaluate("document.documentElement.scrollWidth") <= width
     beyond = """() => [...document.querySelectorAll('body *')].filter(
@@ -161,15 +163,15 @@ def test_nothing_overflows(shown: SimpleNamespace, width: int) -> None:
     assert shown.tab.evaluate(beyond) == []
 
 
-def test_what_is_hostile_stays_text(shown: SimpleNamespace) -> None:
-    """A reason, a name and a hint with markup in them are shown, not obeyed."""
+def test_hostile_text_is_escaped(shown: SimpleNamespace) -> None:
+    """Markup in a reason, a name and a hint is escaped."""
     assert shown.tab.title().startswith("xorbench")
     assert shown.tab.locator("img").count() == 0
     assert shown.tab.get_by_text("onerror=").count() >= 3
 
 
 def test_a_table_sorts_both_ways_by_the_keyboard(shown: SimpleNamespace) -> None:
-    """Enter on a header sorts by numbers, not by letters, and says so to a screen reader."""
+    """Enter on a header sorts by number, and sets aria-sort for screen readers."""
     table = shown.tab.locator("#table-checks ~ .scroll table")
     header = table.locator("th", has_text="pass")
     read = "cells => cells.map(cell => Number(cell.textContent))"
@@ -182,20 +184,20 @@ def test_a_table_sorts_both_ways_by_the_keyboard(shown: SimpleNamespace) -> None
 
 
 def test_a_table_is_filtered_by_words(shown: SimpleNamespace) -> None:
-    """Only the rows with all words stay, and how many is said."""
+    """Only rows with all words stay, and their number is shown."""
     table = shown.tab.locator("#table-checks ~ .scroll table")
     box = shown.tab.locator("#table-checks ~ label input")
     box.fill("AND load")
     visible = table.locator("tbody tr:visible td:first-child").all_inner_texts()
-    said = shown.tab.locator("#table-checks ~ label span").inner_text()
+    count = shown.tab.locator("#table-checks ~ label span").inner_text()
     box.fill("")
     assert visible == ["save and load"]
-    assert said.startswith("1 of ")
+    assert count.startswith("1 of ")
     assert table.locator("tbody tr:visible").count() > 5
 
 
 def test_text_and_plots_can_be_read_in_this_theme(shown: SimpleNamespace) -> None:
-    """The words of the page and of its pictures have a contrast of at least 4.5 to 1."""
+    """Texts of the page and its pictures have a contrast of at least 4.5 to 1."""
     contrast = """selector => {
         const light = colour => {
             const part = colour.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255).map(
@@ -211,8 +213,8 @@ def test_text_and_plots_can_be_read_in_this_theme(shown: SimpleNamespace) -> Non
         assert shown.tab.evaluate(contrast, selector) >= 4.5, selector
 
 
-def test_every_picture_is_said_in_words_with_its_figures(shown: SimpleNamespace) -> None:
-    """A name and a description that stand on the page, and a link to the data."""
+def test_every_picture_is_described_with_its_figures(shown: SimpleNamespace) -> None:
+    """Every picture has a name, a description and a link to its data."""
     figures = shown.tab.locator("figure")
     assert figures.count() >= 4
     for index in range(figures.count()):
@@ -228,21 +230,21 @@ def test_every_picture_is_said_in_words_with_its_figures(shown: SimpleNamespace)
 
 
 def test_the_throughput_table_is_whole_on_a_usual_screen(shown: SimpleNamespace) -> None:
-    """At 1,400 pixels every column is seen without scrolling."""
+    """At 1,400 pixels every column is visible without scrolling."""
     shown.tab.set_viewport_size({"width": 1400, "height": 900})
     box = shown.tab.locator("#table-throughput ~ .scroll")
     assert box.evaluate("e => e.scrollWidth - e.clientWidth") == 0
 
 
 def test_a_phone_shows_a_case_and_its_speed(full: Any) -> None:
-    """The name and the first figure fit in the window beside each other."""
+    """The name and the first figure fit in the window."""
     box = full.locator("#table-throughput ~ .scroll")
     figure = box.locator("tbody tr:first-child td:nth-child(2)").bounding_box()
     assert figure["x"] + figure["width"] <= PHONE
 
 
-def test_a_table_can_be_scrolled_to_its_end_beside_its_names(full: Any) -> None:
-    """The first column stays in sight, and the last comes into it."""
+def test_a_table_can_be_scrolled_to_its_end_with_its_names(full: Any) -> None:
+    """The first column stays visible, and the last one can be reached."""
     box = full.locator("#table-throughput ~ .scroll")
     box.evaluate("e => e.scrollLeft = e.scrollWidth")
     ends = [
@@ -255,13 +257,13 @@ def test_a_table_can_be_scrolled_to_its_end_beside_its_names(full: Any) -> None:
 
 
 def test_a_long_name_leaves_the_page_as_wide_as_the_window(full: Any) -> None:
-    """Neither a case nor a failure pushes anything out of it."""
+    """Neither a case nor a failure widens the page."""
     assert full.evaluate("document.documentElement.scrollWidth") <= PHONE
 
 
 @pytest.mark.parametrize("width", [PHONE, 1000, 1400, 1920])
 def test_the_text_in_plots_can_be_read(full: Any, width: int) -> None:
-    """It is at least 9.9 pixels high, whatever the width of the window and the names."""
+    """Text in plots is at least 9.9 pixels high at any width of window and names."""
     full.set_viewport_size({"width": width, "height": 900})
     smallest = full.evaluate(SMALLEST)
     full.set_viewport_size({"width": PHONE, "height": 900})
@@ -269,22 +271,22 @@ def test_the_text_in_plots_can_be_read(full: Any, width: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["throughput", "epochs", "loss", "boundary", "same-bits"])
-def test_long_names_leave_a_plot_its_room(full: Any, name: str) -> None:
-    """Its axes take 45% of its width or more, and no text leaves it."""
-    found = full.evaluate(BOXES, name)
-    svg, axes = found["svg"], found["axes"]
+def test_long_names_leave_room_for_a_plot(full: Any, name: str) -> None:
+    """The axes take at least 45% of the width, and no text is cut."""
+    result = full.evaluate(BOXES, name)
+    svg, axes = result["svg"], result["axes"]
     assert axes["right"] - axes["left"] >= 0.45 * (svg["right"] - svg["left"])
     out = [
-        t["text"] for t in found["texts"] if t["left"] < svg["left"] or t["right"] > svg["right"]
+        t["text"] for t in result["texts"] if t["left"] < svg["left"] or t["right"] > svg["right"]
     ]
     assert out == []
 
 
 @pytest.mark.parametrize("name", ["throughput", "same-bits"])
 def test_the_names_of_rows_do_not_touch(full: Any, name: str) -> None:
-    """Each is as far from the next as its lines ask for, and the names differ."""
-    found = full.evaluate(BOXES, name)
-    left = [text for text in found["texts"] if text["right"] < found["axes"]["left"]]
+    """Names of rows do not overlap, and they differ."""
+    result = full.evaluate(BOXES, name)
+    left = [text for text in result["texts"] if text["right"] < result["axes"]["left"]]
     tops = sorted(text["top"] for text in left)
     assert len(left) >= 12
     assert min(low - high for high, low in pairwise(tops)) >= 9
@@ -292,10 +294,10 @@ def test_the_names_of_rows_do_not_touch(full: Any, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["epochs", "loss", "boundary"])
 def test_a_legend_covers_no_data(full: Any, name: str) -> None:
-    """It stands above the axes."""
-    found = full.evaluate(BOXES, name)
-    assert found["legend"]["bottom"] <= found["axes"]["top"]
-    assert found["legend"]["right"] <= found["svg"]["right"]
+    """The legend is above the axes."""
+    result = full.evaluate(BOXES, name)
+    assert result["legend"]["bottom"] <= result["axes"]["top"]
+    assert result["legend"]["right"] <= result["svg"]["right"]
 
 
 def test_each_process_has_its_line(full: Any) -> None:
@@ -304,8 +306,8 @@ def test_each_process_has_its_line(full: Any) -> None:
     assert all(f"p{number}" in legend for number in range(PROCESSES))
 
 
-def test_what_failed_is_one_line_a_check(full: Any) -> None:
-    """The others of a check are folded under its first, and lost to no reader."""
+def test_failures_are_one_line_per_check(full: Any) -> None:
+    """Further failures of a check are folded under its first one."""
     lines = full.locator(".failures > ul > li")
     folded = full.locator(".failures details li")
     assert folded.count() > lines.count()
@@ -315,13 +317,13 @@ def test_what_failed_is_one_line_a_check(full: Any) -> None:
 
 
 def test_every_digit_of_a_picture_is_in_its_file(crowded: Run) -> None:
-    """A picture may show a part; the words say of how many, and the file has them all."""
+    """A picture may show a part; its description has the total, and its file has all."""
     frame = pd.concat([speeds(Evidence(crowded))] * 2, ignore_index=True)
-    assert (len(frame), say_speeds(frame)[:13]) == (48, "40 of 48 bars")
+    assert (len(frame), describe_speeds(frame)[:13]) == (48, "40 of 48 bars")
 
 
 @pytest.mark.parametrize("text", ["2026-11-25T05:02:58+00:00", "20261125T0502Z-1a", "16 passed"])
-def test_what_only_begins_with_a_digit_is_no_number(text: str) -> None:
+def test_text_that_begins_with_a_digit_is_not_a_number(text: str) -> None:
     """Times, ids and sentences are aligned and sorted as text."""
     (name,), _ = columns_shown(pd.DataFrame({"name": [text]}))
     (share,), _ = columns_shown(pd.DataFrame({"share": ["499/500", "1.2e-05", "32 64", ""]}))

@@ -1,4 +1,4 @@
-"""Where an epoch's time goes: the marks, the pass, the shares, and the report of them."""
+"""Phases of an epoch: the marks, the pass, the shares, and their report."""
 
 import json
 from collections.abc import Callable
@@ -68,7 +68,7 @@ def test_phases_and_rest_are_the_whole_epoch() -> None:
 def test_a_delay_shows_in_its_phase(
     fault: str, phase: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By a clock that only a delay advances, the delay is all of that phase and of no other."""
+    """With a clock that only a delay advances, only the phase of the delay takes time."""
     now = 0.0
 
     def sleep(seconds: float) -> None:
@@ -86,7 +86,7 @@ def test_a_delay_shows_in_its_phase(
 
 
 def test_marks_are_taken_away() -> None:
-    """After the epoch, the optimizer, the model and the batches are as they were."""
+    """After the epoch, the optimizer, the model and the batches are unchanged."""
     training = Training(BASE, SMALL)
     spec, before = training.spec, dict(vars(training.spec.optimizer))
     tamper = spec.tamper
@@ -96,7 +96,7 @@ def test_marks_are_taken_away() -> None:
     assert not spec.model._forward_pre_hooks
 
 
-def test_an_epoch_that_does_not_pass_the_marks_is_refused() -> None:
+def test_an_epoch_without_marks_is_refused() -> None:
     """A replayed step has no boundary between its phases, so nothing is reported for them."""
     training = Training(Case(engine="replay", batch_size=64), SMALL)
     with pytest.raises(UnsupportedCase, match="do not pass the marks"):
@@ -113,7 +113,7 @@ def test_many_steps_share_slots() -> None:
 
 
 def test_the_universal_training_has_no_phases() -> None:
-    """The operation refuses it; the pass does not ask for it."""
+    """The operation refuses the universal training, and the pass skips it."""
     session = Session()
     case = msgspec.to_builtins(Case(engine="universal"))
     recipe = msgspec.to_builtins(SMALL)
@@ -133,13 +133,13 @@ def test_the_pass_is_short() -> None:
 
 
 def test_only_engines_that_can_be_marked_have_a_pass() -> None:
-    """Those fed by a DataLoader; each other one has a reason."""
+    """Engines with a DataLoader have a pass; the others have a reason."""
     measured = {name for name in ENGINES if pass_epochs(Recipe(), Case(engine=name))}
     assert measured == {"loader", "fetch"}
 
 
 def test_a_run_times_the_phases_of_each_case_in_each_process(quick_run: Run) -> None:
-    """On the bits of the timed epochs."""
+    """Each case in each process has shares, with the bits of the timed epochs."""
     trainings = {(one.case.id, one.process): one for one in quick_run.trainings}
     assert {(line.case, line.process) for line in quick_run.phases} == trainings.keys()
     for line in quick_run.phases:
@@ -148,8 +148,8 @@ def test_a_run_times_the_phases_of_each_case_in_each_process(quick_run: Run) -> 
         assert all(sum(map(sum, one.phases())) <= one.epoch_s for one in line.marked)
 
 
-def test_the_pass_moves_no_timed_bit(inside: Xorbench, tmp_path: Path) -> None:
-    """Runs with it and without it record the same digests; without it there is no table."""
+def test_the_pass_does_not_change_the_result(inside: Xorbench, tmp_path: Path) -> None:
+    """Runs with and without the pass record identical digests; without it there is no table."""
     words = ("run", "--quick", "--devices", "cpu", "--epochs", "2", "--processes", "1")
     words = (*words, "--engines", "loader,replay", "--train-size", "640")
     inside(*words, "--out", "with")
@@ -166,7 +166,7 @@ def test_the_pass_moves_no_timed_bit(inside: Xorbench, tmp_path: Path) -> None:
     assert table.loc["cpu-loader-b128-pin0-drop1-w0-s0", "forward (%)"] > 0
 
 
-def test_a_pass_that_was_stopped_is_taken_up(copied: Path, inside: Xorbench) -> None:
+def test_a_stopped_pass_is_resumed(copied: Path, inside: Xorbench) -> None:
     """`--resume` measures what is missing, and trains no timed epoch again."""
     path, info = copied / "phases.jsonl", copied / "run.json"
     whole = path.read_text().splitlines(keepends=True)
@@ -182,8 +182,8 @@ def test_a_pass_that_was_stopped_is_taken_up(copied: Path, inside: Xorbench) -> 
     assert len(phases(Evidence(resumed)).dropna(subset=["forward (%)"])) == 2
 
 
-def test_a_line_that_occurs_twice_is_damage(copied: Path) -> None:
-    """It would count as another process."""
+def test_a_duplicate_line_is_damage(copied: Path) -> None:
+    """A duplicate line is rejected."""
     path = copied / "phases.jsonl"
     path.write_text(path.read_text() + path.read_text().splitlines(keepends=True)[0])
     with pytest.raises(BadFile, match=r"phases\.jsonl:5: damaged: phases of .* occurs twice"):
@@ -191,7 +191,7 @@ def test_a_line_that_occurs_twice_is_damage(copied: Path) -> None:
 
 
 def test_an_older_run_has_no_table(quick_run: Run) -> None:
-    """Nor a picture; its report is otherwise whole."""
+    """A run from before the pass has neither table nor picture."""
     info = msgspec.structs.replace(quick_run.info, phases=False)
     old = Evidence(msgspec.structs.replace(quick_run, info=info, phases=[]))
     (section,) = [s for s in runs.content(old, judge(old)).sections if s.name == "phases"]
@@ -222,8 +222,8 @@ def line_of(*marked: PhaseTimes, **fields: object) -> PhasesLine:
     return PhasesLine(process="p0", case=Case().id, **(values | fields))  # type: ignore[arg-type]
 
 
-def test_a_disturbed_step_counts_for_nothing() -> None:
-    """One step in one of three epochs that takes 100 times as long leaves the shares alone."""
+def test_a_disturbed_step_has_no_effect() -> None:
+    """One step of one epoch that takes 100 times as long does not change the shares."""
     calm = phase_seconds(line_of(times(1.0), times(1.0), times(1.0)))
     disturbed = phase_seconds(line_of(times(1.0), times(100.0), times(1.0)))
     assert disturbed == calm
@@ -231,16 +231,16 @@ def test_a_disturbed_step_counts_for_nothing() -> None:
 
 
 def test_the_shares_of_a_case_are_the_whole_epoch(quick_run: Run) -> None:
-    """They add up to 100%, within the error of means of odds; each lies in its interval."""
-    for found in phase_shares(Evidence(quick_run)):
-        values = [one for one in found.shares.values() if one is not None]
+    """The shares add up to 100%, up to the mean of odds; each is within its interval."""
+    for result in phase_shares(Evidence(quick_run)):
+        values = [one for one in result.shares.values() if one is not None]
         assert len(values) == len(PHASES) + 1
         assert sum(one.value for one in values) == pytest.approx(1.0, abs=0.05)
         for one in values:
             assert one.low is not None
             assert one.high is not None
             assert 0 < one.low <= one.value <= one.high < 1
-        assert (found.processes, found.note) == (2, "")
+        assert (result.processes, result.note) == (2, "")
 
 
 @pytest.mark.parametrize(
@@ -254,15 +254,15 @@ def test_the_shares_of_a_case_are_the_whole_epoch(quick_run: Run) -> None:
     ],
     ids=["bits", "died"],
 )
-def test_a_pass_that_does_not_count_is_left_out(
+def test_an_invalid_pass_is_excluded(
     quick_run: Run, change: Callable[[PhasesLine], dict[str, object]], note: str
 ) -> None:
-    """With the reason; the other process is shown without an interval."""
+    """An invalid pass is noted; the remaining process has no interval."""
     first = next(line for line in quick_run.phases if line.process == "p0")
     changed = msgspec.structs.replace(first, **change(first))
     lines = [changed if line is first else line for line in quick_run.phases]
-    found = phase_shares(Evidence(msgspec.structs.replace(quick_run, phases=lines)))
-    (one,) = [x for x in found if x.variant.case.id == first.case]
+    result = phase_shares(Evidence(msgspec.structs.replace(quick_run, phases=lines)))
+    (one,) = [x for x in result if x.variant.case.id == first.case]
     assert note in one.note
     assert one.processes == 1
 
@@ -280,12 +280,12 @@ def test_the_report_shows_table_and_picture(quick_folder: Path) -> None:
 
 def test_the_picture_is_described(quick_run: Run) -> None:
     """Bars and the largest phase, with its range."""
-    said = describe_shares(shares(Evidence(quick_run)))
-    assert said.startswith("2 bars; the largest phase is waiting for data, from ")
+    text = describe_shares(shares(Evidence(quick_run)))
+    assert text.startswith("2 bars; the largest phase is waiting for data, from ")
 
 
 def test_a_dry_run_states_the_time_of_the_pass(inside: Xorbench) -> None:
-    """As a part of the estimate; nothing without the pass."""
+    """The estimate states the time of the pass, if there is one."""
     words = ("run", "--quick", "--devices", "cpu", "--dry-run", "--json")
     estimates = [json.loads(inside(*words, *more).stdout) for more in ((), ("--no-phases",))]
     measured, plain = estimates
@@ -294,7 +294,7 @@ def test_a_dry_run_states_the_time_of_the_pass(inside: Xorbench) -> None:
 
 
 def test_the_reference_runs_are_read() -> None:
-    """One that was recorded before there was a pass, and one with it, with their cases' ids."""
+    """Reference runs from before and after the pass are read, with their case ids."""
     root = Path(__file__).parents[1] / "results" / "reference"
     for name, timed in (("epyc-2core-cpu", 38), ("epyc-2core-cpu-engines", 0)):
         run = loading.load(root / name)
@@ -308,7 +308,7 @@ def test_the_reference_runs_are_read() -> None:
 
 
 def accelerated(run: Run, pinned: int | None, device: str | None = "cuda") -> Run:
-    """The run as if its cases had asked for pinned memory, on a machine with this accelerator."""
+    """The run with pinned memory, on a machine with this accelerator."""
     case = Case(pin_memory=True)
     first = run.trainings[0]
     processes = [
@@ -325,18 +325,18 @@ def accelerated(run: Run, pinned: int | None, device: str | None = "cuda") -> Ru
 
 
 @pytest.mark.parametrize(
-    ("pinned", "device", "outcome", "said"),
+    ("pinned", "device", "outcome", "expected"),
     [
-        (57, "cuda", "pass", "57 batches are"),
+        (57, "cuda", "pass", "all 57 batches"),
         (56, "cuda", "fail", "p0: 56 of 57"),
-        (None, "cuda", "skipped", "the pass that looks at batches was not made"),
+        (None, "cuda", "skipped", "the pass that inspects batches did not run"),
         (None, None, "skipped", "no effect here: PyTorch ignores pin_memory without"),
     ],
 )
 def test_batches_that_are_not_pinned_fail(
-    quick_run: Run, pinned: int | None, device: str | None, outcome: str, said: str
+    quick_run: Run, pinned: int | None, device: str | None, outcome: str, expected: str
 ) -> None:
-    """One batch of 57 is enough; without an accelerator there is nothing to judge."""
+    """One unpinned batch of 57 fails; without an accelerator the check is skipped."""
     verdicts = judge(Evidence(accelerated(quick_run, pinned, device)))
     (verdict,) = [one for one in verdicts if one.check == "pinned memory"]
-    assert (verdict.outcome, verdict.actual[: len(said)]) == (outcome, said)
+    assert (verdict.outcome, verdict.actual[: len(expected)]) == (outcome, expected)

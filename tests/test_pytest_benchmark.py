@@ -158,7 +158,7 @@ def test_an_import_is_a_run_that_report_and_compare_accept(
     """Its report lists what cannot be checked; runs and imports with its times are the same."""
     done = call("import", str(file), "--name", "brought")
     assert done.code == 0
-    assert "epoch digests, calibration times, weights: nothing of it can be checked" in done.out
+    assert "epoch digests, calibration times, weights: nothing can be checked" in done.out
     shown = call("report", "brought")
     assert shown.code == 3
     last = [result.out.splitlines()[-1] for result in (done, shown)]
@@ -173,7 +173,7 @@ def test_an_import_is_a_run_that_report_and_compare_accept(
 
 
 def test_a_file_is_not_compared_with_itself(call: Call, file: Path) -> None:
-    """By its id, or imported twice: one line, exit code 2."""
+    """Comparing a file with itself, by id or imported twice, is one line and exit code 2."""
     call("import", str(file), "--name", "brought")
     itself = call("compare", "brought", "brought")
     assert (itself.code, "the same run" in itself.err) == (2, True)

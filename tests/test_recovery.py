@@ -1,4 +1,4 @@
-"""What a dead process costs: its case, and nothing else. The processes are fakes."""
+"""A dead process costs only its case. The processes are fakes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ GOOD, DEADLY, THIRD = (Case(seed=seed) for seed in (0, 1, 2))
 
 
 class FakeProcess:
-    """Answers everything, but dies of what `dies_of` says; counts how many were started."""
+    """A process that answers every request except those in `dies_of`, and counts its starts."""
 
     started = 0
 
@@ -32,13 +32,13 @@ class FakeProcess:
         self._op = op
 
     def answer(self) -> dict[str, Any]:
-        """What a process says of itself; or it is dead."""
+        """The answer of a process, unless it is dead."""
         if self._dies_of(self._op):
             raise ProcessDied("killed by SIGSEGV")
         return {"machine": dict.fromkeys(DESCRIBED, "2"), "calibration_version": 3}
 
     def alive(self) -> bool:
-        """It is."""
+        """A fake is alive."""
         return True
 
     def ask(self, op: str, **_args: Any) -> dict[str, Any]:
@@ -49,7 +49,7 @@ class FakeProcess:
 
 
 class Written:
-    """A store that keeps what is written."""
+    """A store that keeps its lines."""
 
     def __init__(self) -> None:
         self.lines: list[Any] = []
@@ -64,14 +64,14 @@ class Written:
 
 @pytest.fixture
 def info() -> RunInfo:
-    """What was asked for in some run."""
+    """The info of a run."""
     root = Path(__file__).parent.parent
     return loading.read_info(root / "results" / "reference" / "epyc-2core-cpu")
 
 
 @pytest.fixture
 def written() -> Written:
-    """What is written; no process has been started."""
+    """An empty store, before any process is started."""
     FakeProcess.started = 0
     return Written()
 
@@ -97,7 +97,7 @@ def die(_target: object) -> None:
 
 
 def cases(slot: ProcessSlot) -> list[Case]:
-    """What is still open in a slot."""
+    """The open cases of a slot."""
     return [one.case for one in slot.active]
 
 
@@ -118,8 +118,8 @@ def test_a_death_costs_the_case_that_was_stepped(written: Written, info: RunInfo
     assert {p.id: p.died for p in state.info.processes}["p0"] == "killed by SIGSEGV"
 
 
-def test_a_case_that_kills_twice_is_tried_no_more(written: Written, info: RunInfo) -> None:
-    """In whatever process it stands open."""
+def test_a_case_that_kills_twice_is_not_tried_again(written: Written, info: RunInfo) -> None:
+    """A case that kills two processes fails in every process."""
     recovery_, _, slots, _ = recovery(written, info)
 
     def step(target: ActiveTraining) -> None:
@@ -135,7 +135,7 @@ def test_a_case_that_kills_twice_is_tried_no_more(written: Written, info: RunInf
 
 
 def test_an_idle_death_costs_no_case(written: Written, info: RunInfo) -> None:
-    """Nobody was stepped: all go on in a fresh process."""
+    """After the death of an idle process, all cases continue in a fresh one."""
     recovery_, _, (first, _), reopened = recovery(written, info)
     recovery_.guarded(first, die, None)
     assert cases(first) == [GOOD, DEADLY, THIRD]
@@ -143,7 +143,7 @@ def test_an_idle_death_costs_no_case(written: Written, info: RunInfo) -> None:
 
 
 def test_a_slot_whose_processes_always_die_is_given_up(written: Written, info: RunInfo) -> None:
-    """After a few starts, so that a run comes to its end on a machine that cannot train."""
+    """A slot is given up after a few starts, so a run ends on a machine that cannot train."""
     recovery_, _, (first, second), reopened = recovery(written, info, lambda _op: True)
     recovery_.guarded(first, die, None)
     assert cases(first) == []
@@ -155,7 +155,7 @@ def test_a_slot_whose_processes_always_die_is_given_up(written: Written, info: R
 
 
 def test_a_refused_operation_costs_its_case_and_no_process(written: Written, info: RunInfo) -> None:
-    """The process lives on."""
+    """A refused operation fails its case, and the process continues."""
     recovery_, _, (first, _), _ = recovery(written, info)
 
     def refuse(_target: ActiveTraining) -> None:
@@ -167,8 +167,8 @@ def test_a_refused_operation_costs_its_case_and_no_process(written: Written, inf
     assert FakeProcess.started == 0
 
 
-def test_a_real_store_takes_what_is_recorded(info: RunInfo, tmp_path: Path) -> None:
-    """The fake store above stands for this one."""
+def test_a_real_store_accepts_the_lines(info: RunInfo, tmp_path: Path) -> None:
+    """A real store accepts the recorded lines."""
     folder = tmp_path / "run"
     folder.mkdir()
     store = RunStore(folder, run=info.id)
@@ -180,8 +180,8 @@ def test_a_real_store_takes_what_is_recorded(info: RunInfo, tmp_path: Path) -> N
     assert '"failed":"lost"' in (folder / "results.jsonl").read_text()
 
 
-def test_what_was_asked_ahead_is_answered_once() -> None:
-    """The same question takes its answer, another one drops it; a fresh process knows nothing."""
+def test_an_early_request_is_answered_once() -> None:
+    """An early answer is used once, by the same request to the same process."""
     (slot,) = make_slots([ProcessConfig()], 1)
     start: Any = lambda _name, _config: FakeProcess(lambda _op: False)  # noqa: E731
     slot.ask_ahead("universal", device="cpu")  # nobody is there yet

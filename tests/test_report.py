@@ -1,4 +1,4 @@
-"""Tables and texts: numbers with units, cells that stay cells, pages that need no network."""
+"""Tables and texts: numbers with units, escaped cells, pages without network access."""
 
 import dataclasses
 import json
@@ -23,7 +23,7 @@ from xorbench.xor.checks import judge
 from xorbench.xor.matrix.case import Case, ProcessConfig
 from xorbench.xor.report import plots, runs, tables
 from xorbench.xor.report.runs import heading
-from xorbench.xor.report.tables import right, speed
+from xorbench.xor.report.tables import correctness, speed
 
 
 def reported(run: Run) -> Content:
@@ -60,21 +60,21 @@ def test_the_median_of_a_slow_case_is_slow(quick_run: Run) -> None:
 
 
 def test_accuracy_shows_the_worst_process(quick_run: Run) -> None:
-    """Integers of the process that did worst."""
+    """The table has the integers of the worst process."""
     worse = msgspec.structs.replace(
         quick_run.trainings[0],
         test=msgspec.structs.replace(quick_run.trainings[0].test, correct=3),
     )
     run = msgspec.structs.replace(quick_run, trainings=[worse, *quick_run.trainings[1:]])
-    frame = right.accuracy(Evidence(run)).set_index("case")
+    frame = correctness.accuracy(Evidence(run)).set_index("case")
     assert frame.loc[worse.case.id, "test correct"] == 3
     assert frame["test total"].tolist() == [500, 500]
 
 
-def test_a_failed_case_has_a_row_in_every_table_and_those_skipped_alike_one_line(
+def test_a_failed_case_has_a_row_in_every_table_and_skipped_cases_share_a_line(
     quick_run: Run,
 ) -> None:
-    """What failed is shown where the others are, with the reason; no row is empty."""
+    """A failed case has a row with the reason in every table; no row is empty."""
     reason = "no cuda device: this PyTorch (2.13.0) is built without CUDA"
     skips = [Skip(case=Case("cuda", seed=seed), skipped=reason) for seed in range(19)]
     failure = Failure(case=Case(seed=8), process="p0", config="base", epochs=3, failed="it broke")
@@ -99,13 +99,13 @@ def test_markdown_cells_cannot_break_out() -> None:
 
 
 def test_csv_keeps_every_digit() -> None:
-    """What is read back is what was computed."""
+    """A CSV file reads back without loss."""
     frame = pd.DataFrame([{"case": "a", "samples/s": 0.1 + 0.2}])
     assert f"{0.1 + 0.2!r}" in text.to_csv(frame)
 
 
 def test_a_figure_is_shown_with_its_interval() -> None:
-    """Three columns become one; a single process is said to be one."""
+    """Three columns become one; a figure of one process is marked."""
     frame = pd.DataFrame(
         [
             {"case": "a", "x": 1234.5, "x low": 1200.0, "x high": 1300.0},
@@ -114,7 +114,7 @@ def test_a_figure_is_shown_with_its_interval() -> None:
     )
     (_, figures), _ = text.shown(frame)
     assert figures.name == "x [95%]"
-    assert figures.texts == ["1,234 [1,200, 1,300]", "2.000 [of one]"]
+    assert figures.texts == ["1,234 [1,200, 1,300]", "2.000 [n=1]"]
 
 
 @pytest.mark.parametrize(
@@ -128,12 +128,12 @@ def test_a_figure_is_shown_with_its_interval() -> None:
     ],
 )
 def test_numbers_have_four_significant_digits(value: float, shown: str) -> None:
-    """Thousands are set apart; no exponent where a person would not write one."""
+    """Thousands have separators; usual sizes have no exponent."""
     assert text.number(value) == shown
 
 
 def test_the_report_names_machine_versions_command_and_date(quick_run: Run) -> None:
-    """A number without them is worth nothing."""
+    """The heading has machine, versions, command and date."""
     report = document.markdown(reported(quick_run))
     info = quick_run.info
     machine = info.processes[0].machine
@@ -143,8 +143,8 @@ def test_the_report_names_machine_versions_command_and_date(quick_run: Run) -> N
         assert f"## {title}" in report
 
 
-def test_a_failed_verdict_is_said_with_its_hint(quick_run: Run) -> None:
-    """Expected, actual and what to do stand in one line."""
+def test_a_failed_verdict_is_printed_with_its_hint(quick_run: Run) -> None:
+    """Expected, actual and hint are in one line."""
     training = msgspec.structs.replace(quick_run.trainings[0], reloaded_sha256="0" * 64)
     run = msgspec.structs.replace(quick_run, trainings=[training, *quick_run.trainings[1:]])
     lines = document.failures(judge(Evidence(run)))
@@ -154,7 +154,7 @@ def test_a_failed_verdict_is_said_with_its_hint(quick_run: Run) -> None:
 
 
 def test_the_page_needs_no_network_and_escapes_what_it_shows(quick_run: Run) -> None:
-    """No address to fetch from; a hostile reason stays text."""
+    """The page has no external address; a hostile reason is escaped."""
     hostile = "<script>alert(1)</script>"
     failure = Failure(case=Case(seed=8), process="p0", config="base", epochs=3, failed=hostile)
     run = msgspec.structs.replace(quick_run, failures=[failure])
@@ -193,7 +193,7 @@ def test_a_missing_device_is_on_the_first_screen_of_every_report(quick_run: Run)
 
 
 def test_code_in_backticks_is_code_on_every_part_of_a_page(quick_run: Run) -> None:
-    """In answers, failures, notes, captions and cells; a backtick without a partner is kept."""
+    """In answers, failures, notes, captions and cells; an unpaired backtick is kept."""
     content = reported(quick_run)
     frame = pd.DataFrame([{"case": "a `b<c` d", "note": "see `run`"}, {"case": "5 ` 6"}])
     changed = dataclasses.replace(
@@ -209,8 +209,8 @@ def test_code_in_backticks_is_code_on_every_part_of_a_page(quick_run: Run) -> No
     assert re.findall(r".*`.*", body) == ["<tr><td>5 ` 6</td><td></td></tr>"]
 
 
-def test_pictures_are_wellformed_and_made_again_alike(quick_run: Run) -> None:
-    """Each plot is an SVG, and drawing it twice gives the same bytes; one size makes no line."""
+def test_pictures_are_wellformed_and_reproducible(quick_run: Run) -> None:
+    """Each plot is an SVG, and drawing it twice gives identical bytes; one size has no line."""
     evidence = Evidence(quick_run)
     drawn = {name: plot for name, plot in plots.PLOTS.items() if not plot.data(evidence).empty}
     assert plots.PLOTS.keys() - drawn.keys() == {"scaling"}
@@ -221,7 +221,7 @@ def test_pictures_are_wellformed_and_made_again_alike(quick_run: Run) -> None:
 
 
 def test_an_empty_run_has_no_pictures_and_still_a_report(quick_run: Run) -> None:
-    """Where nothing was trained there is nothing to draw, and no error."""
+    """A run without trainings has a report without pictures."""
     run = msgspec.structs.replace(quick_run, trainings=[], epochs_by_training={})
     assert all(plot.data(Evidence(run)).empty for plot in plots.PLOTS.values())
     assert "nothing to judge" not in document.markdown(reported(run))
@@ -229,7 +229,7 @@ def test_an_empty_run_has_no_pictures_and_still_a_report(quick_run: Run) -> None
 
 
 def test_the_answers_come_last_and_then_what_to_do(quick_run: Run) -> None:
-    """Three sentences and the verdict end the output; of a failure also the first hint."""
+    """The output ends with three answers and the verdict; after a failure also with a hint."""
     content = reported(quick_run)
     *_, right_, same, fast, verdict = document.terminal(content, 0).splitlines()
     assert right_.startswith("Does it train right? Yes. ")
@@ -244,8 +244,8 @@ def test_the_answers_come_last_and_then_what_to_do(quick_run: Run) -> None:
     assert document.markdown(content).splitlines()[2].startswith("- **Does it train right? Yes.**")
 
 
-def test_a_long_table_is_printed_where_something_failed_or_when_asked_for(quick_run: Run) -> None:
-    """Else its length, and where it is."""
+def test_a_long_table_is_printed_after_a_failure_or_on_request(quick_run: Run) -> None:
+    """A long table is printed after a failure or with --verbose; else its length."""
     content = runs.content(Evidence(quick_run), [])
     long = dataclasses.replace(
         next(s for s in content.sections if s.name == "accuracy"),
@@ -259,7 +259,7 @@ def test_a_long_table_is_printed_where_something_failed_or_when_asked_for(quick_
 
 
 def test_anonymous_text_keeps_the_last_part_of_a_path() -> None:
-    """Paths and device UUIDs go; rates, ratios and ids stay."""
+    """Paths and device UUIDs are removed; rates, ratios and ids stay."""
     uuid = "GPU-12345678-1234-1234-1234-123456789abc"
     secret = f"python /home/ann/.venv/bin/python at 12 samples/s, {uuid}"
     assert without_names(secret) == "python python at 12 samples/s, <uuid>"
@@ -289,7 +289,7 @@ def test_a_whole_word_is_masked_and_no_part_of_one(text: str, masked: str) -> No
 
 
 def test_structure_stays_whatever_a_host_is_called() -> None:
-    """On a host called base, or loader, its lines refer to each other as before."""
+    """With a host named base, or loader, references between lines stay."""
     line = {"config": "base", "case": {"engine": "base"}, "process": "base", "failed": "base died"}
     assert without_names(line, NAMES) == {**line, "failed": "<host> died"}
     config = {"config": "env=LD_PRELOAD=/usr/lib/hook.so", "failed": "/usr/lib/hook.so"}
@@ -298,7 +298,7 @@ def test_structure_stays_whatever_a_host_is_called() -> None:
 
 @pytest.mark.parametrize("host", ["base", "loader", "default", "cpu"])
 def test_a_run_of_a_host_with_any_name_reads_back_equal(quick_run: Run, host: str) -> None:
-    """No word of the program is taken for the host's."""
+    """A run of a host with any name reads back unchanged."""
     names = Names((), (host,), (host,))
     for record in (quick_run.info, *quick_run.trainings, *quick_run.epochs[:9]):
         clean = without_names(msgspec.to_builtins(record), names)
@@ -323,26 +323,26 @@ def test_progress_in_a_log_is_a_line_now_and_then(capsys: pytest.CaptureFixture[
     ]
 
 
-def test_progress_takes_what_precedes_the_first_epoch_for_no_training(
+def test_progress_ignores_the_time_before_the_first_epoch(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """After 44 s of golden checks and captures, 99 epochs of 1 s each are not 73 minutes."""
+    """The estimate ignores the time before the first epoch."""
     times = iter([0.0, 0.0, 44.0, *range(45, 60)])
     lines = Lines(clock=lambda: float(next(times)))
     lines.begin(100)
     for _ in range(4):
         lines.advance(1)
-    said = capsys.readouterr().err.splitlines()
-    assert said == ["xorbench: training 100 epochs", "xorbench: 2% done, about 98 s left"]
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["xorbench: training 100 epochs", "xorbench: 2% done, about 98 s left"]
 
 
-def test_results_of_a_run_are_where_its_message_says(quick_folder: Path) -> None:
+def test_results_of_a_run_are_where_its_message_states(quick_folder: Path) -> None:
     """`latest` points to the only run."""
     assert (quick_folder / "latest").resolve().parent == (quick_folder / "runs").resolve()
 
 
-def test_labels_leave_out_what_all_cases_share() -> None:
-    """Of ids only what tells them apart is shown, also within a setting."""
+def test_labels_omit_common_parts() -> None:
+    """Labels have only the parts of ids that differ, also within a setting."""
     case = "cpu-loader-b128-pin0-drop1-w0-s0"
     variables = [f"{case}@env=ATEN_CPU_CAPABILITY={value}" for value in ("avx2", "default")]
     assert short_names(variables) == ["avx2", "default"]
@@ -351,12 +351,12 @@ def test_labels_leave_out_what_all_cases_share() -> None:
 
 
 def test_every_software_of_a_run_is_named(quick_run: Run) -> None:
-    """Where interpreters differ, the head tells which setting ran which PyTorch."""
+    """With several interpreters, the heading has the PyTorch version of each setting."""
     first, *others = quick_run.info.processes
     config = ProcessConfig(python="old=/opt/old/bin/python")
     old = msgspec.structs.replace(
         first, config=config, machine={**first.machine, "torch_version": "2.6.0"}
     )
     info = msgspec.structs.replace(quick_run.info, processes=[old, *others])
-    told = dict(heading(msgspec.structs.replace(quick_run, info=info)))["software"]
-    assert ["python=old: PyTorch 2.6.0" in told, "base: PyTorch" in told] == [True, True]
+    software = dict(heading(msgspec.structs.replace(quick_run, info=info)))["software"]
+    assert ["python=old: PyTorch 2.6.0" in software, "base: PyTorch" in software] == [True, True]

@@ -271,7 +271,7 @@ def test_engines_that_learn_too_little_are_not_right(inside: Xorbench, tmp_path:
     done = inside(*TINY, "--epochs", "40", "--drop-last", "true", "--engines", "universal")
     assert done.returncode == 1, done.stdout
     line = next(line for line in done.stdout.splitlines() if line.startswith("FAIL accuracy"))
-    assert "the device computes right (see universal), but not every point is learned" in line
+    assert "the device computes correctly (see universal), but not every point is learned" in line
     page = (tmp_path / "results" / "latest" / "report.html").read_text()
     words = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page))
     assert re.search(r"Does it train right\? No\W", words)

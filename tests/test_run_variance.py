@@ -1,4 +1,4 @@
-"""What the runs of a machine differ by: measured, saved, and used by `compare`."""
+"""Run-to-run variance of a machine: measured, saved, and used by `compare`."""
 
 import math
 import random
@@ -31,82 +31,82 @@ def drawn(runs: int, between: float, within: float, seed: int = 0) -> list[dict[
     ]
 
 
-def test_scatter_between_runs_is_told_from_that_between_processes() -> None:
-    """Of 400 runs both standard deviations come out within a tenth."""
+def test_variance_between_runs_is_separated_from_processes() -> None:
+    """Both standard deviations of 400 runs are within 10%."""
     between, within = between_runs(drawn(400, between=0.01, within=0.004))
     assert between == pytest.approx(0.01, rel=0.1)
     assert within == pytest.approx(0.004, rel=0.1)
 
 
-def test_few_runs_never_say_that_there_is_none() -> None:
-    """The least is what they could not have told from none: the standard error of eight runs."""
-    found = [between_runs(drawn(8, 0.0, 0.006, seed))[0] for seed in range(50)]
-    assert min(found) > 0.001
-    assert sum(found) / 50 < 0.004
+def test_few_runs_never_give_zero_variance() -> None:
+    """The lower bound is the standard error of the runs."""
+    result = [between_runs(drawn(8, 0.0, 0.006, seed))[0] for seed in range(50)]
+    assert min(result) > 0.001
+    assert sum(result) / 50 < 0.004
 
 
-def test_one_process_a_run_shows_nothing() -> None:
-    """What its processes explain cannot be taken off."""
+def test_one_process_per_run_is_an_error() -> None:
+    """One process per run has no variance within the run."""
     with pytest.raises(NotCalibrated, match="two processes"):
         between_runs([{"a": [0.0]}, {"a": [0.1]}])
 
 
 def quiet_runs(run: Run, spread: float = 0.01) -> list[Evidence]:
-    """Six quiet runs whose epochs alternately take more and less than usual."""
+    """Six quiet runs whose epochs take alternately more and less time."""
     return [Evidence(steady(run, seed=n, code=math.exp(spread * (-1) ** n))) for n in range(6)]
 
 
-def test_what_remains_of_a_drift_is_measured_beside_a_load(quick_run: Run) -> None:
-    """The machine 1.5 times slower, and the epochs 2% more than that."""
+def test_residual_drift_is_measured_under_load(quick_run: Run) -> None:
+    """With a machine 1.5 times slower and epochs slower by 2% more, the share of drift is exact."""
     loaded = [Evidence(steady(quick_run, seed=9, machine=1.5, code=1.02))]
-    found = calibrated(quiet_runs(quick_run), loaded, "2026-01-01")
+    result = calibrated(quiet_runs(quick_run), loaded, "2026-01-01")
     moved = math.log(1.5)
-    assert found.slowed == pytest.approx(1.5)
-    assert found.scatter.residual_drift == pytest.approx(
+    assert result.slowed == pytest.approx(1.5)
+    assert result.variance.residual_drift == pytest.approx(
         math.log(1.02) / (moved * (1 + 2 * moved)), rel=0.1
     )
-    assert found.scatter.between == pytest.approx(0.011, rel=0.1)
-    assert found.scatter.dof == 5
+    assert result.variance.between == pytest.approx(0.011, rel=0.1)
+    assert result.variance.dof == 5
 
 
-def test_a_case_that_one_run_lacks_is_left_out(quick_run: Run) -> None:
-    """Its process died, say: the other case tells what there is to tell."""
+def test_a_case_that_one_run_lacks_is_excluded(quick_run: Run) -> None:
+    """A case that one run lacks is excluded from the mean."""
     runs = [steady(quick_run, seed=n, code=math.exp(0.01 * (-1) ** n)) for n in range(6)]
     left = [one for one in runs[2].trainings if one.case.id != ONE]
     runs[2] = msgspec.structs.replace(runs[2], trainings=left)
     loaded = [Evidence(steady(quick_run, seed=9, machine=1.5, code=1.02))]
-    found = calibrated([Evidence(run) for run in runs], loaded, "2026-01-01")
-    assert found.slowed == pytest.approx(1.5)
-    assert found.scatter.between == pytest.approx(0.011, rel=0.2)
+    result = calibrated([Evidence(run) for run in runs], loaded, "2026-01-01")
+    assert result.slowed == pytest.approx(1.5)
+    assert result.variance.between == pytest.approx(0.011, rel=0.2)
 
 
-def test_a_load_that_slows_nothing_down_is_said(quick_run: Run) -> None:
-    """Nothing can be learnt from it."""
+def test_a_load_without_effect_is_an_error(quick_run: Run) -> None:
+    """A load without effect is an error."""
     with pytest.raises(NotCalibrated, match="slowed nothing down"):
         calibrated(quiet_runs(quick_run), [Evidence(steady(quick_run))], "")
 
 
-def test_too_few_runs_are_said(quick_run: Run) -> None:
-    """With three there is hardly a standard deviation."""
-    with pytest.raises(NotCalibrated, match="3 quiet runs are too few"):
+def test_too_few_runs_are_an_error(quick_run: Run) -> None:
+    """Three runs are an error."""
+    with pytest.raises(NotCalibrated, match="3 quiet runs, but at least 4 are needed"):
         calibrated(quiet_runs(quick_run)[:3], [], "")
 
 
-def test_compare_allows_for_the_scatter_of_the_machine(quick_run: Run) -> None:
-    """8% slower is slower where runs differ by 0.4%, and undecided where they differ by 5%."""
+def test_compare_uses_the_variance_of_the_machine(quick_run: Run) -> None:
+    """A slowdown of 8% is `slower` at a variance of 0.4%, and inconclusive at 5%."""
     a, b = steady(quick_run), steady(quick_run, seed=1, one=1.08)
     wide = RunVariance(between=0.05, dof=7, residual_drift=0.02, source="8 runs of this machine")
-    found = {
-        scatter.source: next(
-            row for row in compare(a, b, scatter=scatter).variants if row.subject == ONE
+    result = {
+        variance.source: next(
+            row for row in compare(a, b, variance=variance).variants if row.subject == ONE
         )
-        for scatter in (PACKAGED, wide)
+        for variance in (PACKAGED, wide)
     }
-    assert found[""].verdict == "slower"
-    assert found[wide.source].verdict == "inconclusive"
-    assert found[""].ratio == found[wide.source].ratio
-    assert wide.source in compare(a, b, scatter=wide).intervals
-    assert "another machine" in compare(a, b).intervals
+    assert result[""].verdict == "slower"
+    assert result[wide.source].verdict == "inconclusive"
+    assert result[""].ratio == result[wide.source].ratio
+    assert wide.source in compare(a, b, variance=wide).intervals
+    assert "reference machine" in compare(a, b).intervals
 
 
 def test_a_damaged_file_is_refused(tmp_path: Path, quick_run: Run) -> None:

@@ -8,15 +8,15 @@ from xorbench.xor.analysis.settings_table import settings_table
 from xorbench.xor.matrix.axes import AXES
 
 
-def test_every_config_has_a_row_exercised_or_not(quick_run: Run) -> None:
-    """In the order of the axes; what the run did not vary says so."""
+def test_every_setting_has_a_row(quick_run: Run) -> None:
+    """Every setting has a row in the order of the axes, varied or not."""
     rows = list(settings_table(Evidence(quick_run)))
     assert [row.setting for row in rows] == [axis.name for axis in AXES]
     assert {row.setting for row in rows if row.seen != "not varied in this run"} == {"drop_last"}
 
 
-def test_a_change_is_told_with_its_epoch_and_its_size(quick_run: Run) -> None:
-    """The short last batch moves the weights in the first epoch, by so many ulps."""
+def test_a_change_has_its_epoch_and_its_size(quick_run: Run) -> None:
+    """The row of drop_last has the first epoch that differs, and the distance in ulps."""
     (row,) = [r for r in settings_table(Evidence(quick_run)) if r.setting == "drop_last"]
     assert (row.must, row.pairs, row.outcome) == ("must change", 1, "pass")
     assert row.seen.startswith("changed at epoch 0 by ")
@@ -24,7 +24,7 @@ def test_a_change_is_told_with_its_epoch_and_its_size(quick_run: Run) -> None:
 
 
 def test_a_broken_expectation_is_a_failure(quick_run: Run) -> None:
-    """Two cases that must differ are given one list of epoch digests."""
+    """Two cases that must differ, with identical epoch digests, fail."""
     epoch_digests = quick_run.trainings[0].epoch_digests
     same = [
         msgspec.structs.replace(training, epoch_digests=epoch_digests)

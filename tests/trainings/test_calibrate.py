@@ -1,4 +1,4 @@
-"""`calibrate` from end to end: short runs, a file, and what `compare` makes of it."""
+"""`calibrate` from end to end: short runs, a file, and its use by `compare`."""
 
 import json
 from pathlib import Path
@@ -15,14 +15,14 @@ from xorbench.xor.compare.compare import variance_of
 def test_a_machine_is_calibrated_and_its_comparisons_use_it(
     xorbench: Xorbench, tmp_path: Path, quick_run: Run
 ) -> None:
-    """The real program: six short runs, a file, nothing else left; another machine has its own."""
+    """Six short runs store one entry per machine, and leave no other files."""
     done = xorbench("calibrate", "--runs", "4", "--epochs", "3", "--json")
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)["scatter"]
+    result = json.loads(done.stdout)["variance"]
     root = tmp_path / "results"
     assert [path.name for path in root.iterdir()] == ["baselines"]
     here = variance_of(root, quick_run)
-    assert (here.between, here.residual_drift) == (found["between"], found["residual_drift"])
+    assert (here.between, here.residual_drift) == (result["between"], result["residual_drift"])
     assert here.source.startswith("4 runs of this machine, ")
     other = {**quick_run.info.host, "cpu": "another"}
     elsewhere = msgspec.structs.replace(

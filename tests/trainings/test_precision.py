@@ -1,4 +1,4 @@
-"""`run --precision`: processes are added until every interval is that narrow."""
+"""`run --precision`: processes are added until every interval is narrow enough."""
 
 from pathlib import Path
 
@@ -17,13 +17,13 @@ from xorbench.xor.run import run as running
 
 
 def asking(run: Run, precision: float, most: int) -> Run:
-    """The run as if it had been given a precision."""
+    """The run with a precision."""
     info = msgspec.structs.replace(run.info, precision=precision, most_processes=most)
     return msgspec.structs.replace(run, info=info)
 
 
 def test_only_what_may_still_be_narrowed_asks_for_another_process(quick_run: Run) -> None:
-    """Too wide, and fewer processes than it may have; not with a training lost."""
+    """Another process is added if an interval is too wide, unless a training failed."""
     share = widest(Evidence(quick_run))
     assert share is not None
     assert share > 0
@@ -33,8 +33,8 @@ def test_only_what_may_still_be_narrowed_asks_for_another_process(quick_run: Run
     assert not too_wide(asking(quick_run, share / 2, 2))
 
 
-def test_the_answer_says_what_became_of_it(quick_run: Run) -> None:
-    """Within what was asked for, or by how much not."""
+def test_the_answer_states_the_reached_precision(quick_run: Run) -> None:
+    """The answer states whether the precision was reached."""
     share = widest(Evidence(quick_run))
     assert share is not None
     assert reached(Evidence(quick_run)) == ""
@@ -45,7 +45,7 @@ def test_the_answer_says_what_became_of_it(quick_run: Run) -> None:
 def test_processes_are_added_until_there_are_as_many_as_allowed(
     xorbench: Xorbench, tmp_path: Path
 ) -> None:
-    """A precision that no machine has ends with the most; each case has trained in all of them."""
+    """An unreachable precision ends at the largest number of processes, with every case in each."""
     done = xorbench(
         *["run", "--quick", "--epochs", "3", "--precision", "0.0001%", "--processes", "3"]
     )
@@ -54,13 +54,13 @@ def test_processes_are_added_until_there_are_as_many_as_allowed(
     run = loading.load((tmp_path / "results" / "latest").resolve())
     assert run.info.processes_per_config == 3
     assert not run.unfinished
-    assert {len(found) for found in Evidence(run).trainings.values()} == {3}
+    assert {len(result) for result in Evidence(run).trainings.values()} == {3}
     first = [t.epoch_digests for t in run.trainings if t.case == run.info.cases[0]]
     assert first == first[:1] * 3
 
 
 def test_a_run_stopped_before_its_next_process_is_resumed(inside: Xorbench, copied: Path) -> None:
-    """`run --resume` adds the process that the precision still wants, and trains no other anew."""
+    """`run --resume` adds the missing process, and repeats no finished training."""
     run = loading.load(copied)
     store = RunStore(copied)
     store.write_info(asking(run, 1e-9, 3).info)
@@ -78,7 +78,7 @@ def test_a_run_stopped_before_its_next_process_is_resumed(inside: Xorbench, copi
 def test_a_process_that_cannot_be_added_costs_nothing(
     copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What there is is a whole run: it is judged, and its report is made."""
+    """A run to which no process can be added is judged and reported."""
 
     def refused(*_args: object) -> None:
         raise BadOption("process p2 could not start: no memory")

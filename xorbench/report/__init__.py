@@ -1,1 +1,1 @@
-"""Showing what was found: tables, text, pictures. An exporter is only data to text."""
+"""Writers of reports: content to text, Markdown, HTML, JSON and JUnit."""

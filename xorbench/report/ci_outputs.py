@@ -1,4 +1,4 @@
-"""Files that a CI asks for beside a run: tried before the work starts, written at its end."""
+"""CI output files: opened before the work starts, written at its end."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -10,16 +10,16 @@ from xorbench.errors import BadOption, why
 from xorbench.records.files import write_whole
 from xorbench.verdicts import Verdict
 
-if TYPE_CHECKING:  # it imports pandas and SciPy, which nothing needs before the work starts
+if TYPE_CHECKING:  # slow: it imports pandas and SciPy, which are needed only at the end
     from xorbench.report.content import Content
 
 SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
-LARGEST_SUMMARY = 1024 * 1024  # bytes that GitHub shows of one step
+LARGEST_SUMMARY = 1024 * 1024  # bytes; GitHub's limit per step
 
 
 @dataclass(frozen=True, slots=True)
 class Exports:
-    """Where verdicts and tables go besides; None where nobody asked."""
+    """The requested output files for verdicts and tables; None if not requested."""
 
     junit: Path | None = None
     markdown: Path | None = None
@@ -32,7 +32,7 @@ class Exports:
         whole: Callable[[], str],
         brief: Callable[[], str],
     ) -> str:
-        """Write what was asked for; the answer says why the step summary could not be."""
+        """Write the requested files; the result is why the step summary could not be written."""
         if self.junit:
             from xorbench.report.junit import junit
 
@@ -55,7 +55,7 @@ def _cut(text: str) -> str:
 
 
 def opened(junit: str | None, markdown: str | None) -> Exports:
-    """The exports asked for; raises `BadOption` for a file that cannot be written."""
+    """The requested exports; raises `BadOption` for a file that cannot be written."""
     summary = os.environ.get(SUMMARY_VARIABLE)
     return Exports(
         junit=_writable("--junit", junit),
@@ -65,8 +65,8 @@ def opened(junit: str | None, markdown: str | None) -> Exports:
 
 
 def write_page(text: str, content: "Content") -> None:
-    """The content as a page in a file; raises `BadOption` where it cannot be written."""
-    from xorbench.report import page  # it draws: slow to import
+    """The content as a page in a file; raises `BadOption` if it cannot be written."""
+    from xorbench.report import page  # slow: it imports the drawing code
 
     path = _writable("--html", text)
     if path:
@@ -74,7 +74,7 @@ def write_page(text: str, content: "Content") -> None:
 
 
 def _writable(option: str, text: str | None) -> Path | None:
-    """The file, if it can be written; one that was not there is not left behind."""
+    """The file, if it can be written; a file created by the attempt is removed."""
     if text is None:
         return None
     path = Path(text)
@@ -99,7 +99,7 @@ def _write(path: Path, option: str, text: str) -> None:
 
 
 def _is_in_place(path: Path) -> bool:
-    """Whether another file cannot take its place: a pipe, a link such as /dev/stdout."""
+    """Whether it must be written in place, as a pipe or a link such as /dev/stdout must."""
     is_special = path.is_symlink() or (path.exists() and not path.is_file())
     return is_special or not os.access(path.parent, os.W_OK)
 

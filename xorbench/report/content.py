@@ -1,4 +1,4 @@
-"""What a report holds, whatever it reports on: a heading, sections, pictures, verdicts."""
+"""The content of any report: a heading, sections, pictures, verdicts."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,32 +19,32 @@ class Section:
     title: str
     frame: pd.DataFrame
     about: str = ""
-    csv: pd.DataFrame | None = None  # every digit and row; None where there is no file
+    csv: pd.DataFrame | None = None  # every digit and row; None without a file
     terminal: bool = False
-    optional: bool = False  # left out where it is empty
-    lines: Sequence[str] | None = None  # what a terminal shows in place of the table
+    optional: bool = False  # omitted if empty
+    lines: Sequence[str] | None = None  # shown by a terminal instead of the table
 
     @property
     def data(self) -> pd.DataFrame:
-        """Its table for programs, with every digit."""
+        """The table with every digit."""
         return self.frame if self.csv is None else self.csv
 
     @property
     def shown(self) -> bool:
-        """Whether a text shows it."""
+        """Whether texts show the section."""
         return not (self.optional and self.frame.empty)
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A plot by name, which is drawn when asked for; the first picture of a report leads it.
+    """A plot by name, drawn on demand; the first picture of a report is at its top.
 
     Attributes:
-        data: the function to the figures, which become the CSV file beside it; empty ones are not
-            drawn. In `PLOTS` it takes the evidence, in a report nothing.
-        draw: from the figures to SVG.
-        describe: from the figures to words.
-        under: the section that it is shown in.
+        data: function to the figures, which are also its CSV file; empty figures are not drawn. It
+            takes the evidence in `PLOTS`, and nothing in a report.
+        draw: function from the figures to SVG.
+        describe: function from the figures to a description.
+        under: the section that shows it.
     """
 
     name: str
@@ -57,12 +57,12 @@ class Picture:
 
 
 NOTHING: Final = pd.DataFrame()
-"""The figures of a picture that has none."""
+"""The figures of an empty picture."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A picture as it was drawn, in words for who cannot see it, and the figures in it."""
+    """A drawn picture, its text description, and its figures."""
 
     svg: str
     description: str
@@ -84,11 +84,11 @@ def drawn_by_name(content: "Content") -> dict[str, Drawn]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Content:
-    """Everything that a report shows; the texts and the page are made from it alone.
+    """Everything that a report shows; texts and pages need nothing else.
 
-    `answers` says in one sentence each what was asked; `environment` is what the machine was, for
-    a bug report; `again` are the commands that do it all once more. `not_tested` counts the planned
-    cases that this machine cannot train.
+    `answers` has one sentence per question, `environment` describes the machine for a bug report,
+    and `again` has the commands that reproduce the report. `not_tested` counts the planned cases
+    that this machine cannot train.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""Facts that several reports show: the machine, the software, sizes, and how the checks ended."""
+"""Details that several reports show: the machine, the software, sizes, and outcomes of checks."""
 
 import json
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ def _json(value: Any) -> str:
 
 
 def machine_line(host: dict[str, Any]) -> str:
-    """Processor, cores and memory in a few words."""
+    """Processor, cores and memory as text."""
     memory = f"{host.get('memory_bytes', 0) / 2**30:.0f} GiB"
     return f"{host.get('cpu', '?')}, {host.get('cores_logical', '?')} cores, {memory}"
 
 
 def software(machine: dict[str, object]) -> str:
-    """Versions, threads and instruction set in a few words."""
+    """Versions, threads and instruction set as text."""
     if not machine:
         return "unknown"
     return (
@@ -42,7 +42,7 @@ def mib(size: int | None) -> float | None:
 
 
 def checks(verdicts: Sequence[Verdict]) -> pd.DataFrame:
-    """How many subjects passed each check."""
+    """The number of subjects of each check by outcome."""
     frame = pd.DataFrame(
         {"check": [v.check for v in verdicts], "outcome": [v.outcome for v in verdicts]}
     )

@@ -31,7 +31,7 @@ def markdown(content: Content) -> str:
 
 
 def brief(content: Content) -> str:
-    """What a CI shows beside a build: answers, what failed, the main tables."""
+    """The summary for a CI: answers, failures, the main tables."""
     main = [replace(section, about="") for section in content.sections if section.terminal]
     return markdown_text([Title(f"xorbench {content.id}"), *_parts(content, 3, main)])
 
@@ -64,13 +64,13 @@ def _answers(content: Content) -> str:
     return "\n".join(lines)
 
 
-SCREEN: Final = 20  # rows of a table that a terminal shows, where nothing failed
+SCREEN: Final = 20  # longest table that a terminal shows if nothing failed
 
 
 def terminal(content: Content, exit_code: int, *, verbose: bool = False) -> str:
-    """What a command prints: heading, the main tables, what failed; the answers come last.
+    """The output of a command: heading, the main tables, failures, and last the answers.
 
-    A table that is longer than a screen is left to the report, unless something failed.
+    A table that is longer than a screen is only in the report, unless something failed.
     """
     width = max(len(key) for key, _ in content.heading)
     parts = ["\n".join(f"{key:<{width}}  {value}" for key, value in content.heading)]
@@ -100,7 +100,7 @@ def conclusion(content: Content, exit_code: int) -> list[str]:
 
 
 def _verdict(content: Content, exit_code: int) -> list[str]:
-    """The verdict in one line; none for a report without checks."""
+    """The verdict in one line; empty for a report without checks."""
     if not content.verdicts:
         return [] if content.answers else [f"{NOTHING_JUDGED}: {summary(content.verdicts)}"]
     return [f"{EXIT_WORDS[exit_code]}: {summary(content.verdicts)}"]
@@ -110,7 +110,7 @@ NOTHING_JUDGED: Final = WORDS["skipped"].upper()
 
 
 def failures(verdicts: Sequence[Verdict]) -> list[str]:
-    """One line a failed verdict: check, subject, expected, actual, hint."""
+    """One line per failed verdict: check, subject, actual, expected, hint."""
     return [
         f"FAIL {v.check}: {v.subject}: {v.actual} (expected {v.expected})"
         + (f"; hint: {v.hint}" if v.hint else "")
@@ -120,7 +120,7 @@ def failures(verdicts: Sequence[Verdict]) -> list[str]:
 
 
 def as_json(content: Content, exit_code: int) -> str:
-    """The report for programs: where it is, its exit code, tables and verdicts."""
+    """The report as JSON: its id, exit code, tables and verdicts."""
     report = {
         "schema_version": content.schema_version,
         "run": content.id,
@@ -138,7 +138,7 @@ def _records(frame: pd.DataFrame) -> object:
 
 
 def preview_text(preview: Preview) -> str:
-    """For a dry run: cases and configs with their notes, the number that will run, the time."""
+    """The text of a dry run: cases and configs with notes, their number, the estimated time."""
     parts: list[Part] = [pd.DataFrame(preview.cases, columns=["case", "note"])]
     if len(preview.configs) > 1:
         parts.append(pd.DataFrame(preview.configs, columns=["config", "note"]))
@@ -146,14 +146,14 @@ def preview_text(preview: Preview) -> str:
     size = f"{preview.trained} cases in each of {preview.processes} processes"
     more = preview.most_processes - preview.processes
     later = f"; --precision may add {more} processes" if more else ""
-    phases = f", {preview.phases_s:,.1f} s of them for phases" if preview.phases_s else ""
+    phases = f", including {preview.phases_s:,.1f} s for phases" if preview.phases_s else ""
     last = [device.sentence for device in preview.not_tested]
     last.append(f"{size}, about {preview.estimate_s:,.0f} s on this machine{phases}{later}")
     return terminal_text([*parts, "\n".join(last)])
 
 
 def preview_json(preview: Preview) -> str:
-    """The same for programs."""
+    """The dry run as JSON."""
     return to_json(
         {
             "cases": [{"case": case, "note": note} for case, note in preview.cases],

@@ -20,14 +20,14 @@ from xorbench.report.svg import INK, PAPER
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", INK)
 DASHES: Final = ("-", "--", ":")
 MOST_LINES: Final = 12  # in one picture
-WIDTH_IN: Final = 4.4  # shown as wide as a phone, its smallest text has 10 pixels
+WIDTH_IN: Final = 4.4  # at the width of a phone, its smallest text has 10 pixels
 LINE_IN: Final = 0.15  # height of a line of text
 ROW_LINES: Final = 1.4  # height of a row whose name has one line
-NAME: Final = 28  # characters of a line of a row's name
+NAME: Final = 28  # characters per line of a row's name
 LONGEST: Final = 54  # characters of a name: two lines or three
 BREAKS: Final = re.compile(r"( )|(?<=[-=,_:/+…])")  # where a line of a name may end
-ENTRY: Final = 64  # characters of a line of the legend, its line included
-HANDLE: Final = 8  # characters that the line beside a legend's name takes
+ENTRY: Final = 64  # characters per line of the legend, with its sample
+HANDLE: Final = 8  # characters of the sample next to a legend's name
 STYLE: Final[dict[Any, Any]] = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # a name may hold dollars
@@ -65,7 +65,7 @@ def drawn(
 
 @contextmanager
 def drawn(height: float, *, columns: int | None = None) -> Iterator[tuple[Any, io.StringIO]]:
-    """An empty picture, as high as asked for in inches; its SVG is in the text at the end."""
+    """An empty picture of this height in inches; its SVG is in the text at the end."""
     out = io.StringIO()
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH_IN, height), layout="constrained")
@@ -75,7 +75,7 @@ def drawn(height: float, *, columns: int | None = None) -> Iterator[tuple[Any, i
 
 
 def _lay_out(figure: Figure) -> None:
-    """Find the place of everything once; `savefig` would draw it all once more to that end."""
+    """Compute the layout once; `savefig` would draw everything a second time for it."""
     engine = figure.get_layout_engine()
     assert engine is not None
     engine.execute(figure)
@@ -83,7 +83,7 @@ def _lay_out(figure: Figure) -> None:
 
 
 def line_style(number: int) -> dict[str, Any]:
-    """Colour and dashes of the so-manieth line; told apart without colour, too."""
+    """Colour and dashes of line `number`, distinguishable without colour, too."""
     return {
         "color": COLOURS[number % len(COLOURS)],
         "linestyle": DASHES[number // len(COLOURS) % len(DASHES)],
@@ -92,14 +92,14 @@ def line_style(number: int) -> dict[str, Any]:
 
 
 def tally(count: int, most: int) -> str:
-    """How many are shown, the first of them all: `7`, or `12 of 19`."""
+    """The number shown, and the total if it is larger: `7`, or `12 of 19`."""
     return f"{count}" if count <= most else f"{most} of {count}"
 
 
 def draw_boundary(
     axes: Axes, answers: Any, logits: Any, extent: tuple[float, float, float, float]
 ) -> None:
-    """Colour where a model answers 1, with a line where its output is zero."""
+    """Colour the area of answer 1, with a line where the output is zero."""
     colours = ListedColormap(COLOURS[:2])
     axes.contourf(answers, levels=[-0.5, 0.5, 1.5], extent=extent, cmap=colours, alpha=0.15)
     axes.contour(logits, levels=[0.0], extent=extent, colors=INK, linewidths=1)
@@ -118,7 +118,7 @@ def draw_points(axes: Axes, points: pd.DataFrame, size: float) -> None:
 
 
 def name_rows(axes: Axes, names: Sequence[str]) -> list[float]:
-    """Name the rows of a picture, the first on top, and make it as high as they ask for.
+    """Name the rows of a picture, the first on top, and set its height accordingly.
 
     Returns the edges between the rows, from the top: one more than there are rows.
     """
@@ -137,9 +137,9 @@ def middles(edges: Sequence[float]) -> list[float]:
 
 
 def legend(axes: Axes) -> None:
-    """Name the lines above the picture, which grows by it, so that it covers no data."""
+    """Add a legend above the picture, which grows, so that the legend covers no data."""
     handles, names = axes.get_legend_handles_labels()
-    if not names:  # matplotlib leaves out those that begin with a line below
+    if not names:  # matplotlib ignores names that begin with an underscore
         return
     labels = [_filled(name, ENTRY - HANDLE) for name in names]
     longest = max(len(line) for label in labels for line in label.split("\n"))
@@ -150,7 +150,7 @@ def legend(axes: Axes) -> None:
 
 
 def _filled(name: str, width: int) -> str:
-    """The name in lines; a long one without its middle: a case begins it, its config ends it."""
+    """The name in lines; a long name loses its middle, between the case and its config."""
     half = LONGEST // 2
     lines = textwrap.TextWrapper(width)
     lines.wordsep_re = BREAKS
@@ -163,7 +163,7 @@ def _grow(axes: Axes, lines: float) -> None:
 
 
 def short_names(names: Sequence[str]) -> list[str]:
-    """Case ids without the parts that all of them share."""
+    """Case ids without their common parts."""
     parts = [_parts(name) for name in names]
     shared = set.intersection(*map(set, parts)) if len(parts) > 1 else set()
     return [
@@ -173,6 +173,6 @@ def short_names(names: Sequence[str]) -> list[str]:
 
 
 def _parts(name: str) -> list[str]:
-    """What an id is made of; a setting and its value are two parts, so that one may be shared."""
+    """The parts of an id; a setting and its value are two parts, which may be common."""
     words = re.split(r"-|(?=@)|\+| ", name)
     return [part for word in words for part in re.sub(r"=(?=[^=]*$)", "\n=", word).split("\n")]

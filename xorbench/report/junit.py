@@ -9,9 +9,9 @@ from xml.etree.ElementTree import Element, SubElement
 
 from xorbench.verdicts import Outcome, Verdict
 
-# What XML 1.0 cannot hold, not even escaped.
-_UNSPEAKABLE: Final = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-# How an outcome is written; one that is open is an error, as the exit code is not 0 either.
+# Characters that XML 1.0 does not allow, even escaped.
+_FORBIDDEN: Final = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# The tags of outcomes; `inconclusive` is an error, since its exit code is not 0.
 TAGS: Final[dict[Outcome, str]] = {
     "fail": "failure",
     "inconclusive": "error",
@@ -20,7 +20,7 @@ TAGS: Final[dict[Outcome, str]] = {
 
 
 def junit(verdicts: Sequence[Verdict], name: str) -> str:
-    """The document; `name` is that of the run."""
+    """The document; `name` is the name of the run."""
     root = Element("testsuites", {"name": _legal(f"xorbench {name}"), **_counts(verdicts)})
     for check in dict.fromkeys(verdict.check for verdict in verdicts):
         check_verdicts = [verdict for verdict in verdicts if verdict.check == check]
@@ -51,4 +51,4 @@ def _counts(verdicts: Sequence[Verdict]) -> dict[str, str]:
 
 
 def _legal(text: str) -> str:
-    return _UNSPEAKABLE.sub("?", text)
+    return _FORBIDDEN.sub("?", text)

@@ -13,23 +13,23 @@ from xorbench.report import document
 from xorbench.report.content import Content, Drawn, Picture, Section, drawn_by_name
 from xorbench.report.spans import to_html
 from xorbench.report.svg import inline
-from xorbench.report.text import ALONE, shown, to_csv
+from xorbench.report.text import NO_INTERVAL, shown, to_csv
 from xorbench.stats.figure import Figure
 from xorbench.verdicts import Verdict, summary, worst
 
 PagePart = dict[str, Any]
-# What a reader looks for first; the rest of the heading stands with the environment.
+# Rows of the heading at the top of the page; the rest is in the environment section.
 FIRST: Final = ("what was run", "machine", "accelerator", "software", "started", "INJECTED FAULTS")
 OUTCOMES: Final = ("pass", "fail", "inconclusive", "skipped")
-LONG: Final = 48  # characters, from which a cell may be broken into lines
-NARROW: Final = 16  # characters, from which it may be where the window is narrow
+LONG: Final = 48  # characters from which a cell may wrap
+NARROW: Final = 16  # characters from which a cell may wrap in a narrow window
 UNQUOTED: Final = ",;:/()[]@!*=+~?'"
 
 
 def html(content: Content, drawn: Mapping[str, Drawn] | None = None) -> str:
-    """The page, with its pictures; everything but our own pictures is escaped.
+    """The page with its pictures; everything except the pictures is escaped.
 
-    `drawn` are pictures that are drawn already, by name.
+    `drawn` are the already drawn pictures by name.
     """
     drawn = drawn_by_name(content) if drawn is None else drawn
     environment = Environment(
@@ -53,7 +53,7 @@ def html(content: Content, drawn: Mapping[str, Drawn] | None = None) -> str:
         first=[row for row in content.heading if row[0] in FIRST or not content.environment],
         heading=content.heading,
         lead=figures[0] if figures else None,
-        homeless=[figure for figure in figures[1:] if figure["name"] not in shown],
+        unplaced=[figure for figure in figures[1:] if figure["name"] not in shown],
         sections=sections,
         environment=content.environment,
         again=content.again,
@@ -66,7 +66,7 @@ def _checks_answer(content: Content) -> Answer:
 
 
 def _failures(verdicts: Sequence[Verdict]) -> list[list[str]]:
-    """The lines of what failed, by check."""
+    """The failures as lines, by check."""
     bad = [verdict for verdict in verdicts if verdict.outcome == "fail"]
     return [document.failures(list(own)) for _, own in groupby(bad, key=lambda v: v.check)]
 
@@ -87,7 +87,7 @@ def _section(section: Section, figures: list[PagePart]) -> PagePart:
 
 
 def _classes(cell: Figure | str, is_number: bool) -> str:
-    """How a cell looks: never a part of the cell's own text."""
+    """The CSS class of a cell, which never contains text of the cell."""
     if isinstance(cell, Figure):
         return "number interval" if cell.text() else "number"
     if is_number:
@@ -98,12 +98,12 @@ def _classes(cell: Figure | str, is_number: bool) -> str:
 
 
 def _shown(cell: Figure | str) -> Markup:
-    """The cell's text, with marks where it may be broken into lines."""
+    """The cell's text, with marks where it may wrap."""
     if isinstance(cell, str):
         return to_html(cell, breaks=len(cell) > LONG)
     if not cell.text():
         return Markup()
-    return Markup("{} <span>{}</span>").format(cell.centre(), cell.interval(no_bounds=ALONE))
+    return Markup("{} <span>{}</span>").format(cell.centre(), cell.interval(no_bounds=NO_INTERVAL))
 
 
 def _figure(picture: Picture, drawn: Drawn) -> PagePart:
@@ -120,7 +120,7 @@ def _figure(picture: Picture, drawn: Drawn) -> PagePart:
 
 
 def _described(svg: str, name: str) -> str:
-    """The picture as one image that its figure's own words name and describe."""
+    """The picture as one image, named and described by the texts of its figure."""
     names = f'role="img" aria-labelledby="{name}-title" aria-describedby="{name}-description"'
     return svg.replace("<svg ", f"<svg {names} ", 1)
 

@@ -1,4 +1,4 @@
-"""Results of the Python API in a few lines: as `repr`, and as HTML for notebooks."""
+"""Short forms of results of the Python API: `repr`, and HTML for notebooks."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from xorbench.report.spans import to_html
 
 
 class PythonResult:
-    """A result for Python: true where it passed; `str` is its text.
+    """A result for Python: true if it passed; `str` is its text.
 
     `repr` and a notebook show its type, its name and a few lines.
     """
@@ -19,7 +19,7 @@ class PythonResult:
     text: str
 
     def _brief(self) -> tuple[str, Sequence[str]]:
-        """Its name, which may be empty, and the lines."""
+        """The name, which may be empty, and a few lines."""
         raise NotImplementedError
 
     def __bool__(self) -> bool:
@@ -43,6 +43,6 @@ def brief_text(kind: str, name: str, lines: Sequence[str]) -> str:
 
 
 def brief_html(kind: str, name: str, lines: Sequence[str]) -> str:
-    """The same for a notebook; every text is escaped."""
+    """`brief_text` as HTML; every text is escaped."""
     items = Markup("").join(Markup("<li>{}</li>").format(to_html(line)) for line in lines)
     return str(Markup("<p><strong>{}</strong> {}</p><ul>{}</ul>").format(kind, name, items))

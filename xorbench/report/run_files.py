@@ -22,7 +22,7 @@ class RunOutcome:
 
 
 def write_reports(store: RunStore, content: Content) -> None:
-    """Write everything that is made from the observations alone."""
+    """Write every file that is derived from the observations."""
     store.write_json("verdicts.json", content.verdicts)
     for section in content.sections:
         if section.csv is not None:

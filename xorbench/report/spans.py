@@ -6,13 +6,13 @@ from typing import Final
 from markupsafe import Markup, escape
 
 _SPAN: Final = re.compile(r"`([^`]+)`")
-_BREAKS: Final = re.compile(r"(?<=[-@+=_,/])(?=\w)")  # where a long name may be broken
+_BREAKS: Final = re.compile(r"(?<=[-@+=_,/])(?=\w)")  # where a long name may wrap
 
 
 def to_html(text: str, *, breaks: bool = False) -> Markup:
     """The text escaped, `code` as a `<code>` element; `breaks` lets long names wrap.
 
-    A backtick without a partner is kept as it is.
+    An unpaired backtick is kept.
     """
     parts = _SPAN.split(text)  # text and code in turn
     plain = _broken if breaks else escape

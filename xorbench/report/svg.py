@@ -1,15 +1,15 @@
-"""A drawn picture as a part of a page. What draws it is slow to import, and this is not."""
+"""A drawn picture inside a page; unlike the drawing code, fast to import."""
 
 import re
 from typing import Final
 
-# Lines, text and background: a page has its own colours in their place, light or dark.
+# Lines, text and background; a page replaces them by its own light or dark colours.
 INK: Final = "#1a1a1b"
 PAPER: Final = "#fffffe"
 
 
 def inline(svg: str, name: str) -> str:
-    """The picture as a part of a page: in the page's colours, its ids apart from others'."""
+    """The picture for a page: in the page's colours, with ids that are unique in the page."""
     svg = svg[svg.index("<svg") :]
     svg = svg.replace(INK, "var(--ink)").replace(PAPER, "var(--paper)")
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", svg)

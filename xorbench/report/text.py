@@ -14,14 +14,14 @@ from xorbench.errors import printable
 from xorbench.stats.figure import MISSING, Figure, number
 
 TableRow = dict[str, Any]
-ENDS: Final = ("", " low", " high")  # of the names of the columns that hold a figure
+ENDS: Final = ("", " low", " high")  # endings of the column names of a figure
 
 
 def frame_of(rows: Sequence[TableRow], columns: list[str] | None = None) -> pd.DataFrame:
-    """The rows as a frame. Numbers keep their type where some are missing.
+    """The rows as a frame. Numbers keep their type if some are missing.
 
-    A `Figure` becomes three columns of numbers: `X`, `X low` and `X high`. A column without any
-    value holds missing numbers.
+    A `Figure` becomes three columns of numbers: `X`, `X low` and `X high`. A column without
+    values holds missing numbers.
     """
     rows = [_flat(row) for row in rows]
     frame = pd.DataFrame(rows, columns=columns)
@@ -49,7 +49,7 @@ def _flat(row: TableRow) -> dict[str, Any]:
 
 
 def _optional_dtype(types: set[type]) -> str:
-    """The dtype of a column of numbers, of which some are missing; empty for any other."""
+    """The dtype of a column of numbers with missing values; empty for other columns."""
     present = types - {type(None)}
     if present == types:
         return ""
@@ -63,12 +63,12 @@ def to_csv(frame: pd.DataFrame) -> str:
     return frame.to_csv(index=False, lineterminator="\n")
 
 
-# Columns as they are shown
+# Displayed columns
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column as it is shown: figures with their intervals, or texts."""
+    """A displayed column: figures with their intervals, or texts."""
 
     name: str
     cells: Sequence[Figure | str]
@@ -82,11 +82,11 @@ class Column:
 
 def cell_text(cell: Figure | str) -> str:
     """A cell as text."""
-    return cell.text(no_bounds=ALONE) if isinstance(cell, Figure) else cell
+    return cell.text(no_bounds=NO_INTERVAL) if isinstance(cell, Figure) else cell
 
 
-ALONE: Final = "of one"  # in place of the interval of one process
-# The same speed in other units, with the same relative interval as the samples/s beside it.
+NO_INTERVAL: Final = "n=1"  # instead of the interval, with one process
+# Speeds in different units, with the relative interval of samples/s.
 SAME_INTERVAL: Final = ("epochs/s", "steps/s")
 
 
@@ -131,12 +131,12 @@ def _text(name: str, value: Any) -> str:
     return str(value)
 
 
-# As 0.1.0, 499/500, 32 64 128; no time, or name that begins with a digit.
+# Such as 0.1.0, 499/500, 32 64 128; not a date, or a name that begins with a digit.
 NUMBERS: Final = re.compile(r"\d[\d.,]*(e[-+]?\d+)?(/\d+)?( \d+)*")
 
 
 def _is_number(value: Any) -> bool:
-    """Whether a cell is aligned as a number: one, a share, several, or none."""
+    """Whether a cell is aligned as a number: a number, a ratio, several numbers, or empty."""
     if isinstance(value, str):
         return not value or bool(NUMBERS.fullmatch(value))
     return not isinstance(value, bool)
@@ -155,17 +155,17 @@ class Title:
 
 @dataclass(frozen=True, slots=True)
 class Prose:
-    """A paragraph that may hold text of files and commands, which Markdown must not read."""
+    """A paragraph with text of files and commands, which is escaped in Markdown."""
 
     text: str
 
 
 Part = str | Title | Prose | pd.DataFrame
-"""A part of a text: a paragraph as it is written, a title, a paragraph to escape, a table."""
+"""A part of a text: a literal paragraph, a title, a paragraph to escape, or a table."""
 
 
 def terminal_text(parts: Iterable[Part]) -> str:
-    """The parts for a terminal; empty ones are left out."""
+    """The parts for a terminal; empty parts are omitted."""
     return "\n\n".join(filter(None, map(_terminal, parts)))
 
 
@@ -176,7 +176,7 @@ def _terminal(part: Part) -> str:
 
 
 def markdown_text(parts: Iterable[Part]) -> str:
-    """The parts as a Markdown document; empty ones are left out."""
+    """The parts as a Markdown document; empty parts are omitted."""
     return "\n\n".join(filter(None, map(_markdown, parts))) + "\n"
 
 
@@ -189,13 +189,13 @@ def _markdown(part: Part) -> str:
 
 
 def to_terminal(frame: pd.DataFrame) -> str:
-    """A plain grid, figures merged with their intervals, columns without content left out."""
+    """A plain grid, figures merged with their intervals, without empty columns."""
     columns, notes = shown(frame)
     return "\n".join([_tabulate(columns, "simple"), *(f"  {note}" for note in notes)])
 
 
 def to_markdown(frame: pd.DataFrame) -> str:
-    """A Markdown table; a cell cannot break out of it."""
+    """A Markdown table, with escaped cells."""
     columns, notes = shown(frame)
     return "\n\n".join([_tabulate(columns, "pipe", escape), *map(escape, notes)])
 
@@ -214,11 +214,11 @@ def _tabulate(columns: Sequence[Column], style: str, escaped: Callable[[str], st
 
 
 def escape(cell: str) -> str:
-    """Text that stays within its line and its table cell in Markdown, and brings no tag."""
+    """Text escaped for a line or a table cell in Markdown, without tags."""
     cell = cell.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
     return printable(" ".join(cell.replace("](", "]\\(").split()))
 
 
 def to_json(value: object) -> str:
-    """Any record for programs."""
+    """Any record as JSON."""
     return json.dumps(msgspec.to_builtins(value), indent=2)

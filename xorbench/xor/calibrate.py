@@ -1,4 +1,4 @@
-"""`calibrate`: how much runs of unchanged code differ on this machine."""
+"""`calibrate`: measure the run-to-run variance of this machine."""
 
 import tempfile
 from collections.abc import Callable
@@ -17,12 +17,12 @@ from xorbench.xor.matrix.recipe import Recipe
 from xorbench.xor.run.run import RunRequest, trained
 
 FEWEST: Final = FEWEST_RUNS
-LOADED: Final = 2  # runs beside a program that keeps every processor busy
+LOADED: Final = 2  # runs under load on every processor
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrateRequest:
-    """How many quiet runs, of how many processes and epochs."""
+    """The number of quiet runs, and their processes and epochs."""
 
     root: Path = Path("results")
     runs: int = 8
@@ -31,13 +31,13 @@ class CalibrateRequest:
     timeout_s: float = 120.0
 
 
-def calibrate(request: CalibrateRequest, say: Callable[[str], None]) -> Calibrated | None:
-    """Make the runs, save their scatter; None where it was interrupted.
+def calibrate(request: CalibrateRequest, note: Callable[[str], None]) -> Calibrated | None:
+    """Make the runs, and save their variance; None if interrupted.
 
-    The runs are made one after the other in a folder of their own, which is taken away. Raises
-    `NotCalibrated` where the scatter cannot be computed from them.
+    The runs are made one after another in a temporary folder. Raises `NotCalibrated` if the
+    variance cannot be computed from them.
     """
-    load_variances(request.root)  # what could not be read could not be added to
+    load_variances(request.root)  # an unreadable file fails before the runs, not after
     request.root.mkdir(parents=True, exist_ok=True)
     with (
         terminable(),
@@ -47,8 +47,8 @@ def calibrate(request: CalibrateRequest, say: Callable[[str], None]) -> Calibrat
         loaded: list[Evidence] = []
         for number in range(request.runs + LOADED):
             stress = None if number < request.runs else "cpu"
-            beside = " beside a busy program" if stress else ""
-            say(f"run {number + 1} of {request.runs + LOADED}{beside}")
+            load = " under load" if stress else ""
+            note(f"run {number + 1} of {request.runs + LOADED}{load}")
             run = _run(request, Path(folder) / str(number), stress)
             if run is None:
                 return None
@@ -75,8 +75,8 @@ def _run(request: CalibrateRequest, folder: Path, stress: str | None) -> Run | N
 
 def _save(request: CalibrateRequest, calibration: Calibrated, info: RunInfo) -> None:
     saved = SavedVariance(
-        between_runs=calibration.scatter.between,
-        residual_drift=calibration.scatter.residual_drift,
+        between_runs=calibration.variance.between,
+        residual_drift=calibration.variance.residual_drift,
         runs=request.runs,
         processes=request.processes,
         calibration_version=info.calibration_version,

@@ -1,6 +1,6 @@
-"""`report`: make the tables of a run or a sweep again, or put runs side by side, from files.
+"""`report`: rebuild the reports of a run or a sweep, or put runs side by side, from files.
 
-What only some folders need is imported for them.
+Modules that only some folders need are imported on demand.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ JUDGES: Final = {
 
 
 def sides(root: Path, texts: Sequence[str]) -> RunOutcome:
-    """Several runs side by side, each judged anew; raises `BadOption` for what is no run."""
+    """Several runs side by side, each judged again; raises `BadOption` for anything but a run."""
     from xorbench.xor.compare.compare import local_variance
     from xorbench.xor.report import sides as sides_report
 
@@ -45,7 +45,7 @@ def sides(root: Path, texts: Sequence[str]) -> RunOutcome:
 
 
 def history(root: Path) -> tuple[RunOutcome, list[str]]:
-    """Each case over all finished runs; the texts say which folders could not be read."""
+    """Each case over all finished runs, and one text per unreadable folder."""
     from xorbench.xor.compare.compare import local_variance
     from xorbench.xor.report import history as history_report
 
@@ -61,7 +61,7 @@ def history(root: Path) -> tuple[RunOutcome, list[str]]:
             if info.finished:
                 runs.append(loading.load(folder, info))
         except BadFile as error:
-            troubles.append(f"left out: {error.message}")
+            troubles.append(f"skipped: {error.message}")
     if not runs:
         hint = "create one with python -m xorbench run"
         raise BadOption(f"--history: no finished run in {root}", hint)
@@ -69,7 +69,7 @@ def history(root: Path) -> tuple[RunOutcome, list[str]]:
 
 
 def report(root: Path, text: str) -> tuple[RunOutcome, str]:
-    """Judge a run anew and rewrite its reports; the text says why where they cannot be written."""
+    """Judge a run again and rewrite its reports; the text is why they cannot be written."""
     folder = folders.find(root, text)
     info = loading.read_any(folder)
     judge_of = import_module(JUDGES[info.kind])

@@ -1,4 +1,4 @@
-"""`selftest`: inject every fault, and require that the check meant for it catches it."""
+"""`selftest`: inject every fault, and require that its check catches it."""
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ from xorbench.xor.run.run import RunRequest, trained
 MOMENT: Final = "epoch=1,step=2,element=1"
 MORE: Final = {"grow": ",mib=150", "repeat-batch": ""}
 BITS: Final = {"stuck": 30}
-# Each in a seed of its own with every loader setting: only the edges of its setting must break.
+# Each in its own seed with every loader setting: only the pairs of its setting must break.
 ON_EDGES: Final = {
     "pin-draws": "pin_memory",
     "drop-ignored": "drop_last",
@@ -36,7 +36,7 @@ CLOCKS: Final = {
     "stopped-clock": "epoch=1",
     "backward-clock": "epoch=1",
 }
-ALIKE: Final = ("scaled-tanh", "other-order")
+IDENTICAL: Final = ("scaled-tanh", "other-order")
 IN_PROCESS: Final = ("flush-subnormals", "other-tanh")
 SPEED: Final = {
     "delay": "percent=300,cases=*-drop0-*-s0",
@@ -51,7 +51,7 @@ RACES: Final = ("race",)
 
 
 def in_seeds() -> list[str]:
-    """Every other fault of a training: each in its own seed, in the second of two processes."""
+    """The remaining faults of a training, each in its own seed, in the second of two processes."""
     apart = {*ON_EDGES, *DEATHS, *CLOCKS, *SPEED, *RACES, *PINNED}
     trainings = [name for name, fault in FAULTS.items() if fault.kind == "training"]
     return [name for name in trainings if name not in apart]
@@ -84,7 +84,7 @@ def _in_seeds(folder: Path) -> Iterator[Caught]:
 
 
 def _on_edges(folder: Path) -> Iterator[Caught]:
-    """Each must break the edges of its setting in its seed, and no other; and those in process."""
+    """Each fault must break only the pairs of its setting in its seed; also faults in process."""
     injections = [f"{name}:cases=*-s{seed}" for seed, name in enumerate(ON_EDGES)]
     verdicts = _judged(
         folder,
@@ -108,7 +108,7 @@ def _on_edges(folder: Path) -> Iterator[Caught]:
 def _one_per_seed(
     faults: Mapping[str, str], epochs: int, folder: Path, **options: Any
 ) -> Iterator[Caught]:
-    """Each fault in a seed of its own, in one process."""
+    """Each fault in its own seed, in one process."""
     injections = [
         f"{name}:{how},cases=*-s{seed}" for seed, (name, how) in enumerate(faults.items())
     ]
@@ -121,7 +121,7 @@ def _one_per_seed(
 def _one_per_run(
     faults: Sequence[str], epochs: int, folder: Path, **options: Any
 ) -> Iterator[Caught]:
-    """Each fault in every process of a run of its own: no comparison can see it."""
+    """Each fault in every process of its own run, where no comparison can detect it."""
     for name in faults:
         yield _caught(name, _judged(folder, epochs, [name], **options))
 
@@ -164,10 +164,10 @@ GROUPS: Final[dict[str, Group]] = {
     "faults of a setting, and of arithmetic": _on_edges,
     "faults that end a process": partial(_one_per_seed, DEATHS, 2, timeout_s=3.0),
     "faults of clocks": partial(_one_per_seed, CLOCKS, 20),
-    "faults that are the same in every process": partial(_one_per_run, ALIKE, 2),
+    "faults that are identical in every process": partial(_one_per_run, IDENTICAL, 2),
     "faults of speed": _slower,
     "a fault in a burn-in": _burned,
-    "a race, under stress": partial(_one_per_run, RACES, 3, stress="cpu"),
+    "a race, under load": partial(_one_per_run, RACES, 3, stress="cpu"),
 }
 WITH_ACCELERATOR: Final[dict[str, Group]] = {
     "a fault of pinned memory": partial(_one_per_run, PINNED, 2, pin_memory=(True,), phases=True)
@@ -201,7 +201,7 @@ def _trained(folder: Path, epochs: int, faults: Sequence[str] = (), **options: A
 
 
 def _caught(fault: str, verdicts: Sequence[Verdict], *ends: str) -> Caught:
-    """The failure of its check for a subject with one of these ends, or for any without them."""
+    """The failure of a fault's check, for subjects with one of these ends if any are given."""
     check = FAULTS[fault].caught_by
     failed = [v for v in verdicts if (v.check, v.outcome) == (check, "fail")]
     failed = [v for v in failed if not ends or v.subject.endswith(ends)]

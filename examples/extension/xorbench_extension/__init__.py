@@ -1,1 +1,1 @@
-"""What another package adds to xorbench; docs/extending.md explains it."""
+"""An extension package for xorbench; docs/extending.md explains it."""

@@ -5,5 +5,5 @@ from xorbench.xor.training.training import Training
 
 
 def no_bias(training: Training, _fault: FaultSpec) -> None:
-    """Take the output's bias away."""
+    """Set the bias of the output layer to zero."""
     training.model.layer2.bias.data.zero_()

@@ -1,4 +1,4 @@
-"""A probe: results of a device against the one right answer."""
+"""A probe: results of a device compared with the exact results."""
 
 import torch
 from xorbench.machine.probes.check import ProbeResult
@@ -8,12 +8,12 @@ COUNT = 4096
 
 
 def halves_are_exact(device: torch.device) -> ProbeResult:
-    """Half of a whole number below 2**23 is exact in float32: twice it is the number again."""
+    """Half of a whole number below 2**23 is exact in float32: doubling it restores the number."""
     whole = torch.arange(COUNT, dtype=torch.float32, device=device)
     back = ((whole / 2) * 2).cpu().tolist()
     wrong = [
-        Checked(f"half of {number}", str(number), str(found / 2))
-        for number, found in enumerate(back)
-        if found != number
+        Checked(f"half of {number}", str(number), str(result / 2))
+        for number, result in enumerate(back)
+        if result != number
     ]
     return ProbeResult("halving", COUNT, wrong, skipped=[], unjudged=[])

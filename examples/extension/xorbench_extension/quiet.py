@@ -1,4 +1,4 @@
-"""An engine: another way to run the same training, to the same bits."""
+"""An engine: a different way to run the training, with identical bits."""
 
 import gc
 

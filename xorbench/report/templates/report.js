@@ -1,5 +1,5 @@
 "use strict";
-// Without this script the page is whole; with it, its tables can be sorted and filtered.
+// Sorting and filtering of tables; the page is complete without this script.
 const order = new Intl.Collator("en", { numeric: true });
 const numberIn = (text) => parseFloat(text.replaceAll(",", ""));
 
@@ -30,7 +30,7 @@ function makeSortable(table) {
 
 function makeFilterable(table) {
   const rows = [...table.tBodies[0].rows];
-  if (rows.length < 12) return; // fewer are seen at a glance
+  if (rows.length < 12) return; // short tables need no filter
   const label = document.createElement("label");
   const input = document.createElement("input");
   const count = document.createElement("span");

@@ -1,1 +1,1 @@
-"""What the times and weights of a run show: pure functions of its records."""
+"""Analysis of the times and weights of a run: pure functions of its records."""

@@ -1,4 +1,4 @@
-"""Two clocks: what a process says its epochs took, and how long the orchestrator waited."""
+"""Epoch times by two clocks: the reporting process and the waiting orchestrator."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
@@ -7,16 +7,16 @@ from typing import Final
 
 from xorbench.records.schema.training import CalibrationLine, EpochLine
 
-RATE: Final = 0.01  # by which two clocks of one machine may run apart
-READING_S: Final = 0.05  # between the readings of the two clocks, each time, on a busy machine
-LATE_S: Final = 0.001  # by which an epoch may seem longer than the wait for it
-UNACCOUNTED_S: Final = 0.002  # of the shortest wait that may lie outside the epoch …
-UNACCOUNTED: Final = 0.05  # … and which share of the epoch
-FEWEST_EPOCHS: Final = 10  # one of which a busy machine leaves in peace
+RATE: Final = 0.01  # largest relative difference in rate of two clocks of one machine
+READING_S: Final = 0.05  # longest delay between reading the two clocks on a busy machine
+LATE_S: Final = 0.001  # tolerance for an epoch that appears longer than the wait for it
+UNACCOUNTED_S: Final = 0.002  # largest part of the shortest wait outside the epoch …
+UNACCOUNTED: Final = 0.05  # … plus this share of the epoch
+FEWEST_EPOCHS: Final = 10  # at least one of them is undisturbed on a busy machine
 
 
 def flaws(epochs: Sequence[EpochLine]) -> Iterator[str]:
-    """Why the times of a training cannot be believed, process by process; none where they can."""
+    """Why the times of a training are invalid, by process; empty if they are valid."""
     for process, lines in groupby(epochs, key=attrgetter("process")):
         yield from (f"{process}: {flaw}" for flaw in _flaws_of(list(lines)))
 
@@ -26,13 +26,13 @@ def _flaws_of(lines: Sequence[EpochLine]) -> Iterator[str]:
     if longer:
         first = longer[0]
         took, waited = _ms(first.epoch_s), _ms(first.waited_s)
-        yield f"epoch {first.epoch} took {took}, and its answer came after {waited}"
+        yield f"epoch {first.epoch} reported {took}, but its answer arrived after {waited}"
     ran, passed_by = _spans(lines)
     if abs(ran - passed_by) > RATE * passed_by + READING_S:
         yield f"its clock advanced {ran:.3g} s in {passed_by:.3g} s"
     least, epoch_s = _least_unaccounted(lines)
     if len(lines) >= FEWEST_EPOCHS and least > UNACCOUNTED_S + UNACCOUNTED * epoch_s:
-        yield f"each epoch took {_ms(least)} longer than it says ({_ms(epoch_s)}), or more"
+        yield f"each epoch took at least {_ms(least)} longer than reported ({_ms(epoch_s)})"
 
 
 def _spans(lines: Sequence[EpochLine]) -> tuple[float, float]:
@@ -43,21 +43,21 @@ def _spans(lines: Sequence[EpochLine]) -> tuple[float, float]:
 
 
 def _least_unaccounted(lines: Sequence[EpochLine]) -> tuple[float, float]:
-    """The least wait beyond what an epoch is said to take, and that epoch's time, in seconds."""
+    """The shortest wait beyond the reported epoch time, and that time, in seconds."""
     return min((line.waited_s - line.epoch_s, line.epoch_s) for line in lines)
 
 
 def calibration_flaws(calibrations: Mapping[str, Sequence[CalibrationLine]]) -> Iterator[str]:
-    """Why the times of a process's calibration workloads, by their names, cannot be believed."""
+    """Why the calibration times of a process are invalid, by workload name."""
     for name, lines in calibrations.items():
         gap_s, seconds = min((x.waited_s - x.calibration_s, x.calibration_s) for x in lines)
         if gap_s < -LATE_S or gap_s > UNACCOUNTED_S + UNACCOUNTED * seconds:
-            yield f"{name}: said to take {_ms(seconds)}, and took {_ms(gap_s)} longer, or more"
+            yield f"{name}: reported {_ms(seconds)}, took at least {_ms(gap_s)} longer"
 
 
 def overhead_text(epochs: Sequence[EpochLine]) -> str:
-    """The least that lay between an epoch and the wait for it."""
-    return f"they are, and at least {_ms(_least_unaccounted(epochs)[0])} more for the answer"
+    """The shortest wait beyond an epoch's reported time, as text."""
+    return f"they match, with at least {_ms(_least_unaccounted(epochs)[0])} per answer"
 
 
 def _ms(seconds: float | None) -> str:

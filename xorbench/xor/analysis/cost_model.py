@@ -1,8 +1,8 @@
-"""What a step and a sample cost here: `epoch_s = a · batches + b · samples`, fitted to a run.
+"""Cost of a step and of a sample: `epoch_s = a · batches + b · samples`, fitted to a run.
 
-Variants that differ in batch size, drop_last and seed alone make one line. Each batch size is one
-point, the mean over its variants; the residuals are relative, so that short and long epochs
-weigh the same.
+Variants that differ only in batch size, drop_last and seed share a line. Each batch size is one
+point, the mean over its variants. The residuals are relative, so short and long epochs have equal
+weight.
 """
 
 import math
@@ -26,8 +26,8 @@ FREE: Final[dict[str, Any]] = {
     "batch_size": 128,
     "drop_last": True,
     "seed": 0,
-}  # what a line runs through
-NO_ACCELERATOR: Final = "no accelerator in this run that could overtake it"
+}  # settings that vary along a line
+NO_ACCELERATOR: Final = "no accelerator in this run to compare with"
 NAMED: Final = ("device", "engine", *FREE)
 
 PointsByBatch: TypeAlias = Mapping[int, RealArray]
@@ -35,7 +35,7 @@ PointsByBatch: TypeAlias = Mapping[int, RealArray]
 
 @dataclass(frozen=True, slots=True)
 class CostLine:
-    """Variants of one line: `variant` has their common settings, and those of `FREE` as there.
+    """The variants of one line: `variant` has their common settings and the values of `FREE`.
 
     A setting without effect on this machine has its default.
     """
@@ -44,17 +44,17 @@ class CostLine:
 
     @property
     def device(self) -> str:
-        """The device of all of them."""
+        """The device of all variants."""
         return self.variant.case.device
 
     @property
     def engine(self) -> str:
-        """The engine of all of them."""
+        """The engine of all variants."""
         return self.variant.case.engine
 
     @property
     def settings(self) -> str:
-        """The other settings that differ from their default, as text."""
+        """The remaining settings that differ from their defaults, as text."""
         case, config = self.variant.case, self.variant.config
         parts = [f"{name}={short(getattr(case, name))}" for name in _unusual(case)]
         return ", ".join(parts + ([] if config.id == BASE_CONFIG else [config.id]))
@@ -62,35 +62,37 @@ class CostLine:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """The constants of a line: seconds a step and a sample; None, with the reason, without a fit.
+    """The coefficients of a line: seconds per step and per sample, or None and the reason.
 
-    `points` are by batch size (batches a second, samples a second). `left_out` is by batch size the
-    relative error of the line through the others. `overtakes` is the batch size from which
-    an accelerator is ahead of the CPU; `note` says what a number does not.
+    Attributes:
+        points: (batches per second, samples per second) by batch size.
+        leave_one_out: relative error, at each batch size, of the line through the other sizes.
+        overtakes: batch size from which an accelerator is faster than the CPU.
+        note: why a number is missing, or its limits.
     """
 
     line: CostLine
     points: PointsByBatch
     step_s: Figure | None = None
     sample_s: Figure | None = None
-    left_out: Mapping[int, float] | None = None
+    leave_one_out: Mapping[int, float] | None = None
     overtakes: float | None = None
     note: str = ""
 
-    def left_out_percent(self, statistic: Callable[[Sequence[float]], object]) -> float | None:
-        """A statistic of the relative errors of the lines through the other sizes, in per cent."""
-        errors = [100 * error for error in (self.left_out or {}).values()]
+    def leave_one_out_percent(self, statistic: Callable[[Sequence[float]], object]) -> float | None:
+        """A statistic of the leave-one-out errors, in per cent."""
+        errors = [100 * error for error in (self.leave_one_out or {}).values()]
         return float(statistic(errors)) if errors else None  # type: ignore[arg-type]
 
-    def off(self, batches_per_s: float, samples_per_s: float) -> float:
-        """The line's epoch time ÷ the measured one of these speeds; needs a fit."""
+    def predicted_ratio(self, batches_per_s: float, samples_per_s: float) -> float:
+        """The line's epoch time ÷ the measured one at these speeds; requires a fit."""
         assert self.step_s is not None
         assert self.sample_s is not None
         return self.step_s.value * batches_per_s + self.sample_s.value * samples_per_s
 
 
-def constants(evidence: Evidence) -> list[Fit]:
-    """A fit for each line; where a device's engine has none long enough, its first, unfitted."""
+def coefficients(evidence: Evidence) -> list[Fit]:
+    """One fit per line; an engine without a fit on a device gets its first line, unfitted."""
     lines = _lines(evidence)
     fits = [_fit(evidence, line, variants) for line, variants in lines.items()]
     fitted = {(fit.line.device, fit.line.engine) for fit in fits if fit.step_s}
@@ -99,7 +101,7 @@ def constants(evidence: Evidence) -> list[Fit]:
         name = (fit.line.device, fit.line.engine)
         if fit.step_s or name not in fitted:
             selected.setdefault(fit.line if fit.step_s else name, fit)
-    return [_beside_cpu(fit, list(selected.values())) for fit in selected.values()]
+    return [_compared_with_cpu(fit, list(selected.values())) for fit in selected.values()]
 
 
 def _lines(evidence: Evidence) -> dict[CostLine, list[Variant]]:
@@ -111,7 +113,7 @@ def _lines(evidence: Evidence) -> dict[CostLine, list[Variant]]:
 
 
 def has_accelerator(run: Run) -> bool:
-    """Whether any process saw one."""
+    """Whether any process of the run has an accelerator."""
     return any(process.machine.get("accelerator") for process in run.info.processes)
 
 
@@ -136,7 +138,7 @@ def _fit(evidence: Evidence, line: CostLine, variants: Sequence[Variant]) -> Fit
         return Fit(line, points, note=f"no fit: {len(points)} batch size(s), {wanted}")
     rows = np.stack(list(points.values()))
     if np.linalg.matrix_rank(rows) < 2:
-        return Fit(line, points, note="no fit: every batch size takes as many steps a sample")
+        return Fit(line, points, note="no fit: all batch sizes have the same steps per sample")
     solution, variance = _least_squares(rows)
     processes = min(together.processes.values())
     shared = None if together.deviation is None else together.deviation**2 / processes
@@ -144,12 +146,12 @@ def _fit(evidence: Evidence, line: CostLine, variants: Sequence[Variant]) -> Fit
         _estimate(value, own, len(rows) - 2, shared, together.dof, processes)
         for value, own in zip(solution, variance, strict=True)
     )
-    note = "" if min(solution) > 0 else "a cost is not above zero: the line does not describe this"
-    return Fit(line, points, step_s, sample_s, _left_out(points), note=note)
+    note = "" if min(solution) > 0 else "a fitted cost is not above zero: the model does not apply"
+    return Fit(line, points, step_s, sample_s, _leave_one_out(points), note=note)
 
 
 def _points(variants: Sequence[Variant], logs: Mapping[str, float]) -> dict[int, RealArray]:
-    """By batch size, ascending, the mean over variants of (batches, samples) a second."""
+    """The mean over variants of (batches, samples) per second, by ascending batch size."""
     rates_by_size: dict[int, list[RealArray]] = {}
     for variant in sorted(variants, key=lambda s: s.case.batch_size):
         size, drop, recipe = variant.case.batch_size, variant.case.drop_last, variant.recipe
@@ -159,11 +161,11 @@ def _points(variants: Sequence[Variant], logs: Mapping[str, float]) -> dict[int,
 
 
 def _least_squares(rows: RealArray) -> tuple[list[float], list[float]]:
-    """The solution of `rows @ (a, b) = 1`, and the variance of a and b by the residuals."""
+    """The solution of `rows @ (a, b) = 1`, and the variance of a and b from the residuals."""
     solution = _solved(rows)
     residuals = rows @ solution - 1
-    scatter = float(residuals @ residuals) / (len(rows) - 2)
-    variance = scatter * np.diag(np.linalg.inv(rows.T @ rows))
+    residual_variance = float(residuals @ residuals) / (len(rows) - 2)
+    variance = residual_variance * np.diag(np.linalg.inv(rows.T @ rows))
     return [float(x) for x in solution], [float(x) for x in variance]
 
 
@@ -179,10 +181,10 @@ def _estimate(
     pooled_dof: float,
     processes: int,
 ) -> Figure:
-    """A constant with Student's interval: how far points lie off the line, and processes apart.
+    """A coefficient with Student's interval, from the residuals and the processes.
 
-    `own` is the variance by the residuals, `shared` the relative one by which all points move
-    together from process to process. Degrees of freedom by Welch and Satterthwaite.
+    `own` is the variance from the residuals, `shared` the relative variance between processes,
+    common to all points. Degrees of freedom by Welch and Satterthwaite.
     """
     if shared is None:
         return Figure(value, None, None, processes)
@@ -195,27 +197,27 @@ def _estimate(
     return Figure(value, value - margin, value + margin, processes)
 
 
-def _left_out(points: PointsByBatch) -> dict[int, float]:
-    """Of each batch size, how far the line through the others is from it, as a share."""
+def _leave_one_out(points: PointsByBatch) -> dict[int, float]:
+    """The relative error, at each batch size, of the line through the other sizes."""
     errors = {}
     for size, row in points.items():
-        others = np.stack([other for key, other in points.items() if key != size])
+        others = np.stack([point for key, point in points.items() if key != size])
         errors[size] = abs(float(row @ _solved(others)) - 1)
     return errors
 
 
-# An accelerator beside the CPU
+# Comparison of an accelerator with the CPU
 
 
-def _beside_cpu(fit: Fit, fits: Sequence[Fit]) -> Fit:
+def _compared_with_cpu(fit: Fit, fits: Sequence[Fit]) -> Fit:
     if fit.step_s is None:
         return fit
     if device_type(fit.line.device) == "cpu":
-        alone = all(device_type(other.line.device) == "cpu" for other in fits)
-        return replace(fit, note=_joined(fit.note, NO_ACCELERATOR if alone else ""))
+        only_cpu = all(device_type(fitted.line.device) == "cpu" for fitted in fits)
+        return replace(fit, note=_joined(fit.note, NO_ACCELERATOR if only_cpu else ""))
     variant = fit.line.variant
-    twin = CostLine(replace(variant, case=replace(variant.case, device="cpu")))
-    cpu = next((other for other in fits if other.line == twin and other.step_s), None)
+    cpu_line = CostLine(replace(variant, case=replace(variant.case, device="cpu")))
+    cpu = next((fitted for fitted in fits if fitted.line == cpu_line and fitted.step_s), None)
     if cpu is None:
         return replace(fit, note=_joined(fit.note, "no fit of the CPU to compare with"))
     batch_size, note = overtaking(fit, cpu)
@@ -227,9 +229,9 @@ def _joined(*notes: str) -> str:
 
 
 def overtaking(fit: Fit, cpu: Fit) -> tuple[float | None, str]:
-    """The batch size from which `fit` is ahead of the CPU by both lines, or why there is none.
+    """The batch size from which `fit` is faster than the CPU, or why there is none.
 
-    An epoch of whole batches takes `a ÷ batch size + b` a sample: the lines cross where
+    An epoch of whole batches takes `a ÷ batch size + b` per sample: the lines cross at
     `(a - a of the CPU) ÷ (b of the CPU - b)`.
     """
     assert fit.step_s is not None
@@ -239,11 +241,11 @@ def overtaking(fit: Fit, cpu: Fit) -> tuple[float | None, str]:
     dearer_step = fit.step_s.value - cpu.step_s.value
     cheaper_sample = cpu.sample_s.value - fit.sample_s.value
     if dearer_step <= 0 and cheaper_sample >= 0:
-        return None, "ahead of the CPU at every batch size"
+        return None, "faster than the CPU at every batch size"
     if dearer_step >= 0 and cheaper_sample <= 0:
-        return None, "never ahead of the CPU"
+        return None, "never faster than the CPU"
     batch_size = dearer_step / cheaper_sample
     if dearer_step < 0:
-        return None, f"ahead of the CPU below batch size {batch_size:,.0f} only"
+        return None, f"faster than the CPU only below batch size {batch_size:,.0f}"
     beyond = batch_size > max(fit.points) or batch_size < min(fit.points)
     return batch_size, "extrapolated: outside the batch sizes of this run" if beyond else ""

@@ -1,4 +1,4 @@
-"""What an engine gains over the loader engine, and whether it has the same bits."""
+"""Speed of each engine relative to the loader engine, and whether the bits are identical."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -23,11 +23,12 @@ REFERENCE = "loader"
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """One engine beside the loader engine; a figure is None where there is no loader to compare.
+    """One engine compared with the loader engine; a figure is None without a loader run.
 
-    `diverged_at` is the first epoch whose bits differ, None where all are equal; `ulps` the largest
-    difference of a final weight, in units of the last place. `break_even_after` is in epochs, None
-    where the start-up never pays.
+    Attributes:
+        diverged_at: first epoch with different bits; None if all are identical.
+        ulps: largest difference of a final weight, in units in the last place.
+        break_even_after: epochs until the start-up is recovered; None if never.
     """
 
     variant: Variant
@@ -44,7 +45,7 @@ def gains(evidence: Evidence) -> list[Gain]:
     """Every engine of the groups in which more than one ran, in the order of the plan."""
     groups: dict[str, list[Variant]] = {}
     for variant in evidence.variants:
-        groups.setdefault(_twin(variant).id, []).append(variant)
+        groups.setdefault(_loader_variant(variant).id, []).append(variant)
     chosen = [variant for group in groups.values() if len(group) > 1 for variant in group]
     speeds = epochs_per_s(evidence)
     ratios = _ratios(evidence, chosen)
@@ -52,52 +53,53 @@ def gains(evidence: Evidence) -> list[Gain]:
     return [_gain(evidence, s, speeds[s.id], ratios.get(s.id)) for s in timed]
 
 
-def _twin(variant: Variant) -> Variant:
+def _loader_variant(variant: Variant) -> Variant:
     return replace(variant, case=replace(variant.case, engine=REFERENCE))
 
 
 def _ratios(evidence: Evidence, chosen: Sequence[Variant]) -> dict[str, Ratio]:
-    """The loader engine's epoch time over the time of each other engine, by the id of its case."""
+    """The loader engine's epoch time ÷ each engine's own, by case id."""
     pairs = {
-        variant.id: (variant, twin)
+        variant.id: (variant, loader)
         for variant in chosen
-        if variant.case.engine != REFERENCE and (twin := _twin(variant)).id in evidence.trainings
+        if variant.case.engine != REFERENCE
+        and (loader := _loader_variant(variant)).id in evidence.trainings
     }
     figures = estimates(pair_pool(evidence, pairs))
     return {name: Ratio.from_figure(figure, name) for name, figure in figures.items()}
 
 
 def _gain(evidence: Evidence, variant: Variant, speed: Figure, ratio: Ratio | None) -> Gain:
-    twin = _twin(variant)
+    loader = _loader_variant(variant)
     training, startup_s = evidence.first(variant), startup(evidence, variant)
-    reference = evidence.first(twin) if twin.id in evidence.trainings else None
-    comparable = reference is not None and training_kind(variant.case) == training_kind(twin.case)
+    reference = evidence.first(loader) if loader.id in evidence.trainings else None
+    comparable = reference is not None and training_kind(variant.case) == training_kind(loader.case)
     diverged_at, ulps, break_even_after = None, None, None
     if comparable and reference is not None:
         diverged_at = first_difference(training.epoch_digests, reference.epoch_digests)
         ulps = largest_ulps(training.weights, reference.weights)
     if ratio is not None and startup_s is not None:
-        loader_s = startup(evidence, twin) or 0.0
+        loader_s = startup(evidence, loader) or 0.0
         break_even_after = pays_after(startup_s - loader_s, 1 / speed.value, ratio.ratio)
     return Gain(variant, speed, ratio, comparable, diverged_at, ulps, startup_s, break_even_after)
 
 
 def startup(evidence: Evidence, variant: Variant) -> float | None:
-    """Seconds until the engine was ready: its slowest opening on this device, in a fresh process.
+    """Start-up in seconds: the slowest set-up of the engine on this device in a fresh process.
 
-    What one case has compiled, the next of the same process finds: the first one pays for all.
+    Later cases of a process reuse compiled code, so only the first one shows the full cost.
     """
     same = (variant.case.engine, variant.case.device, variant.config.id)
-    openings = [
+    setups = [
         training.startup_s
         for training in evidence.run.trainings
         if (training.case.engine, training.case.device, training.config) == same
     ]
-    return max((seconds for seconds in openings if seconds is not None), default=None)
+    return max((seconds for seconds in setups if seconds is not None), default=None)
 
 
 def pays_after(extra_s: float, epoch_s: float, ratio: float) -> int | None:
-    """After how many epochs a start-up of `extra_s` more has paid, at `ratio` times the speed."""
+    """Epochs until a start-up longer by `extra_s` is recovered at `ratio` times the speed."""
     if extra_s <= 0:
         return 0 if ratio >= 1 else None
     saved_s = (ratio - 1) * epoch_s
@@ -107,10 +109,9 @@ def pays_after(extra_s: float, epoch_s: float, ratio: float) -> int | None:
 def largest_ulps(
     a: Mapping[str, WeightRecord] | None, b: Mapping[str, WeightRecord] | None
 ) -> int | None:
-    """The largest distance of two equally placed weights, in units of the last place.
+    """The largest distance of two corresponding weights, in units in the last place.
 
-    That is how many floating-point numbers lie between them and one more; None where weights
-    were not kept, or are of two types.
+    None if weights were not kept or have different types.
     """
     if a is None or b is None or any(a[key].dtype != b[key].dtype for key in a):
         return None
@@ -123,12 +124,12 @@ def _places(weight: WeightRecord) -> list[int]:
     return places
 
 
-def same_bits(gain: Gain) -> str:
-    """In words: whether the engine has the bits of the loader engine."""
+def identity_text(gain: Gain) -> str:
+    """Whether the engine's bits are identical to the loader engine's, as text."""
     if gain.variant.case.engine == REFERENCE:
         return ""
     if training_kind(gain.variant.case) != "pytorch":
-        return "another training"
+        return "different training"
     if not gain.comparable:
         return "no loader to compare"
     return "yes" if gain.diverged_at is None else f"diverge at epoch {gain.diverged_at}"

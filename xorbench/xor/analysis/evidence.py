@@ -69,7 +69,7 @@ class Evidence:
 
     @cached_property
     def unfinished(self) -> dict[str, list[Unfinished]]:
-        """The trainings that have not ended, by variant id."""
+        """The unfinished trainings by variant id."""
         return _grouped(self.run.unfinished, lambda record: self.variant(record).id)
 
     def epoch_weights(self, training: TrainingRecord) -> list[str | None]:
@@ -77,13 +77,13 @@ class Evidence:
         return [line.weights for line in self.epochs(training)]
 
     def epochs(self, training: TrainingRecord) -> list[EpochLine]:
-        """The epochs of a training as they were observed; none if they were not recorded."""
+        """The observed epochs of a training; empty if they were not recorded."""
         key = training.case.id, slot_of(training.process), False
         return self.run.epochs_by_training.get(key, [])
 
     @cached_property
     def calibrations(self) -> dict[str, dict[str, list[CalibrationLine]]]:
-        """The calibrations of each process, by device and kind, as they were made."""
+        """The calibrations of each process by device and kind, in order of time."""
         by_process = _grouped(self.run.calibrations, lambda line: line.process)
         return {
             process: _grouped(lines, lambda line: f"{line.device}, {line.kind}")
@@ -92,7 +92,7 @@ class Evidence:
 
     @cached_property
     def float64(self) -> dict[tuple[object, str], Float64Reference]:
-        """Trainings in double precision, by the settings that move them and the epoch digests."""
+        """Float64 references by the settings that affect them and the epoch digests."""
         return {(tuple(line.key), line.epochs_sha256): line for line in self.run.float64}
 
     @cached_property
@@ -104,7 +104,7 @@ class Evidence:
         return _grouped(lines, lambda line: variant_id(cases[line.case], configs[line.process]))
 
     def training_of(self, line: PhasesLine) -> TrainingRecord | None:
-        """The training whose case and slot a pass has; None where it has not finished."""
+        """The training with the case and slot of a pass; None if it has not finished."""
         return self._by_slot.get((line.case, slot_of(line.process)))
 
     @cached_property
@@ -112,13 +112,13 @@ class Evidence:
         return {(x.case.id, slot_of(x.process)): x for x in self.run.trainings}
 
     def common_model(self, a: str, b: str) -> str:
-        """The model that both accelerators are of; empty where they are not, or it is unknown."""
+        """The common model of two accelerators; empty if the models differ or are unknown."""
         models = {self._models.get(with_index(device), "") for device in (a, b)}
         return models.pop() if len(models) == 1 else ""
 
     @cached_property
     def _models(self) -> dict[str, str]:
-        """The name of each accelerator that a process of the run saw."""
+        """The model name of each accelerator of the run."""
         devices = [d for p in self.run.info.processes for d in p.machine.get("devices", [])]
         return {device["device"]: device.get("name", "") for device in devices}
 

@@ -1,4 +1,4 @@
-"""The shares of an epoch's time by phase: medians over epochs, an interval between processes."""
+"""The shares of an epoch's time by phase: medians over epochs, intervals between processes."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ from xorbench.xor.analysis.evidence import Evidence
 from xorbench.xor.matrix.case import Variant
 from xorbench.xor.matrix.phases import PHASES, inseparable
 
-REST = "rest"  # of an epoch: the loop itself, and the marks
+REST = "rest"  # the rest of an epoch: the loop itself and the marks
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +21,10 @@ class PhaseShares:
     """The shares of one variant.
 
     Attributes:
-        shares: of a marked epoch, by phase and for the rest; None where a phase took no time.
-        cost: time of an epoch with marks, divided by the time of one without.
-        processes: how many processes measured it.
-        note: why it has no shares, or why some processes are left out; empty where all have them.
+        shares: shares of a marked epoch, by phase and for the rest; None if a phase took no time.
+        cost: time of an epoch with marks ÷ time of an epoch without.
+        processes: number of processes with valid passes.
+        note: why shares are missing or passes are invalid; empty if all passes are valid.
     """
 
     variant: Variant
@@ -35,35 +35,35 @@ class PhaseShares:
 
 
 def phase_shares(evidence: Evidence) -> list[PhaseShares]:
-    """The shares of each finished variant; nothing for a run that did not time phases."""
+    """The shares of each finished variant; empty for a run that did not time phases."""
     if not evidence.run.info.phases:
         return []
-    sound = {variant.id: _sound(evidence, variant) for variant in evidence.variants}
-    shares = {name: _shares(sound, name) for name in (*PHASES, REST)}
-    costs = pooled(_logs(sound, _cost_log))
+    valid = {variant.id: _valid(evidence, variant) for variant in evidence.variants}
+    shares = {name: _shares(valid, name) for name in (*PHASES, REST)}
+    costs = pooled(_logs(valid, _cost_log))
     return [
         PhaseShares(
             variant=variant,
             shares={name: figures.get(variant.id) for name, figures in shares.items()},
             cost=costs.get(variant.id),
-            processes=len(sound[variant.id]),
+            processes=len(valid[variant.id]),
             note=_note(evidence, variant),
         )
         for variant in evidence.variants
     ]
 
 
-def _shares(sound: Mapping[str, list[PhasesLine]], name: str) -> dict[str, Figure]:
-    """The share of a phase by variant, estimated as odds, so that it stays between 0 and 1."""
-    odds = pooled(_logs(sound, _log_odds(name)))
+def _shares(valid: Mapping[str, list[PhasesLine]], name: str) -> dict[str, Figure]:
+    """The share of a phase by variant, estimated as odds to stay between 0 and 1."""
+    odds = pooled(_logs(valid, _log_odds(name)))
     return {variant: _share(figure) for variant, figure in odds.items()}
 
 
 def phase_seconds(line: PhasesLine) -> dict[str, float]:
     """Seconds of each phase of an epoch in one process, and of the rest.
 
-    Of each slot the median of the marked epochs is taken, and these are added up: what disturbs one
-    step of one epoch then counts for nothing, and what each epoch does at one step counts in full.
+    The medians over the marked epochs are taken for each slot, then added: a disturbance of one
+    step in one epoch has no effect, a cost of the same step in every epoch counts in full.
     """
     each = dict(
         zip(PHASES, zip(*(epoch.phases() for epoch in line.marked), strict=True), strict=True)
@@ -78,7 +78,7 @@ def _typical(epochs: Sequence[Sequence[float]]) -> float:
 
 
 def _log_odds(name: str) -> Callable[[PhasesLine], float | None]:
-    """The log of a phase's time, divided by the time of all others, in one process."""
+    """The log of a phase's time ÷ the time of all other phases, in one process."""
 
     def log(line: PhasesLine) -> float | None:
         seconds = phase_seconds(line)
@@ -95,35 +95,35 @@ def _share(odds: Figure) -> Figure:
 
 
 def _cost_log(line: PhasesLine) -> float:
-    """Log of an epoch with marks, divided by the fastest without marks after the first."""
+    """Log of an epoch with marks ÷ the fastest epoch without marks after the first."""
     unmarked = min(line.unmarked_epoch_s[1:])
     return math.log(math.fsum(phase_seconds(line).values()) / unmarked)
 
 
 def _logs(
-    sound: Mapping[str, list[PhasesLine]], figure: Callable[[PhasesLine], float | None]
+    valid: Mapping[str, list[PhasesLine]], figure: Callable[[PhasesLine], float | None]
 ) -> dict[str, list[float]]:
     logs_by_variant = {
         name: [log for line in lines if (log := figure(line)) is not None]
-        for name, lines in sound.items()
+        for name, lines in valid.items()
     }
     return {name: logs for name, logs in logs_by_variant.items() if logs}
 
 
-def _sound(evidence: Evidence, variant: Variant) -> list[PhasesLine]:
-    """The passes over a variant whose times count."""
+def _valid(evidence: Evidence, variant: Variant) -> list[PhasesLine]:
+    """The passes over a variant with valid times."""
     return [line for line in evidence.phases.get(variant.id, []) if not _flaw(evidence, line)]
 
 
 def _flaw(evidence: Evidence, line: PhasesLine) -> str:
-    """Why the times of a pass do not count; empty where they do."""
+    """Why the times of a pass are invalid; empty if they are valid."""
     if line.failed:
         return line.failed
     training = evidence.training_of(line)
     if training is None:
-        return "the training is not on record"
+        return "the training was not recorded"
     if any(a != b for a, b in zip(line.digests, training.epoch_digests, strict=False)):
-        return "the pass had different bits from the timed epochs"
+        return "the bits differ from the timed epochs"
     return (
         "" if training in evidence.timed[evidence.variant(training).id] else "see the clock check"
     )
@@ -136,4 +136,4 @@ def _note(evidence: Evidence, variant: Variant) -> str:
     flaws = [f"{line.process}: {flaw}" for line in lines if (flaw := _flaw(evidence, line))]
     if not lines:
         return "not measured"
-    return f"left out: {some(flaws, 2, '; ')}" if flaws else ""
+    return f"invalid: {some(flaws, 2, '; ')}" if flaws else ""

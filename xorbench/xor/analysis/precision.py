@@ -1,4 +1,4 @@
-"""Whether the intervals of a run are as narrow as `--precision` asks."""
+"""Whether the intervals of a run reach `--precision`."""
 
 from xorbench.records.schema.run import Run
 from xorbench.stats.intervals import pooled
@@ -7,9 +7,9 @@ from xorbench.xor.analysis.speed import by_variant, log_epoch
 
 
 def widest(evidence: Evidence) -> float | None:
-    """How far the widest interval of a case's samples/s lies from its figure, as a share of it.
+    """The reach of the widest interval of samples/s, relative to its figure.
 
-    None where no case has an interval.
+    None if no case has an interval.
     """
     speeds = pooled(by_variant(evidence, log_epoch)).values()
     reached = [speed.high / speed.value - 1 for speed in speeds if speed.high is not None]
@@ -17,10 +17,10 @@ def widest(evidence: Evidence) -> float | None:
 
 
 def too_wide(run: Run) -> str:
-    """The widest interval beside the one asked for, where another process may narrow it.
+    """The widest interval and the requested one, if another process may narrow it.
 
-    Empty where it is narrow enough, where no more processes may be added, and where a training was
-    lost: the others would not be compared with it.
+    Empty if it is narrow enough, if no process may be added, or if a training failed, because its
+    case could not be compared.
     """
     info = run.info
     if info.precision is None or info.processes_per_config >= info.most_processes:
@@ -32,16 +32,16 @@ def too_wide(run: Run) -> str:
 
 
 def reached(evidence: Evidence) -> str:
-    """What became of `--precision`, in words; empty where it was not asked for."""
+    """The result of `--precision` as text; empty if it was not requested."""
     info = evidence.run.info
     if info.precision is None or (share := widest(evidence)) is None:
         return ""
     requested = f"--precision {percent(info.precision)}"
     if share <= info.precision:
-        return f"within {requested}; a run that ends when they are narrow has them cover 90 to 94%"
+        return f"within {requested}; optional stopping reduces their coverage to 90 to 94%"
     return f"±{percent(share)}, not {requested}, in {info.processes_per_config} processes"
 
 
 def percent(share: float) -> str:
-    """Two digits are enough: 2%, 0.35%."""
+    """The share in per cent with two digits: 2%, 0.35%."""
     return f"{100 * share:.2g}%"

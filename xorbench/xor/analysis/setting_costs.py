@@ -26,7 +26,7 @@ def by_index(evidence: Evidence, variant: Variant) -> dict[int, TrainingRecord]:
 
 
 def log_ratios(evidence: Evidence, a: Variant, b: Variant) -> list[float]:
-    """Log of b's epoch time ÷ a's, paired by round, one for each process that has both."""
+    """Log of b's epoch time ÷ a's, paired by round, one per process with both."""
     before, after = by_index(evidence, a), by_index(evidence, b)
     return [
         median_log_ratio(after[index].epoch_s, before[index].epoch_s)
@@ -36,7 +36,7 @@ def log_ratios(evidence: Evidence, a: Variant, b: Variant) -> list[float]:
 
 
 def pair_pool(evidence: Evidence, pairs: Mapping[str, VariantPair]) -> Pool:
-    """The log ratios of the pairs that some process timed, by their names."""
+    """The log ratios of the timed pairs by name, pooled."""
     logs = {name: log_ratios(evidence, *pair) for name, pair in pairs.items()}
     return pool({name: ratios for name, ratios in logs.items() if ratios})
 
@@ -44,7 +44,7 @@ def pair_pool(evidence: Evidence, pairs: Mapping[str, VariantPair]) -> Pool:
 def log_speedups(evidence: Evidence) -> Logs:
     """Log of a variant's samples/s over the first variant's, paired by round within a process."""
     speedups: Logs = {}
-    for first, variant in ((evidence.variants[0], other) for other in evidence.variants[1:]):
+    for first, variant in ((evidence.variants[0], later) for later in evidence.variants[1:]):
         gain = math.log(samples(variant)) - math.log(samples(first))
         logs = [gain - slower for slower in log_ratios(evidence, first, variant)]
         if logs:
@@ -57,7 +57,7 @@ def log_speedups(evidence: Evidence) -> Logs:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Epoch time ÷ epoch time between two values of a setting, over all pairs that show it.
+    """Epoch time at one value of a setting ÷ epoch time at another, over all their pairs.
 
     `lowest` and `highest` are the ratios of single pairs; `example` is the first case.
     """
@@ -73,17 +73,17 @@ class Cost:
 
 
 def pairs(variants: Sequence[Variant], axis: Axis | None = None) -> list[PairAlong]:
-    """Every two variants that differ in one axis alone, the first value against each other."""
+    """Pairs of variants that differ in one axis only: its first value with each other value."""
     return [
-        (varied, members[0], other)
+        (varied, members[0], variant)
         for varied, members in edges(list(variants))
         if axis is None or varied is axis
-        for other in members[1:]
+        for variant in members[1:]
     ]
 
 
 def by_setting(evidence: Evidence) -> list[Cost]:
-    """One row for each change of a setting: the geometric mean over all pairs that show it."""
+    """One row per change of a setting: the geometric mean over all its pairs."""
     groups: dict[tuple[str, str, str], list[str]] = {}
     by_axis: dict[str, dict[str, VariantPair]] = {}
     for axis, a, b in pairs(evidence.variants):
@@ -99,7 +99,7 @@ def by_setting(evidence: Evidence) -> list[Cost]:
 
 
 def _cost(key: tuple[str, str, str], example: str, log_ratios: Sequence[LogRatio]) -> Cost:
-    """Over several pairs, as sure as the least sure of them: all come from the same processes."""
+    """The mean over pairs, with the fewest processes of any: all share their processes."""
     least = min(log_ratios, key=lambda log_ratio: log_ratio.processes)
     mean = replace(least, log=float(np.mean([log_ratio.log for log_ratio in log_ratios])))
     each = [float(np.exp(log_ratio.log)) for log_ratio in log_ratios]

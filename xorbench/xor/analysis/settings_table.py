@@ -1,4 +1,4 @@
-"""The settings table: what changing each setting must do to the bits, compared with what it did."""
+"""The settings table: the required and the observed effect of each setting on the bits."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from xorbench.xor.matrix.matrix import edges
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two variants that differ in one setting alone: what that must do, and where they diverged."""
+    """Two variants that differ in one setting: the expectation, and the first divergence."""
 
     axis: Axis
     a: Variant
@@ -26,7 +26,7 @@ class Pair:
 
     @property
     def broken(self) -> bool:
-        """Whether it did what it must not."""
+        """Whether the expectation is violated."""
         return self.expectation.bits == ("change" if self.diverged is None else "keep")
 
 
@@ -43,32 +43,32 @@ class SettingsRow:
 
 
 def pair(axis: Axis, a: Variant, b: Variant, evidence: Evidence) -> Pair:
-    """Compare two variants with what the axis expects."""
+    """Compare two variants with the expectation of the axis."""
     expectation = axis.bits(a, b)
     if axis.name == "device" and (model := evidence.common_model(a.case.device, b.case.device)):
-        expectation = Expectation("keep", f"both are {model}: one kind of device, one arithmetic")
+        expectation = Expectation("keep", f"both are {model}, with identical arithmetic")
     if reordering(a.case) or reordering(b.case):
         expectation = ANY_ORDER
     epoch_digests = evidence.first(a).epoch_digests
     if expectation.bits == "change" and len(epoch_digests) > 1 and len(set(epoch_digests)) == 1:
-        expectation = Expectation("may change", "no step was large enough to move a weight")
+        expectation = Expectation("may change", "no step was large enough to change a weight")
     return Pair(
         axis, a, b, expectation, first_difference(epoch_digests, evidence.first(b).epoch_digests)
     )
 
 
 def pairs(axis: Axis, members: list[Variant], evidence: Evidence) -> list[Pair]:
-    """Every two of a group of variants that differ in this setting alone."""
+    """All pairs of a group of variants that differ in this setting only."""
     return [pair(axis, a, b, evidence) for a, b in combinations(members, 2)]
 
 
 def must(bits: BitChange) -> str:
-    """The expectation in words."""
+    """The expectation as text."""
     return bits if bits == "may change" else f"must {bits}"
 
 
 def settings_table(evidence: Evidence) -> Iterator[SettingsRow]:
-    """A row for each setting and expectation; every setting has one, varied or not."""
+    """One row per setting and expectation; every setting has a row, varied or not."""
     pairs_by_axis: dict[str, list[Pair]] = {axis.name: [] for axis in AXES}
     for axis, members in edges(evidence.variants):
         pairs_by_axis[axis.name] += pairs(axis, members, evidence)
@@ -91,33 +91,38 @@ def _rows(axis_pairs: list[Pair], evidence: Evidence) -> Iterator[SettingsRow]:
     grouped: dict[Expectation, list[Pair]] = {}
     for pair in axis_pairs:
         grouped.setdefault(pair.expectation, []).append(pair)
-    for expectation, same in grouped.items():
+    for expectation, matching in grouped.items():
         free = expectation.bits == "may change"
-        broken = any(pair.broken for pair in same)
+        broken = any(pair.broken for pair in matching)
         outcome: Literal["pass", "fail", "no requirement"] = (
             "fail" if broken else "no requirement" if free else "pass"
         )
-        seen = _seen(same, evidence)
+        seen = _seen(matching, evidence)
         yield SettingsRow(
-            same[0].axis.name, must(expectation.bits), expectation.reason, seen, len(same), outcome
+            matching[0].axis.name,
+            must(expectation.bits),
+            expectation.reason,
+            seen,
+            len(matching),
+            outcome,
         )
 
 
-def _seen(same: list[Pair], evidence: Evidence) -> str:
+def _seen(matching: list[Pair], evidence: Evidence) -> str:
     """Kept, or changed: from which epoch, and by how many ulps there."""
-    counts = Counter(pair.diverged is None for pair in same)
+    counts = Counter(pair.diverged is None for pair in matching)
     clauses = ["kept" if len(counts) == 1 else f"kept in {counts[True]}"] if counts[True] else []
-    changed = [pair for pair in same if pair.diverged is not None]
+    changed = [pair for pair in matching if pair.diverged is not None]
     if changed:
         first = min(changed, key=lambda pair: pair.diverged or 0)
-        where = f"changed at epoch {first.diverged}{_by(first, evidence)}"
+        where = f"changed at epoch {first.diverged}{_ulps_text(first, evidence)}"
         clauses.append(where if len(counts) == 1 else f"{where} in {counts[False]}")
     return ", ".join(clauses)
 
 
-def _by(first: Pair, evidence: Evidence) -> str:
+def _ulps_text(first: Pair, evidence: Evidence) -> str:
     a, b = (weights_after(evidence, evidence.first(side)) for side in (first.a, first.b))
     if first.diverged is None or not a or not b:
         return ""
     ulps = distance_ulps(a[first.diverged], b[first.diverged])
-    return " to what is not a number" if ulps is None else f" by {ulps:,} ulps"
+    return " to a value that is not finite" if ulps is None else f" by {ulps:,} ulps"

@@ -1,4 +1,4 @@
-"""How fast the variants of a run trained: one logarithm a process, the unit of evidence."""
+"""Speed of the variants of a run, as one logarithm per process."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -24,10 +24,10 @@ from xorbench.xor.matrix.engines import calibration_key
 
 NOISY_PERCENT: Final = 10.0
 NOISY: Final = f"IQR above {NOISY_PERCENT:g}% of the median"
-# What bench/timing_trust.py shows, and no run by itself: the standard deviation from run to run of
-# a case's normalized time (a natural logarithm), and the share of a small shift of the raw
-# calibration time that remains in it. Of a large shift more does: with every epoch and every
-# calibration time stretched by 80%, 8% of the shift (0.3 ms an epoch, long or short).
+# Measured by bench/timing_trust.py, since one run cannot estimate them: the run-to-run standard
+# deviation of a case's normalized time (a natural logarithm), and the share of a small shift of
+# the raw calibration time that remains in it. A large shift leaves a larger share: 8% (0.3 ms per
+# epoch, long or short) where every epoch and calibration time is stretched by 80%.
 BETWEEN_RUNS: Final = 0.004
 RESIDUAL_DRIFT: Final = 0.02
 
@@ -36,12 +36,12 @@ Logs = dict[str, list[float]]
 
 @dataclass(frozen=True, slots=True)
 class RunVariance:
-    """How much runs of unchanged code differ beyond what their processes show.
+    """Variance between runs of unchanged code, beyond the variance between their processes.
 
     Attributes:
-        between: standard deviation from run to run of a normalized time (a natural logarithm).
-        dof: the degrees of freedom with which it is known.
-        residual_drift: the share of a small shift of the raw calibration time that remains.
+        between: run-to-run standard deviation of a normalized time (a natural logarithm).
+        dof: degrees of freedom of `between`.
+        residual_drift: share of a small shift of the raw calibration time that remains.
         source: where it was measured; empty for the reference machine.
     """
 
@@ -52,19 +52,19 @@ class RunVariance:
 
     @classmethod
     def of_runs(cls, between: float, residual_drift: float, runs: int, date: str) -> "RunVariance":
-        """As so many quiet runs of this machine showed it on a day."""
+        """The variance measured by quiet runs of this machine on a date."""
         return cls(between, runs - 1.0, residual_drift, f"{runs} runs of this machine, {date}")
 
     @property
     def description(self) -> str:
-        """What an interval allows for, in one line."""
-        allowed = (
-            f"the intervals allow for {100 * self.between:.2g}% from run to run and"
-            f" {100 * self.residual_drift:.2g}% of a drift of the machine"
+        """The variance that the intervals include, in one line."""
+        included = (
+            f"the intervals include a run-to-run standard deviation of {100 * self.between:.2g}%"
+            f" and {100 * self.residual_drift:.2g}% of the machine's drift"
         )
         if self.source:
-            return f"{allowed} ({self.source})"
-        return f"{allowed}, as measured on another machine; calibrate measures this one"
+            return f"{included} ({self.source})"
+        return f"{included}, measured on the reference machine; calibrate measures this machine"
 
 
 PACKAGED: Final = RunVariance()
@@ -76,20 +76,20 @@ def log_epoch(training: TrainingRecord) -> float:
 
 
 def log_relative(training: TrainingRecord) -> float | None:
-    """Log of the median normalized time; None where a round has no calibration time."""
-    beside = [seconds for seconds in training.calibration_s if seconds is not None]
-    if len(beside) < len(training.epoch_s):
+    """Log of the median normalized time; None if a round has no calibration time."""
+    calibration_s = [seconds for seconds in training.calibration_s if seconds is not None]
+    if len(calibration_s) < len(training.epoch_s):
         return None
-    return median_log_ratio(training.epoch_s, beside)
+    return median_log_ratio(training.epoch_s, calibration_s)
 
 
-def relative_pool(logs: Mapping[str, Sequence[float]], scatter: RunVariance = PACKAGED) -> Pool:
-    """Pool relative figures, with what they wander from run to run."""
-    return pool(logs, scatter.between, scatter.dof)
+def relative_pool(logs: Mapping[str, Sequence[float]], variance: RunVariance = PACKAGED) -> Pool:
+    """Pool relative figures, including their run-to-run variance."""
+    return pool(logs, variance.between, variance.dof)
 
 
 def by_variant(evidence: Evidence, figure: Callable[[TrainingRecord], float | None]) -> Logs:
-    """A figure of every process whose clock can be believed, for the variants that have any."""
+    """A figure of every process with valid times, for the variants that have any."""
     logs_by_variant = {}
     for variant in evidence.variants:
         values = [figure(training) for training in evidence.timed[variant.id]]
@@ -100,10 +100,10 @@ def by_variant(evidence: Evidence, figure: Callable[[TrainingRecord], float | No
 
 
 def normalized(evidence: Evidence) -> Logs:
-    """The log of the normalized time of every process whose calibrations can be believed too."""
-    odd = evidence.uncalibrated
+    """The log of the normalized time of every process with valid calibration times."""
+    invalid = evidence.uncalibrated
     return by_variant(
-        evidence, lambda training: None if training.process in odd else log_relative(training)
+        evidence, lambda training: None if training.process in invalid else log_relative(training)
     )
 
 
@@ -123,7 +123,7 @@ def samples_per_s(evidence: Evidence) -> dict[str, Figure]:
 
 
 def samples(variant: Variant) -> int:
-    """The number of samples of an epoch."""
+    """Samples per epoch."""
     return variant.recipe.samples(variant.case.batch_size, variant.case.drop_last)
 
 
@@ -133,13 +133,13 @@ def normalized_time(evidence: Evidence) -> dict[str, Figure]:
 
 
 def calibrations(evidence: Evidence) -> Logs:
-    """Log of the median raw calibration time in seconds, one a process, by `calibration_name`."""
+    """Log of the median raw calibration time in seconds per process, by `calibration_name`."""
     processes_by_name: dict[str, dict[str, list[float]]] = {}
-    odd = evidence.uncalibrated
+    invalid = evidence.uncalibrated
     for variant in evidence.variants:
         processes = processes_by_name.setdefault(calibration_name(variant), {})
         for training in evidence.trainings[variant.id]:
-            if training.process in odd:
+            if training.process in invalid:
                 continue
             seconds = [value for value in training.calibration_s if value is not None]
             processes.setdefault(training.process, []).extend(seconds)
@@ -151,13 +151,13 @@ def calibrations(evidence: Evidence) -> Logs:
 
 
 def calibration_name(variant: Variant) -> str:
-    """Device, kind and config of the calibration workload that a variant is divided by."""
+    """Device, kind and config of a variant's calibration workload."""
     name = f"{', '.join(calibration_key(variant.case))} calibration workload"
     config = variant.config.id
     return name if config == BASE_CONFIG else f"{name}, {config}"
 
 
-def residual_drifts(a: Evidence, b: Evidence, scatter: RunVariance = PACKAGED) -> dict[str, float]:
+def residual_drifts(a: Evidence, b: Evidence, variance: RunVariance = PACKAGED) -> dict[str, float]:
     """The residual drift of each variant of `b` from `a`, as a standard deviation of logs."""
     before, after = calibrations(a), calibrations(b)
     moved = {
@@ -165,25 +165,25 @@ def residual_drifts(a: Evidence, b: Evidence, scatter: RunVariance = PACKAGED) -
         for name in before.keys() & after.keys()
     }
     return {
-        s.id: scatter.residual_drift * drifted(moved.get(calibration_name(s), 0.0))
+        s.id: variance.residual_drift * drifted(moved.get(calibration_name(s), 0.0))
         for s in b.variants
     }
 
 
 def drifted(moved: float) -> float:
-    """How far a calibration time has moved, where more of a large shift than of a small one counts.
+    """The shift of a calibration time, with more weight for a large one than for a small one.
 
-    `moved` and the answer are logarithms.
+    `moved` and the result are logarithms.
     """
     return moved * (1 + 2 * moved)
 
 
 def noisy(trainings: Sequence[TrainingRecord]) -> bool:
-    """Whether the epochs of any process scatter more than `NOISY_PERCENT` of the median."""
+    """Whether the IQR of any process is above `NOISY_PERCENT`."""
     return iqr_percent(trainings) > NOISY_PERCENT
 
 
 def iqr_percent(trainings: Sequence[TrainingRecord]) -> float:
-    """The widest process's distance between quartiles, in per cent of its median."""
+    """The largest IQR of a process, in per cent of its median."""
     spreads = [spread(training.epoch_s) for training in trainings]
     return max(100 * s.iqr / s.median for s in spreads)

@@ -1,4 +1,4 @@
-"""Recorded weights: their values, their digest, and how far two sets lie apart."""
+"""Recorded weights: their values, their digest, and the distance of two sets."""
 
 from collections.abc import Mapping
 
@@ -11,9 +11,9 @@ from xorbench.records.schema.training import WeightRecord
 def largest_difference(
     a: Mapping[str, WeightRecord] | None, b: Mapping[str, WeightRecord] | None
 ) -> str:
-    """Where two sets of weights differ most, in words."""
+    """The largest difference of two sets of weights, as text."""
     if a is None or b is None:
-        return "the weights are too large to be kept"
+        return "the weights are too large to store"
     gaps = {
         key: float(np.max(np.abs(values_of(a[key]) - values_of(b[key])), initial=0.0)) for key in a
     }

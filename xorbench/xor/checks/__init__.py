@@ -1,7 +1,7 @@
-"""The checks of a run: each reads the evidence and says of each subject whether it passes.
+"""The checks of a run: each reads the evidence and gives one verdict per subject.
 
-`CHECKS` has the row of each, in the order in which they are shown; other packages add theirs by
-the entry points `xorbench.checks`.
+`CHECKS` lists them in the order of the report; other packages add theirs by the entry points
+`xorbench.checks`.
 """
 
 from typing import Final
@@ -9,7 +9,7 @@ from typing import Final
 from xorbench.registry import Registry
 from xorbench.verdicts import Verdict
 from xorbench.xor.analysis.evidence import Evidence
-from xorbench.xor.checks import completion, devices, leftovers, pinned, sameness, witnesses
+from xorbench.xor.checks import completion, devices, leftovers, pinned, references, sameness
 from xorbench.xor.checks.row import Check
 
 __all__ = ["CHECKS", "Check", "judge"]
@@ -21,9 +21,9 @@ CHECKS: Final = Registry(
         completion.COMPLETION,
         completion.ACCURACY,
         sameness.INPUTS,
-        witnesses.GOLDEN_INPUTS,
-        witnesses.ACCURACY_OF_ARITHMETIC,
-        witnesses.CLOCK,
+        references.GOLDEN_INPUTS,
+        references.ACCURACY_OF_ARITHMETIC,
+        references.CLOCK,
         sameness.RERUN,
         sameness.WARM_UP,
         sameness.INVARIANCE,

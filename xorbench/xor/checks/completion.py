@@ -1,4 +1,4 @@
-"""Did each training end, and does the trained network know every point?"""
+"""Did each training finish, and does the network classify every point correctly?"""
 
 from collections.abc import Iterator
 from typing import Final
@@ -16,7 +16,7 @@ from xorbench.xor.matrix.recipe import BASE_BATCH_SIZE
 
 
 def completion(name: str, evidence: Evidence) -> Iterator[Verdict]:
-    """Each case trains to its end in every process, and no process dies."""
+    """Each case finishes in every process, and no process dies."""
     for variant in evidence.planned:
         lost = evidence.failures.get(variant.id, [])
         if lost:
@@ -25,10 +25,10 @@ def completion(name: str, evidence: Evidence) -> Iterator[Verdict]:
         elif variant.id in evidence.unfinished:
             done = ", ".join(f"{u.slot}: {u.epochs}" for u in evidence.unfinished[variant.id])
             actual = f"stopped after epochs {done} of {variant.recipe.epochs}"
-            hint = f"python -m xorbench run --resume {evidence.run.info.id} goes on"
+            hint = f"continue it: python -m xorbench run --resume {evidence.run.info.id}"
             yield inconclusive(name, variant.id, "trains to the end", actual, hint)
         elif variant.id in evidence.trainings:
-            yield passed(name, variant.id, "trains to the end", "it did")
+            yield passed(name, variant.id, "trains to the end", "finished")
     for process in evidence.run.info.processes:
         if process.died:
             hint = f"see logs/{process.id}.log, and the system's log for memory or hardware errors"
@@ -36,7 +36,7 @@ def completion(name: str, evidence: Evidence) -> Iterator[Verdict]:
 
 
 def accuracy(name: str, evidence: Evidence) -> Iterator[Verdict]:
-    """Every test point is right, counted as integers; weights, losses and outputs are finite."""
+    """Every test point is classified correctly; weights, losses and outputs are finite."""
     for variant in evidence.variants:
         trainings = evidence.trainings[variant.id]
         tests = [training.test for training in trainings]
@@ -51,7 +51,7 @@ def accuracy(name: str, evidence: Evidence) -> Iterator[Verdict]:
 
 
 def not_finite(training: TrainingRecord) -> str:
-    """What is not finite at the end of a training, and since which epoch; empty where all is."""
+    """The non-finite values at the end of a training, and their first epoch; empty if none."""
     return _not_finite_state(training) or "; ".join(_not_finite_outputs(training))
 
 
@@ -71,7 +71,7 @@ def _not_finite_state(training: TrainingRecord) -> str:
 
 
 def _first_without_loss(training: TrainingRecord) -> int | None:
-    """The first epoch whose loss is not finite; None where all are, or the engine has none."""
+    """The first epoch whose loss is not finite; None if all are, or the engine has none."""
     if training_kind(training.case) == "universal":
         return None
     return next((epoch for epoch, loss in enumerate(training.losses) if loss is None), None)
@@ -84,13 +84,13 @@ def _accuracy_hint(variant: Variant, trainings: list[TrainingRecord]) -> str:
         return "outputs of finite weights overflow: an operator is wrong, or the dtype too narrow"
     loss = max((t.losses[-1] or 0.0 for t in trainings), default=0.0)
     if loss > WILD_LOSS:
-        return f"the loss ends at {loss:.3g}, that of a guess is 0.693: {_rate_hint(variant)}"
+        return f"the final loss is {loss:.3g}, for a random guess 0.693: {_rate_hint(variant)}"
     if training_kind(variant.case) == "universal":
         return f"{_universal_hint(trainings)}; {_budget_hint(variant)}"
     return _budget_hint(variant)
 
 
-WILD_LOSS: Final = 1.0  # a training that has learned nothing yet stays near ln 2
+WILD_LOSS: Final = 1.0  # a network that has learned nothing has a loss near ln 2
 
 
 def _rate_hint(variant: Variant) -> str:
@@ -100,10 +100,10 @@ def _rate_hint(variant: Variant) -> str:
 
 
 def _universal_hint(trainings: list[TrainingRecord]) -> str:
-    facts = [fact for training in trainings for fact in training.golden]
-    if facts and all(fact.actual == fact.expected for fact in facts):
-        return "the device computes right (see universal), but not every point is learned"
-    return "see universal first: the device may compute wrong"
+    results = [result for training in trainings for result in training.golden]
+    if results and all(result.actual == result.expected for result in results):
+        return "the device computes correctly (see universal), but not every point is learned"
+    return "see universal first: the device may compute incorrectly"
 
 
 def _budget_hint(variant: Variant) -> str:
@@ -112,18 +112,18 @@ def _budget_hint(variant: Variant) -> str:
     more = f"--epochs {recipe.epochs * max(4, round(size / BASE_BATCH_SIZE))}"
     if size > BASE_BATCH_SIZE and recipe.lr_scaling == "none":
         return f"{short} --lr-scaling linear, or {more}"
-    return f"{short} {more}, or other --seeds"
+    return f"{short} {more}, or different --seeds"
 
 
 COMPLETION: Final = Check(
     "completion",
-    "each case trains to its end in every process, and no process dies",
+    "each case finishes in every process, and no process dies",
     completion,
     "see the logs/ folder",
 )
 ACCURACY: Final = Check(
     "accuracy",
-    "every test point is right, counted as integers, and weights, losses and outputs are finite",
+    "every test point is classified correctly, and weights, losses and outputs are finite",
     accuracy,
-    "see the check universal first: the device may compute wrong",
+    "see the check universal first: the device may compute incorrectly",
 )

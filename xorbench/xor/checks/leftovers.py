@@ -1,4 +1,4 @@
-"""What a training leaves behind: the saved model, and memory."""
+"""The saved model, and the memory that a training does not release."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -12,8 +12,8 @@ from xorbench.xor.matrix.case import Variant
 
 
 def save_and_load(name: str, evidence: Evidence) -> Iterator[Verdict]:
-    """A saved and loaded model has the same digest and the same score."""
-    expected = "same digest and score after saving and loading"
+    """A saved and loaded model has an identical digest and score."""
+    expected = "identical digest and score after saving and loading"
     for variant in evidence.variants:
         trainings = evidence.trainings[variant.id]
         wrong = [f"{t.process}: {flaw}" for t in trainings for flaw in _reload_flaws(t)]
@@ -25,17 +25,17 @@ def _reload_flaws(training: TrainingRecord) -> Iterator[str]:
     if training.epoch_digests[-1] != training.weights_sha256:
         yield "the weights changed between the last epoch and saving"
     if training.reloaded_sha256 != training.weights_sha256:
-        yield "the loaded weights have another digest"
+        yield "the loaded weights have a different digest"
     if training.reloaded_predictions != training.predictions:
-        yield "the loaded model answers otherwise"
+        yield "the loaded model predicts differently"
     if training.weights and sha256_of(training.weights) != training.weights_sha256:
         yield "the recorded weights do not have the recorded digest"
 
 
 def memory(name: str, evidence: Evidence) -> Iterator[Verdict]:
-    """No process grows by more than 256 MiB once its trainings stand open, no training on a device.
+    """No process grows by more than 256 MiB after set-up, no training on a device by 64 KiB.
 
-    A device counts its memory to the byte, so what an epoch leaves behind there is seen early.
+    Devices count their memory in bytes, so a leak per epoch shows early.
     """
     trained = {training.process for training in evidence.run.trainings}
     for process in evidence.run.info.processes:
@@ -54,7 +54,7 @@ def memory(name: str, evidence: Evidence) -> Iterator[Verdict]:
 def _device_memory(
     name: str, variant: Variant, trainings: list[TrainingRecord]
 ) -> Iterator[Verdict]:
-    """What the epochs after the first left on the device; nothing where it is unknown."""
+    """The growth of device memory after the first epoch; nothing if it is unknown."""
     grown = [
         (training.accelerator_grown_bytes, training.process)
         for training in trainings
@@ -74,13 +74,13 @@ DEVICE_GROWTH_KIB: Final = 64
 
 SAVE_AND_LOAD: Final = Check(
     "save and load",
-    "a saved and loaded model has the same digest and score",
+    "a saved and loaded model has an identical digest and score",
     save_and_load,
-    "what a checkpoint of this machine holds is not what was trained",
+    "checkpoints written on this machine differ from the trained model",
 )
 MEMORY: Final = Check(
     "memory",
     "no process grows by more than 256 MiB after its start, no device by more than 64 KiB",
     memory,
-    "something is kept from epoch to epoch: a longer training will run out of memory",
+    "memory is not released after an epoch: a longer training will run out of memory",
 )

@@ -1,4 +1,4 @@
-"""Is the memory of the batches really page-locked where pin_memory asks for it?"""
+"""Is the memory of the batches page-locked if pin_memory is set?"""
 
 from collections.abc import Iterator
 from typing import Final
@@ -15,7 +15,7 @@ NO_EFFECT: Final = "no effect here: PyTorch ignores pin_memory without an accele
 
 
 def pinned_memory(name: str, evidence: Evidence) -> Iterator[Verdict]:
-    """Every batch of a case with pin_memory is page-locked when the loader gives it."""
+    """Every batch of a case with pin_memory is page-locked when the loader returns it."""
     pinned = [variant for variant in evidence.variants if variant.case.pin_memory]
     if not pinned or not has_accelerator(evidence.run):
         reason = NO_EFFECT if pinned else "no case has pin_memory"
@@ -28,11 +28,11 @@ def pinned_memory(name: str, evidence: Evidence) -> Iterator[Verdict]:
 def _judged(name: str, evidence: Evidence, variant: Variant) -> Verdict:
     lines = [x for x in evidence.phases.get(variant.id, []) if x.pinned is not None]
     if not lines:
-        reason = inseparable(variant.case) or "the pass that looks at batches was not made"
+        reason = inseparable(variant.case) or "the pass that inspects batches did not run"
         return skipped(name, variant.id, EXPECTED, reason)
     counts = [f"{x.process}: {x.pinned} of {x.batches}" for x in lines if x.pinned != x.batches]
-    right = f"{sum(x.batches for x in lines)} batches are"
-    return judged(name, variant.id, EXPECTED, "; ".join(counts), right)
+    actual = f"all {sum(x.batches for x in lines)} batches"
+    return judged(name, variant.id, EXPECTED, "; ".join(counts), actual)
 
 
 PINNED_MEMORY: Final = Check(

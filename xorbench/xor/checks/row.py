@@ -1,4 +1,4 @@
-"""What a check is: one object that holds all there is to know of it."""
+"""A check: its statement, its function and its texts in one object."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ from xorbench.xor.analysis.evidence import Evidence
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that is checked of every run.
+    """A check of every run.
 
     Attributes:
-        name: as it stands in reports and in `verdicts.json`.
-        passes_when: the statement that it checks.
-        judge: the function from its name and the evidence to a verdict for each subject: a variant,
-            a process, a device, a seed.
-        hint: what to do where it fails, unless the verdict itself says more.
-        question: which of the three questions it belongs to.
-        needs: what a run must have for it to say anything; empty where every run has it.
+        name: its name in reports and in `verdicts.json`.
+        passes_when: the checked statement.
+        judge: function from its name and the evidence to one verdict per subject: a variant, a
+            process, a device or a seed.
+        hint: what to do after a failure, unless the verdict has its own hint.
+        question: the one of the three questions that it belongs to.
+        needs: properties that a run needs to be judged; empty if every run has them.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Check:
     needs: str = ""
 
     def verdicts(self, evidence: Evidence) -> Iterator[Verdict]:
-        """What it says of each subject of a run; no failure without a hint."""
+        """The verdict on each subject of a run; every failure has a hint."""
         for verdict in self.judge(self.name, evidence):
-            bare = verdict.outcome == "fail" and not verdict.hint
-            yield replace(verdict, hint=self.hint) if bare else verdict
+            lacks_hint = verdict.outcome == "fail" and not verdict.hint
+            yield replace(verdict, hint=self.hint) if lacks_hint else verdict

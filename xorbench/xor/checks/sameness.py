@@ -1,4 +1,4 @@
-"""Does every process train the same bits, and does a setting move only what it must?"""
+"""Are the bits identical in every process, and do settings affect them as required?"""
 
 import shlex
 from collections import Counter
@@ -20,29 +20,29 @@ from xorbench.xor.matrix.matrix import edges, group_name
 
 
 def inputs(name: str, evidence: Evidence) -> Iterator[Verdict]:
-    """All trainings of a seed start from the same points and weights."""
+    """All trainings of a seed start from identical points and weights."""
     by_source: dict[str, list[TrainingRecord]] = {}
     for training in evidence.run.trainings:
         by_source.setdefault(source(evidence.variant(training)), []).append(training)
-    for drawn, trainings in by_source.items():
+    for origin, trainings in by_source.items():
         counts = Counter(training.inputs_sha256 for training in trainings)
         usual, _ = counts.most_common(1)[0]
-        odd = [f"{t.case.id} in {t.process}" for t in trainings if t.inputs_sha256 != usual]
+        differing = [f"{t.case.id} in {t.process}" for t in trainings if t.inputs_sha256 != usual]
         expected = f"one digest over {len(trainings)} trainings"
-        wrong = f"{len(counts)} digests; the odd ones: {some(odd)}" if odd else ""
-        yield judged(name, drawn, expected, wrong, usual[:16])
+        wrong = f"{len(counts)} digests; differing: {some(differing)}" if differing else ""
+        yield judged(name, origin, expected, wrong, usual[:16])
 
 
 def source(variant: Variant) -> str:
-    """What the points and the initial weights are drawn from: a seed, and what may draw otherwise.
+    """The origin of points and initial weights: a seed, and a config that may change them.
 
-    `randn` differs between instruction sets, and may between versions of PyTorch; the universal
-    training draws the same everywhere.
+    `randn` differs between instruction sets, and may differ between PyTorch versions. The inputs of
+    the universal training are identical everywhere.
     """
     name = inputs_name(variant.case)
-    drawn_by = replace(ProcessConfig(), python=variant.config.python, env=variant.config.env)
-    everywhere = drawn_by == ProcessConfig() or training_kind(variant.case) == "universal"
-    return name if everywhere else f"{name} @{drawn_by.id}"
+    config = replace(ProcessConfig(), python=variant.config.python, env=variant.config.env)
+    is_universal = config == ProcessConfig() or training_kind(variant.case) == "universal"
+    return name if is_universal else f"{name} @{config.id}"
 
 
 def rerun(name: str, evidence: Evidence) -> Iterator[Verdict]:
@@ -53,43 +53,44 @@ def rerun(name: str, evidence: Evidence) -> Iterator[Verdict]:
             yield skipped(
                 name,
                 variant.id,
-                "equal epoch digests",
+                "identical epoch digests",
                 "one process only: --processes 2 compares two",
             )
             continue
-        expected = f"equal epoch digests in {len(trainings)} processes"
+        first, expected = trainings[0], f"identical epoch digests in {len(trainings)} processes"
         diverged = {
-            other.process: f"{other.process} diverges from {trainings[0].process} at epoch {epoch}"
-            for other in trainings[1:]
-            if (epoch := first_difference(trainings[0].epoch_digests, other.epoch_digests))
-            is not None
+            training.process: f"{training.process} diverges from {first.process} at epoch {epoch}"
+            for training in trainings[1:]
+            if (epoch := first_difference(first.epoch_digests, training.epoch_digests)) is not None
         }
         if diverged and reordering(variant.case):
             actual = "; ".join([*diverged.values(), _any_order(variant)])
             yield skipped(name, variant.id, expected, actual)
         elif diverged:
-            processes = trainings[0].process, next(iter(diverged))
-            hint = _where(evidence.run.info.id, variant.id, *processes)
+            processes = first.process, next(iter(diverged))
+            hint = _race_hint(evidence.run.info.id, variant.id, *processes)
             yield failed(name, variant.id, expected, "; ".join(diverged.values()), hint)
         else:
-            yield passed(name, variant.id, expected, trainings[0].weights_sha256[:16])
+            yield passed(name, variant.id, expected, first.weights_sha256[:16])
 
 
 def _any_order(variant: Variant) -> str:
-    """Why two trainings of this variant need not have the same bits."""
+    """Why the bits of this variant's trainings may differ."""
     return f"in_order false, num_workers {variant.case.num_workers}: {ANY_ORDER.reason}"
 
 
-def _where(run: str, variant: str, *processes: str) -> str:
+def _race_hint(run: str, variant: str, *processes: str) -> str:
     sides = shlex.join(f"{run}:{variant}#{process}" for process in processes)
-    return f"suspect the hardware, or a race; where: python -m xorbench diff {sides}"
+    return f"suspect the hardware or a race; locate it: python -m xorbench diff {sides}"
 
 
 def warm_up(name: str, evidence: Evidence) -> Iterator[Verdict]:
-    """The throw-away warm-up epochs equal the first timed ones."""
+    """The epochs of the warm-up run are identical to the first timed epochs."""
     for variant in evidence.variants:
         trainings = evidence.trainings[variant.id]
-        expected = f"the first {len(trainings[0].warmup_epoch_digests)} epochs twice the same"
+        expected = (
+            f"the first {len(trainings[0].warmup_epoch_digests)} epochs identical in both runs"
+        )
         diverged = [
             f"in {training.process} they diverge at epoch {epoch}"
             for training in trainings
@@ -100,22 +101,22 @@ def warm_up(name: str, evidence: Evidence) -> Iterator[Verdict]:
             actual = "; ".join([*diverged, _any_order(variant)])
             yield skipped(name, variant.id, expected, actual)
         elif diverged:
-            yield failed(name, variant.id, expected, "; ".join(diverged), _twice_hint(trainings))
+            yield failed(name, variant.id, expected, "; ".join(diverged), _warm_up_hint(trainings))
         elif not trainings[0].warmup_epoch_digests:
             yield skipped(name, variant.id, expected, "this run had no warm-up")
         else:
-            yield passed(name, variant.id, expected, "they are")
+            yield passed(name, variant.id, expected, "identical")
 
 
-def _twice_hint(trainings: Sequence[TrainingRecord]) -> str:
+def _warm_up_hint(trainings: Sequence[TrainingRecord]) -> str:
     first, *others = (training.epoch_digests for training in trainings)
-    if any(first_difference(first, other) is not None for other in others):
-        return "rerun fails too, so the training is not reproducible at all: look there first"
-    return "something is left over between trainings of one process"
+    if any(first_difference(first, digests) is not None for digests in others):
+        return "rerun fails, too, so the training is not reproducible: see rerun first"
+    return LEFTOVER
 
 
 def invariance(name: str, evidence: Evidence) -> Iterator[Verdict]:
-    """A change of one setting does to the bits what the settings table says."""
+    """A change of one setting keeps or changes the bits as the settings table requires."""
     for axis, members in edges(evidence.variants):
         yield _edge(name, axis, members, evidence)
 
@@ -137,45 +138,47 @@ def _edge(name: str, axis: Axis, members: list[Variant], evidence: Evidence) -> 
 
 
 def _hint(run: str, broken: settings_table.Pair) -> str:
-    """What to do about the first pair that is not as it must be."""
+    """The hint for the first pair that violates its expectation."""
     if broken.diverged is None:
         return "the setting had no effect: see its row in the settings table"
-    return f"python -m xorbench diff {run}:{broken.a.id} {run}:{broken.b.id} says where"
+    return f"locate it: python -m xorbench diff {run}:{broken.a.id} {run}:{broken.b.id}"
 
 
 def _broken(pair: settings_table.Pair) -> str:
     values = f"{pair.axis.value(pair.a)} and {pair.axis.value(pair.b)}"
-    bits = "have equal bits" if pair.diverged is None else f"diverge at epoch {pair.diverged}"
+    bits = "have identical bits" if pair.diverged is None else f"diverge at epoch {pair.diverged}"
     return f"{values} {bits}"
 
 
+LEFTOVER: Final = "state of one training affects the next training of the process"
+
 INPUTS: Final = Check(
     "inputs",
-    "all trainings of a seed start from the same points and weights",
+    "all trainings of a seed start from identical points and weights",
     inputs,
-    "the points or the initial weights differ before training begins: look there first",
+    "the points or the initial weights differ before training begins: see this check first",
     SAME,
 )
 RERUN: Final = Check(
     "rerun",
     "every fresh process records the same digest after every epoch",
     rerun,
-    "suspect the hardware, or a race",
+    "suspect the hardware or a race",
     SAME,
     needs="two processes of a config (--processes 2)",
 )
 WARM_UP: Final = Check(
     "warm-up",
-    "a throw-away twin's epochs equal the first timed ones",
+    "the epochs of a warm-up run are identical to the first timed epochs",
     warm_up,
-    "something is left over between trainings of one process",
+    LEFTOVER,
     SAME,
 )
 INVARIANCE: Final = Check(
     "invariance",
-    "changing one setting keeps or changes the bits as it must",
+    "changing one setting keeps or changes the bits as required",
     invariance,
-    "docs/determinism.md says what each setting must do to the bits",
+    "docs/determinism.md lists the required effect of each setting on the bits",
     SAME,
     needs="two values of a setting",
 )

@@ -1,4 +1,4 @@
-"""A run and a saved baseline: is it as fast? By the rule and the limits of `compare`."""
+"""A run compared with a saved baseline, by the rule and the limits of `compare`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ class WithBaseline:
     """The comparison of a run, B, with a baseline, A.
 
     Attributes:
-        name: of the baseline.
+        name: name of the baseline.
         started: when the baseline was run.
         comparison: the result of the comparison.
-        is_same_machine: whether both ran on one.
-        is_requested: whether the run was to be judged by it, so that it counts for the exit code.
+        is_same_machine: whether both ran on the same machine.
+        is_requested: whether the run requested the baseline, so that it affects the exit code.
     """
 
     name: str
@@ -28,24 +28,24 @@ class WithBaseline:
 
     @property
     def verdicts(self) -> list[Verdict]:
-        """What counts for the exit code."""
+        """The verdicts that affect the exit code."""
         if not self.is_requested:
             return []
         if not self.comparison.variants:
-            return [not_judged(self.name, _why_open(self.comparison))]
+            return [not_judged(self.name, _why_inconclusive(self.comparison))]
         return verdicts(self.comparison)
 
     @property
     def sentence(self) -> str:
-        """The result in words, with the ratio that decides."""
+        """The result as text, with the decisive ratio."""
         whose = "this machine's baseline" if self.is_same_machine else "baseline"
         return _comparison_text(self.comparison, f"{whose} {self.name} of {self.started[:10]}")
 
 
 def not_judged(name: str, why: str) -> Verdict:
-    """That the baseline which was asked for judged nothing, which is no pass."""
-    expected = "a comparison with it"
-    hint = f"save-baseline {name}, with a run of the same recipe and cases"
+    """The verdict for a requested baseline that judged nothing: inconclusive, not a pass."""
+    expected = "a comparison with the baseline"
+    hint = f"save-baseline {name} with a run of the same recipe and cases"
     return inconclusive("compare", f"baseline {name}", expected, why, hint)
 
 
@@ -60,18 +60,18 @@ def _comparison_text(comparison: Comparison, baseline: str) -> str:
     if reasons:
         return f"slower than {baseline}: {'; '.join(reasons)}"
     if comparison.outcome == "inconclusive":
-        return f"beside {baseline}: {_why_open(comparison)}"
+        return f"compared with {baseline}: {_why_inconclusive(comparison)}"
     faster = all(row.verdict == "faster" for row in comparison.variants)
     pace = "faster than" if faster else "as fast as"
     return f"{pace} {baseline}: {_ratio(comparison, comparison.variants)}"
 
 
-def _why_open(comparison: Comparison) -> str:
+def _why_inconclusive(comparison: Comparison) -> str:
     """Why a comparison is inconclusive."""
     if comparison.lost:
-        return f"{', '.join(comparison.lost)} did not come to an end"
+        return f"{', '.join(comparison.lost)} did not finish"
     if comparison.untimed:
-        return f"no time of {', '.join(comparison.untimed)} can be believed: see the clock check"
+        return f"invalid times: {', '.join(comparison.untimed)}: see the clock check"
     if not comparison.variants:
         return "; ".join(comparison.notes) or "nothing to compare"
     rows = [r for r in (*comparison.variants, *comparison.machine) if r.verdict == "inconclusive"]
@@ -81,7 +81,7 @@ def _why_open(comparison: Comparison) -> str:
 
 
 def _ratio(comparison: Comparison, rows: Sequence[Ratio]) -> str:
-    """The slowest of these cases, and how many they are of all."""
+    """The slowest of these cases, and their share of all cases."""
     slowest = max(rows, key=lambda row: row.ratio)
     time = "normalized time" if comparison.figures == "relative" else "raw time"
     every = len(comparison.variants)

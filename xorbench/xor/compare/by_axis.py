@@ -1,4 +1,4 @@
-"""Judge one run along one axis: is another value slower, and did it do to the bits what it must?
+"""Judge one run along one axis: is a value slower, and does it affect the bits as required?
 
 Each pair was timed in the same rounds of one run, so raw times are compared, paired by round.
 """
@@ -27,10 +27,10 @@ SCHEMA_VERSION: Final = 2
 
 
 class AxisPair(Struct, frozen=True, kw_only=True):
-    """Two variants that differ in one setting alone: `speed` is B's epoch time ÷ A's.
+    """Two variants that differ in one setting: `speed` is B's epoch time ÷ A's.
 
-    `diverged_epoch` is the first epoch, from 0, whose digests differ, None where all are equal;
-    `bits` is what the setting must do to them, and `broken` whether it did not.
+    `diverged_epoch` is the first epoch, from 0, with different digests; None if all are identical.
+    `bits` is the required effect on the bits, and `broken` whether it is violated.
     """
 
     a: str
@@ -45,17 +45,16 @@ class AxisPair(Struct, frozen=True, kw_only=True):
 
     @property
     def seen(self) -> str:
-        """How the bits compare, in words."""
+        """The comparison of the bits, as text."""
         if self.diverged_epoch is None:
-            return "equal"
+            return "identical"
         return f"diverge at epoch {self.diverged_epoch}"
 
 
 class AxisComparison(Struct, frozen=True, kw_only=True):
     """The result of comparing the values of one setting.
 
-    `lost` are the cases that were planned and not finished; `untimed` were finished, and none of
-    their times can be believed.
+    `lost` are planned cases that did not finish; `untimed` finished without valid times.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -66,28 +65,30 @@ class AxisComparison(Struct, frozen=True, kw_only=True):
     lost: list[str]
     untimed: list[str] = []
     notes: list[str]
-    advice: str = ""  # how to settle an open ratio, where more processes are not the way
+    advice: str = ""  # how to resolve an inconclusive ratio if more processes do not help
     outcome: ComparisonOutcome
 
 
 def by_verdicts(result: AxisComparison) -> list[Verdict]:
-    """The speed and the bits of each pair as verdicts, for a CI."""
+    """The speed and the bits of each pair as verdicts."""
     verdicts = []
     for pair in result.pairs:
-        cause = f"find what {result.setting} {pair.value_b} does that {pair.value_a} does not"
+        cause = f"find out why {result.setting} {pair.value_b} is slower than {pair.value_a}"
         limit = 1 + result.threshold
-        pair_verdict = partial(ratio_verdict, slower=cause, again="run again", advice=result.advice)
+        pair_verdict = partial(ratio_verdict, slower=cause, again="rerun", advice=result.advice)
         verdicts.append(pair_verdict("compare", pair.speed, limit))
         subject = f"{result.setting} {pair.value_a},{pair.value_b}: {pair.b}"
         wrong = pair.seen if pair.broken else ""
         verdicts.append(judged("invariance", subject, pair.bits, wrong, pair.seen, pair.reason))
-    expected, hint = "trains to the end", f"see why it did not: report {result.run}"
-    verdicts += [inconclusive("compare", case, expected, "lost", hint) for case in result.lost]
+    expected, hint = "trains to the end", f"see why it did not finish: report {result.run}"
+    verdicts += [
+        inconclusive("compare", case, expected, "not finished", hint) for case in result.lost
+    ]
     return verdicts + untimed_verdicts(result.untimed, f"report {result.run}")
 
 
 def by_axis(run: Run, axis: Axis, *, threshold: float = THRESHOLD) -> AxisComparison:
-    """Judge the axis' first value against each other one; `threshold` is a share (0.05)."""
+    """Compare the first value of an axis with each other value; `threshold` is a share (0.05)."""
     evidence = Evidence(run)
     planned = planned_pairs(evidence, axis)
     finished = {b.id: (a, b) for a, b in planned if _finished(evidence, a, b)}
@@ -95,9 +96,9 @@ def by_axis(run: Run, axis: Axis, *, threshold: float = THRESHOLD) -> AxisCompar
     shifts = {name: pool.log_ratio(name) for name in pool.means}
     speeds = {row.subject: row for row in judged_shifts(shifts, 1 + threshold)}
     pairs = [_judged(evidence, axis, a, b, speeds[b.id]) for a, b in planned if b.id in speeds]
-    left = [b.id for _, b in planned if b.id not in speeds]
-    untimed = [name for name in left if name in finished]
-    lost = [name for name in left if name not in untimed]
+    missing = [b.id for _, b in planned if b.id not in speeds]
+    untimed = [name for name in missing if name in finished]
+    lost = [name for name in missing if name not in untimed]
     return AxisComparison(
         run=run.info.id,
         setting=axis.name,
@@ -107,25 +108,25 @@ def by_axis(run: Run, axis: Axis, *, threshold: float = THRESHOLD) -> AxisCompar
         untimed=untimed,
         notes=[f"the run {text}" for text in remarks(run)],
         advice=quieter({"it": run}),
-        outcome=verdict(pairs, left),
+        outcome=verdict(pairs, missing),
     )
 
 
 def planned_pairs(evidence: Evidence, axis: Axis) -> list[VariantPair]:
-    """What the run set out to train along the axis: the first value with each other one."""
+    """The planned pairs along the axis: the first value with each other value."""
     skipped = {skip.case.id for skip in evidence.run.skips}
     variants = [variant for variant in evidence.planned if variant.case.id not in skipped]
     return [(a, b) for _, a, b in setting_costs.pairs(variants, axis)]
 
 
 def verdict(pairs: Sequence[AxisPair], lost: Sequence[str]) -> ComparisonOutcome:
-    """As of two runs; bits that are not as they must be fail as well."""
+    """The outcome as for two runs; a violated expectation of the bits fails, too."""
     broken = any(pair.broken for pair in pairs)
     return "fail" if broken else comparison.verdict([pair.speed for pair in pairs], [], lost)
 
 
 def _finished(evidence: Evidence, a: Variant, b: Variant) -> bool:
-    """Whether some process finished each."""
+    """Whether each variant finished in a process."""
     return a.id in evidence.trainings and b.id in evidence.trainings
 
 
@@ -146,7 +147,7 @@ def _judged(evidence: Evidence, axis: Axis, a: Variant, b: Variant, speed: Ratio
 
 
 def _diverged(evidence: Evidence, a: Variant, b: Variant) -> int | None:
-    """The first epoch that differs in any process that finished both."""
+    """The first epoch with different digests in any process with both variants."""
     before, after = by_index(evidence, a), by_index(evidence, b)
     epochs = [
         first_difference(before[index].epoch_digests, after[index].epoch_digests)

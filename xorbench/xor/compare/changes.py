@@ -1,4 +1,4 @@
-"""What differs between two runs beside their times: software, machines, bits and scores."""
+"""Differences between two runs other than times: software, machines, bits and scores."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
@@ -12,16 +12,16 @@ from xorbench.records.schema.run import Run
 from xorbench.state_digest import first_difference
 from xorbench.xor.analysis.evidence import Evidence
 
-# What the calibration workload runs on: where it differs, the machine no longer cancels.
+# Software under the calibration workload: if it differs, the machine no longer cancels.
 SOFTWARE: Final = (
     "torch_version", "torch_git_version", "python_version", "threads", "cpu_capability",
 )  # fmt: skip
 ABSENT: Final = "(absent)"
-PASSING: Final = ("load_average_1min", "python_executable")  # differs from run to run, and may
+PASSING: Final = ("load_average_1min", "python_executable")  # may differ between any two runs
 
 
 class Change(Struct, frozen=True, kw_only=True):
-    """Something else that is not what it was."""
+    """A difference other than a time."""
 
     what: str
     where: str
@@ -30,12 +30,12 @@ class Change(Struct, frozen=True, kw_only=True):
 
 
 def software_changes(a: Run, b: Run) -> list[Change]:
-    """What differs of the software under the calibration workload, by config that both have."""
+    """Differences of the software under the calibration workload, by common config."""
     return [change for change in _machine_changes(a, b) if change.what in SOFTWARE]
 
 
-def other_changes(a: Run, b: Run) -> list[Change]:
-    """Everything else recorded of the machines that differs."""
+def remaining_changes(a: Run, b: Run) -> list[Change]:
+    """All other recorded differences of the machines."""
     hosts = differences("host", flat(a.info.host), flat(b.info.host))
     rest = [change for change in _machine_changes(a, b) if change.what not in SOFTWARE]
     versions = differences(
@@ -64,16 +64,16 @@ def _machines(run: Run) -> dict[str, ProcessRecord]:
 
 
 def kernel_hint(changes: Sequence[Change]) -> list[str]:
-    """Why bits differ where processors do: MKL's kernels; none where bits or processors agree."""
+    """A hint at MKL's kernels if bits and processors differ; empty if either is identical."""
     changed = {change.what for change in changes}
     hint = kernels.hint(changed) if changed & {"bits", "weights_sha256"} else ""
     return [hint] if hint else []
 
 
 def differences(where: str, a: Mapping[str, str], b: Mapping[str, str]) -> Iterator[Change]:
-    """The facts that differ, except those that differ from run to run.
+    """The details that differ, except those that may differ between any two runs.
 
-    A variable that is not set is equal to one that an older version did not record.
+    An unset variable equals a variable that an older version did not record.
     """
     for key in dict.fromkeys([*a, *b]):
         values = a.get(key, ABSENT), b.get(key, ABSENT)
@@ -83,7 +83,7 @@ def differences(where: str, a: Mapping[str, str], b: Mapping[str, str]) -> Itera
 
 
 def answer_changes(a: Evidence, b: Evidence, matched: Sequence[str]) -> Iterator[Change]:
-    """Bits and scores that are not what they were."""
+    """Differences of inputs, bits and scores."""
     for name in matched:
         before, after = a.trainings[name][0], b.trainings[name][0]
         if before.inputs_sha256 != after.inputs_sha256:

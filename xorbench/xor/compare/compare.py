@@ -1,4 +1,4 @@
-"""`compare` and `save-baseline`: is B slower than A, or this machine than it was?"""
+"""`compare` and `save-baseline`: is B slower than A, or this machine slower than before?"""
 
 import contextlib
 from collections.abc import Callable
@@ -27,24 +27,24 @@ Observed = Run | ImportInfo
 def compare(
     root: Path, a: str | None, b: str, baseline: str | None, thresholds: tuple[float, float]
 ) -> judge.Comparison:
-    """Judge run B against run A, or against a named baseline; an imported file by raw times.
+    """Judge run B against run A or a named baseline; imported files are judged by raw times.
 
-    Raises `BadOption` where both are one run: a run says nothing about itself.
+    Raises `BadOption` if both are the same run.
     """
     folder = baselines.find(root, baseline) if baseline else folders.find(root, str(a), "A", "run")
     before, after = _loaded(folder), _loaded(folders.find(root, b, "B", "run"))
-    _refuse_the_same(before, after)
+    _refuse_same_run(before, after)
     relative, machine = thresholds
     if isinstance(before, Run) and isinstance(after, Run):
-        scatter = variance_of(root, before, after)
+        variance = variance_of(root, before, after)
         return judge.compare(
-            before, after, threshold=relative, machine_threshold=machine, scatter=scatter
+            before, after, threshold=relative, machine_threshold=machine, variance=variance
         )
     return imported.compare(_measured(before), _measured(after), threshold=relative, limit=machine)
 
 
 def variance_of(root: Path, *runs: Run) -> RunVariance:
-    """What `calibrate` has saved of this machine, if all the runs were made on it; else PACKAGED.
+    """The run-to-run variance that `calibrate` saved for these runs' machine; else PACKAGED.
 
     Raises `BadFile` for a damaged file.
     """
@@ -52,11 +52,11 @@ def variance_of(root: Path, *runs: Run) -> RunVariance:
 
 
 def local_variance(root: Path) -> Callable[..., RunVariance]:
-    """The same for many runs, of which each call names some; the file is read once."""
+    """`variance_of` for repeated calls; the file is read once."""
     local = host.describe(anonymous=False)
     saved = load_variances(root).machines.get(machine_key(local, local["hostname"]))
 
-    def scatter(*runs: Run) -> RunVariance:
+    def variance(*runs: Run) -> RunVariance:
         if saved is None or not all(baselines.is_same_machine(r.info.host, local) for r in runs):
             return PACKAGED
         if any(run.info.calibration_version != saved.calibration_version for run in runs):
@@ -65,46 +65,46 @@ def local_variance(root: Path) -> Callable[..., RunVariance]:
             saved.between_runs, saved.residual_drift, saved.runs, saved.saved[:10]
         )
 
-    return scatter
+    return variance
 
 
 def with_baseline(folder: Path, run: Run) -> WithBaseline | None:
-    """The run of a folder compared with a baseline beside it, by the usual thresholds.
+    """Compare the run of a folder with a baseline, by the default thresholds.
 
-    That is the one that the run asks for, or else the newest of its machine and recipe that has a
-    case of it; None where there is none, and for a run that is not finished or was put under
-    stress. Raises `BadOption` or `BadFile` where the one that it asks for is not there.
+    The baseline is the one that the run requests, else the newest of its machine and recipe with a
+    common case. None without a baseline, and for an unfinished run or a run under load. Raises
+    `BadOption` or `BadFile` if the requested baseline is missing.
     """
     root, baseline = folder.parent.parent, run.info.baseline
     if not run.info.finished or run.info.stress:
         return None
     if baseline is not None:
-        return _with(root, baselines.find(root, baseline), run)
+        return _with_folder(root, baselines.find(root, baseline), run)
     for path, info in baselines.machine_baselines(root, run.info):
         with contextlib.suppress(BadFile):
-            result = _with(root, path, run, info)
+            result = _with_folder(root, path, run, info)
             if result.comparison.variants:
                 return result
     return None
 
 
-def _with(root: Path, path: Path, run: Run, info: RunInfo | None = None) -> WithBaseline:
+def _with_folder(root: Path, path: Path, run: Run, info: RunInfo | None = None) -> WithBaseline:
     before = loading.load(path, info)
     return WithBaseline(
         path.name,
         before.info.started,
-        judge.compare(before, run, scatter=variance_of(root, before, run)),
+        judge.compare(before, run, variance=variance_of(root, before, run)),
         baselines.is_same_machine(before.info.host, run.info.host),
         is_requested=run.info.baseline is not None,
     )
 
 
 def require_baseline(root: Path, name: str, recipe: Recipe) -> None:
-    """Raise `BadOption` for a baseline that is not there, or that has another recipe."""
+    """Raise `BadOption` for a missing baseline or one with a different recipe."""
     info = loading.read_info(baselines.find(root, name))
     if info.recipe_sha256 != recipe.sha256():
-        why = judge.nothing_by_recipes(info.recipe, recipe)
-        raise BadOption(f"--baseline: {why}", f"A is {name}: give this run its recipe")
+        why = judge.recipes_text(info.recipe, recipe)
+        raise BadOption(f"--baseline: {why}", f"A is {name}: use the recipe of the baseline")
 
 
 def _loaded(folder: Path) -> Observed:
@@ -116,9 +116,9 @@ def _measured(source: Observed) -> imported.Measured:
     return imported.from_run(source) if isinstance(source, Run) else imported.from_import(source)
 
 
-def _refuse_the_same(a: Observed, b: Observed) -> None:
-    """Raise `BadOption` for one run twice: a copy, a baseline or an export of it, one file."""
-    hint = "run again, and compare the new run: python -m xorbench run"
+def _refuse_same_run(a: Observed, b: Observed) -> None:
+    """Raise `BadOption` if both are one run (a copy, baseline or export of it) or one file."""
+    hint = "compare with a new run: python -m xorbench run"
     common = [run_id for run_id in _ids(a) if run_id in _ids(b)]
     if common:
         raise BadOption(f"compare: A and B are the same run {common[0]}", hint)
@@ -127,7 +127,7 @@ def _refuse_the_same(a: Observed, b: Observed) -> None:
 
 
 def _ids(source: Observed) -> list[str]:
-    """The id, and of an export that was imported the id of the run that it is of."""
+    """The id; for an imported export also the id of the exported run."""
     if isinstance(source, Run):
         return [source.info.id]
     origin = source.imported.xorbench
@@ -135,7 +135,7 @@ def _ids(source: Observed) -> list[str]:
 
 
 def exit_code(result: judge.Comparison | AxisComparison) -> int:
-    """0 passed, 1 slower or bits that are not as they must be, 3 inconclusive."""
+    """0 pass, 1 slower or unexpected bits, 3 inconclusive."""
     return OUTCOME_CODES[result.outcome]
 
 
@@ -145,14 +145,14 @@ def verdicts(result: judge.Comparison | AxisComparison) -> list[Verdict]:
 
 
 def by_axis(root: Path, run: str, name: str, threshold: float) -> AxisComparison:
-    """Judge one run along one axis; raises `BadOption` where it varies none."""
+    """Judge one run along one axis; raises `BadOption` if the run does not vary it."""
     axis = _axis(name)
     folder = folders.find(root, run, kind="run")
     observed = loading.load(folder)
     if not planned_pairs(Evidence(observed), axis):
         raise BadOption(
-            f"--by: no two cases of {folder.name} differ in {axis.name} alone",
-            f"run with several {axis.option}",
+            f"--by: no two cases of {folder.name} differ only in {axis.name}",
+            f"run with several values of {axis.option}",
         )
     return judged_by(observed, axis, threshold=threshold)
 
@@ -166,5 +166,5 @@ def _axis(name: str) -> Axis:
 
 
 def save_baseline(root: Path, name: str, run: str, *, replace: bool) -> Path:
-    """Keep a copy of the run as a named baseline."""
+    """Store a copy of the run as a named baseline."""
     return baselines.save(root, name, folders.find(root, run, kind="run"), replace=replace)

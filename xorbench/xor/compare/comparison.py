@@ -1,10 +1,9 @@
 """Compare two runs: did the code or a setting get slower, and did the machine?
 
-Two questions, two figures. The normalized time divides by the calibration time of the same rounds,
-which cancels the machine: it answers the first. The raw calibration time answers the second. Where
-the software differs, the calibration workload may have changed with it, and only raw times are
-left: these wander by tens of per cent on a shared machine, and are judged by the wide threshold of
-the machine.
+The normalized time answers the first question. It divides by the calibration time of the same
+rounds, so the machine cancels. The raw calibration time answers the second question. If the
+software differs, the calibration workload may differ, too, and only raw times remain. They drift
+by tens of per cent on a shared machine, so the wide threshold of the machine applies.
 
 Both figures are judged by one rule, `decide`.
 """
@@ -48,16 +47,15 @@ from xorbench.xor.compare.changes import (
     Change,
     answer_changes,
     kernel_hint,
-    other_changes,
+    remaining_changes,
     software_changes,
 )
 from xorbench.xor.matrix.recipe import Recipe
 
-MILD_SHIFT: Final = 1.1  # a machine within its threshold, but worth a word
+MILD_SHIFT: Final = 1.1  # within the threshold of the machine, but reported
 SCHEMA_VERSION: Final = 2
 SLOW_MACHINE: Final = (
-    "the machine takes longer for what has not changed: see its load and its clocks, then run B"
-    " again"
+    "the machine is slower on unchanged work: check its load and its clocks, then rerun B"
 )
 LOST: Final = "see why B did not finish it: report B"
 
@@ -78,13 +76,13 @@ class Comparison(Struct, frozen=True, kw_only=True):
     machine: list[Ratio]
     only_a: list[str]
     only_b: list[str]
-    lost: list[str] = []  # A finished them and B did not
-    untimed: list[str] = []  # both did, and no time of one side can be believed
+    lost: list[str] = []  # finished by A, not by B
+    untimed: list[str] = []  # finished by both, without valid times on one side
     changes: list[Change]
     notes: list[str]
-    intervals: str = ""  # what they allow for, where normalized times are compared
-    advice: str = ""  # how to settle an open ratio, where more processes are not the way
-    is_imported: bool = False  # a side is a file of another program, which cannot be run again
+    intervals: str = ""  # the variance that intervals of normalized times include
+    advice: str = ""  # how to resolve an inconclusive ratio if more processes do not help
+    is_imported: bool = False  # a side is an imported file, which cannot be rerun
     outcome: ComparisonOutcome
 
 
@@ -92,7 +90,7 @@ VarianceOf = Callable[[Run, Run], RunVariance]
 
 
 def packaged(_a: Run, _b: Run) -> RunVariance:
-    """The scatter of runs that was measured on the reference machine."""
+    """The run-to-run variance of the reference machine."""
     return PACKAGED
 
 
@@ -102,25 +100,25 @@ def compare(
     *,
     threshold: float = THRESHOLD,
     machine_threshold: float = MACHINE_THRESHOLD,
-    scatter: RunVariance = PACKAGED,
+    variance: RunVariance = PACKAGED,
 ) -> Comparison:
     """Judge B against A: `threshold` is a share (0.05), `machine_threshold` a ratio (1.5).
 
-    `scatter` is how much runs of unchanged code differ on the machine.
+    `variance` is the run-to-run variance of unchanged code on the machine.
     """
     before, after = Evidence(a), Evidence(b)
     software = software_changes(a, b)
     figures: Figures = "raw" if software else "relative"
     limit = machine_threshold if software else 1 + threshold
     matched, notes = _matched(before, after)
-    variants = _variants(before, after, matched, figures, limit, scatter)
+    variants = _variants(before, after, matched, figures, limit, variance)
     advice = quieter({"A": a, "B": b})
     machine = [] if software or not matched else _machine(before, after, machine_threshold, advice)
     judged_names = {row.subject for row in variants}
     untimed = [name for name in matched if name not in judged_names]
     lost = _lost(before, after) if matched else []
     outcome = verdict(variants, machine, [*lost, *untimed])
-    changes = [*software, *other_changes(a, b), *answer_changes(before, after, matched)]
+    changes = [*software, *remaining_changes(a, b), *answer_changes(before, after, matched)]
     for name, run in (("A", a), ("B", b)):
         notes += [f"{name} {text}" for text in remarks(run)]
     notes += [*_advice(software, variants), *kernel_hint(changes)]
@@ -138,14 +136,14 @@ def compare(
         untimed=untimed,
         changes=changes,
         notes=notes,
-        intervals="" if software else scatter.description,
+        intervals="" if software else variance.description,
         advice=advice,
         outcome=outcome,
     )
 
 
 def verdicts(comparison: Comparison) -> list[Verdict]:
-    """Each ratio as a verdict, for a CI."""
+    """Each ratio as a verdict."""
     limits = (1 + comparison.threshold, comparison.machine_threshold)
     code, machine = limits if comparison.figures == "relative" else (limits[1], limits[1])
     again = "" if comparison.is_imported else BOTH
@@ -156,7 +154,7 @@ def verdicts(comparison: Comparison) -> list[Verdict]:
         *map(case_verdict, comparison.variants),
         *map(machine_verdict, comparison.machine),
         *(
-            inconclusive("compare", case, "B has it too", "lost by B", LOST)
+            inconclusive("compare", case, "finished by B", "not finished", LOST)
             for case in comparison.lost
         ),
         *untimed_verdicts(comparison.untimed, "report A, report B"),
@@ -164,15 +162,15 @@ def verdicts(comparison: Comparison) -> list[Verdict]:
 
 
 def untimed_verdicts(names: Sequence[str], where: str) -> list[Verdict]:
-    """That these cases were trained and have no time; `where` says why."""
-    expected, hint = "a time that can be believed", f"its clock check says why: {where}"
+    """Inconclusive verdicts for cases without valid times; `where` names the report."""
+    expected, hint = "a valid time", f"see the clock check: {where}"
     return [inconclusive("compare", name, expected, "none", hint) for name in names]
 
 
 def verdict(
     variants: Sequence[Ratio], machine: Sequence[Ratio], lost: Sequence[str] = ()
 ) -> ComparisonOutcome:
-    """Slower anywhere fails; nothing to compare, one undecided or lost, is never a pass."""
+    """`fail` if any ratio is slower; never `pass` with no, undecided or lost cases."""
     speeds = {row.verdict for row in (*variants, *machine)}
     if "slower" in speeds:
         return "fail"
@@ -180,10 +178,10 @@ def verdict(
 
 
 def _matched(a: Evidence, b: Evidence) -> tuple[list[str], list[str]]:
-    """Ids of the variants that both runs finished by the same recipe, or why there are none."""
+    """Ids of the variants that both runs finished with one recipe, or why there are none."""
     info_a, info_b = a.run.info, b.run.info
     if info_a.recipe_sha256 != info_b.recipe_sha256:
-        return [], [nothing_by_recipes(info_a.recipe, info_b.recipe)]
+        return [], [recipes_text(info_a.recipe, info_b.recipe)]
     if info_a.calibration_version != info_b.calibration_version:
         versions = f"{info_a.calibration_version} and {info_b.calibration_version}"
         return [], [f"nothing to compare: the calibration versions are {versions}"]
@@ -192,8 +190,8 @@ def _matched(a: Evidence, b: Evidence) -> tuple[list[str], list[str]]:
     return matched, [] if matched else ["nothing to compare: the runs have no case in common"]
 
 
-def nothing_by_recipes(a: Recipe | None, b: Recipe | None) -> str:
-    """Say that recipes differ, and in which fields as far as they are known."""
+def recipes_text(a: Recipe | None, b: Recipe | None) -> str:
+    """The difference of two recipes, by field if both are known."""
     differing = [
         f"{f.name} {getattr(a, f.name)} (A), {getattr(b, f.name)} (B)"
         for f in fields(Recipe)
@@ -208,7 +206,7 @@ def _variants(
     matched: Sequence[str],
     figures: Figures,
     limit: float,
-    scatter: RunVariance,
+    variance: RunVariance,
 ) -> list[Ratio]:
     raw = figures == "raw"
     before, after = (by_variant(e, log_epoch) if raw else normalized(e) for e in (a, b))
@@ -216,14 +214,15 @@ def _variants(
     logs_a, logs_b = ({name: side[name] for name in names} for side in (before, after))
     if raw:
         return judged_raw(pool(logs_a), pool(logs_b), limit)
-    drifts = residual_drifts(a, b, scatter)
-    return judged(relative_pool(logs_a, scatter), relative_pool(logs_b, scatter), limit, drifts)
+    drifts = residual_drifts(a, b, variance)
+    return judged(relative_pool(logs_a, variance), relative_pool(logs_b, variance), limit, drifts)
 
 
 def _machine(a: Evidence, b: Evidence, limit: float, advice: str) -> list[Ratio]:
-    """The raw calibration time of each device, judged as cases are; without p: hours lie between.
+    """The raw calibration time of each device, judged like a case, but without p.
 
-    Devices differ in how much they scatter, so each has the deviation of its own times.
+    The runs may be hours apart, which p does not include. Each device has the deviation of its own
+    times.
     """
     before, after = calibrations(a), calibrations(b)
     names = sorted(name for name in before if name in after)
@@ -236,7 +235,7 @@ def _machine(a: Evidence, b: Evidence, limit: float, advice: str) -> list[Ratio]
 
 def _machine_note(row: Ratio, limit: float, advice: str) -> str:
     if row.verdict == "inconclusive":
-        return f"the interval is not within the threshold: {advice or 'more --processes'}"
+        return f"the interval contains the threshold: {advice or 'more --processes'}"
     return _mild(row.ratio, limit)
 
 
@@ -244,42 +243,40 @@ def _mild(ratio: float, limit: float) -> str:
     if ratio > limit or ratio < 1 / limit or 1 / MILD_SHIFT <= ratio <= MILD_SHIFT:
         return ""
     pace = "slower" if ratio > 1 else "faster"
-    return (
-        f"the machine is {pace} now, within its threshold; the intervals of its cases allow for it"
-    )
+    return f"the machine is {pace}, within its threshold; the case intervals include this"
 
 
 def _missing(evidence: Evidence, reference: Evidence) -> list[str]:
-    """Variants that one run finished and the other did not."""
+    """Variants that the first run finished and the reference did not."""
     reference_ids = {variant.id for variant in reference.variants}
     return [variant.id for variant in evidence.variants if variant.id not in reference_ids]
 
 
 def _lost(a: Evidence, b: Evidence) -> list[str]:
-    """What A finished, and B set out to train and did not finish in any process."""
+    """Variants that A finished, and that B planned but did not finish in any process."""
     skipped = {skip.case.id for skip in b.run.skips}
     planned = {variant.id for variant in b.planned if variant.case.id not in skipped}
     return [name for name in _missing(a, b) if name in planned]
 
 
 def quieter(runs: Mapping[str, Run]) -> str:
-    """Which runs to repeat on a quieter machine; empty where none was disturbed."""
+    """The runs to repeat on a quieter machine; empty if none was disturbed."""
     disturbed = [name for name, run in runs.items() if trouble(run.system_samples)]
-    return f"run {' and '.join(disturbed)} again on a quieter machine" if disturbed else ""
+    return f"rerun {' and '.join(disturbed)} on a quieter machine" if disturbed else ""
 
 
 def fault_remarks(faults: Sequence[str]) -> list[str]:
-    """That faults were injected, if any were."""
+    """The injected faults as a remark; empty without faults."""
     return [f"has injected faults: {'; '.join(faults)}"] if faults else []
 
 
 def remarks(run: Run) -> Iterator[str]:
-    """What makes the speeds of a run other than those of its code."""
+    """Conditions under which the speeds of a run do not represent its code."""
     yield from fault_remarks(run.info.faults)
     if run.info.stress:
-        yield f"was put under stress ({run.info.stress}): its speeds are of no use"
+        yield f"ran under load (--stress {run.info.stress}): its speeds are not comparable"
     if run.unfinished or run.failures:
-        yield f"lost or did not finish {len(run.unfinished) + len(run.failures)} training(s)"
+        yield f"failed or did not finish {len(run.unfinished) + len(run.failures)} training(s)"
     for text in trouble(run.system_samples):
         yield f"was {text}"
     evidence = Evidence(run)
@@ -291,9 +288,8 @@ def _advice(software: Sequence[Change], variants: Sequence[Ratio]) -> Iterator[s
     if software:
         yield (
             "the software differs, and with it the calibration workload: these are raw times,"
-            " judged by --machine-threshold, and their intervals speak of the minutes of each run"
-            " alone;"
-            " to compare two interpreters in one run, interleaved: run --pythons OLD,NEW (or"
+            " judged by --machine-threshold, and their intervals cover only the minutes of each"
+            " run. To compare two interpreters interleaved in one run: run --pythons OLD,NEW (or"
             " --threads, --env), then compare RUN --by python"
         )
     elif variants and any(row.low is None for row in variants):

@@ -1,7 +1,7 @@
-"""Compare an imported file with another, or with a run: raw times are all that both have.
+"""Compare an imported file with another file or a run, by raw times.
 
-An imported benchmark is what its file says. It has no calibration times, so that only a wide
-threshold can judge it, and no epoch digests: digests and scores are shown as the file claims them.
+An imported file has no calibration times, so only a wide threshold can judge it, and no epoch
+digests: its digests and scores are shown as claims.
 """
 
 import math
@@ -23,7 +23,7 @@ from xorbench.xor.compare.changes import Change, differences, kernel_hint
 from xorbench.xor.compare.comparison import (
     Comparison,
     fault_remarks,
-    nothing_by_recipes,
+    recipes_text,
     remarks,
     verdict,
 )
@@ -34,10 +34,10 @@ CLAIMS: Final = ("accuracy", "weights_sha256")
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a run and an imported file have in common.
+    """The data that runs and imported files have in common.
 
-    `logs` are of the median time of a round in seconds, one a process, by benchmark; `recipe` and
-    its SHA-256 are None where the file does not name one.
+    `logs` has the log of each process's median round in seconds, by benchmark. `recipe` and its
+    SHA-256 are None if the file names none.
     """
 
     id: str
@@ -50,7 +50,7 @@ class Measured:
 
 
 def from_import(info: ImportInfo) -> Measured:
-    """What an imported file says."""
+    """The data of an imported file."""
     file = info.imported
     machine = file.machine_info.get("xorbench", file.machine_info)
     return Measured(
@@ -65,7 +65,7 @@ def from_import(info: ImportInfo) -> Measured:
 
 
 def log_medians(benchmark: Benchmark) -> list[float]:
-    """Log of the median round, in seconds, one a process; of all where a file kept no rounds."""
+    """Log of each process's median round in seconds; of all rounds if the file kept none."""
     medians = [spread(rounds).median for rounds in benchmark.processes]
     return [math.log(median) for median in medians or [benchmark.stats.median]]
 
@@ -75,7 +75,7 @@ def _claims(extra_info: Mapping[str, Any]) -> dict[str, str]:
 
 
 def from_run(run: Run) -> Measured:
-    """The same of a run."""
+    """The data of a run."""
     evidence = Evidence(run)
     firsts = {variant.id: evidence.first(variant) for variant in evidence.variants}
     claims = {
@@ -108,8 +108,8 @@ def compare(
     ]
     notes.append(
         "an imported file has no calibration times: these are raw times, judged by"
-        " --machine-threshold, and their intervals speak of the minutes of each alone; its digests"
-        " and scores are what the file says"
+        " --machine-threshold, and their intervals cover only the minutes of each measurement. Its"
+        " digests and scores are claims of the file"
     )
     if any(row.low is None for row in variants):
         notes.append(f"{NO_INTERVAL}, however many rounds it ran")
@@ -135,13 +135,13 @@ def compare(
 
 def _matched(a: Measured, b: Measured) -> tuple[list[str], list[str]]:
     if a.recipe_sha256 and b.recipe_sha256 and a.recipe_sha256 != b.recipe_sha256:
-        return [], [nothing_by_recipes(a.recipe, b.recipe)]
+        return [], [recipes_text(a.recipe, b.recipe)]
     matched = [name for name in a.logs if name in b.logs]
     return matched, [] if matched else ["nothing to compare: no benchmark in common"]
 
 
 def _changes(a: Measured, b: Measured, matched: Sequence[str]) -> list[Change]:
-    """Facts that both have and that are not the same; what one lacks is no change."""
+    """The details that differ, among those that both have."""
     changes = [*differences("machine", *_shared(a.machine, b.machine))]
     for name in matched:
         changes += differences(name, *_shared(a.claims[name], b.claims[name]))

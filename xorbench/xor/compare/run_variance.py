@@ -1,7 +1,7 @@
-"""The scatter of one machine: how much its runs differ though nothing has changed.
+"""The run-to-run variance of one machine: how much runs of unchanged code differ.
 
-No run shows it by itself. `calibrate` makes several, some of them beside other load; the result
-replaces the scatter that was measured on another machine.
+One run cannot estimate it. `calibrate` makes several runs, some of them under load; the result
+replaces the variance of the reference machine.
 """
 
 import math
@@ -28,22 +28,22 @@ LEAST_SHIFT: Final = 0.05  # of the raw calibration time under load, as a logari
 
 
 class NotCalibrated(XorbenchError):
-    """The scatter cannot be computed from the runs."""
+    """The run-to-run variance cannot be computed from the runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """The scatter of a machine, and the measurements it was computed from.
+    """The run-to-run variance of a machine, and the measurements it was computed from.
 
     Attributes:
-        scatter: what `compare` is to use.
+        variance: the variance for `compare`.
         within: standard deviation between the processes of one run.
-        raw: standard deviation from run to run of the raw calibration time.
-        slowed: how much slower the raw calibration time was under load, as a ratio.
-        trouble: what disturbed the quiet runs, of each one that was disturbed.
+        raw: run-to-run standard deviation of the raw calibration time.
+        slowed: raw calibration time under load ÷ its time in the quiet runs.
+        trouble: the disturbances of quiet runs.
     """
 
-    scatter: RunVariance
+    variance: RunVariance
     within: float
     raw: float
     slowed: float
@@ -51,31 +51,31 @@ class Calibrated:
 
 
 def calibrated(quiet: Sequence[Evidence], loaded: Sequence[Evidence], date: str) -> Calibrated:
-    """The scatter of quiet runs, and of runs beside other load, of one plan and machine.
+    """The variance from quiet runs and runs under load, of one plan and machine.
 
-    Raises `NotCalibrated` for too few runs, or a load that has slowed nothing down.
+    Raises `NotCalibrated` for too few runs, or a load without effect.
     """
     if len(quiet) < FEWEST_RUNS:
-        raise NotCalibrated(f"{len(quiet)} quiet runs are too few: {FEWEST_RUNS} at least")
+        raise NotCalibrated(f"{len(quiet)} quiet runs, but at least {FEWEST_RUNS} are needed")
     logs = [normalized(evidence) for evidence in quiet]
     between, within = between_runs(logs)
     raw = np.std([_mean(calibrations(evidence)) for evidence in quiet], ddof=1)
     share, slowed = _residual(quiet, loaded)
-    scatter = RunVariance.of_runs(between, share, len(quiet), date)
+    variance = RunVariance.of_runs(between, share, len(quiet), date)
     trouble = [
         f"quiet run {number} was {text}"
         for number, evidence in enumerate(quiet, 1)
         for text in system_samples.trouble(evidence.run.system_samples)
     ]
-    return Calibrated(scatter, within, float(raw), slowed, tuple(trouble))
+    return Calibrated(variance, within, float(raw), slowed, tuple(trouble))
 
 
 def between_runs(runs: Sequence[Logs]) -> tuple[float, float]:
-    """Standard deviations between runs and between the processes of a run, of one logarithm each.
+    """Standard deviations between runs and between the processes of a run, in logarithms.
 
-    The variance of the runs' means, pooled over the variants, less what their processes explain
-    (one-way random effects). It is not taken to be smaller than its own standard error where there
-    is none: so few runs could not show a smaller one.
+    The variance of the runs' means, pooled over the variants, less the part that their processes
+    explain (one-way random effects). It is at least the standard error that it has if it is zero:
+    so few runs cannot show a smaller variance.
     """
     names = [name for name in runs[0] if all(len(run.get(name, ())) > 1 for run in runs)]
     if not names:
@@ -93,7 +93,7 @@ def _residual(quiet: Sequence[Evidence], loaded: Sequence[Evidence]) -> tuple[fl
     usual = _means([normalized(evidence) for evidence in quiet])
     pace = _means([calibrations(evidence) for evidence in quiet])
     shares: list[float] = []
-    moves: list[float] = []
+    shifts: list[float] = []
     for evidence in loaded:
         now = normalized(evidence)
         names = {variant.id: calibration_name(variant) for variant in evidence.variants}
@@ -102,19 +102,19 @@ def _residual(quiet: Sequence[Evidence], loaded: Sequence[Evidence]) -> tuple[fl
             for name, logs in calibrations(evidence).items()
             if name in pace
         }
-        moves += slower.values()
+        shifts += slower.values()
         shares += [
             abs(float(np.mean(now[variant])) - usual[variant]) / drifted(slower[names[variant]])
             for variant in now
             if variant in usual and slower.get(names[variant], 0.0) > LEAST_SHIFT
         ]
     if not shares:
-        raise NotCalibrated("the load has slowed nothing down: are there more processors than it?")
-    return math.sqrt(float(np.mean(np.square(shares)))), math.exp(float(np.mean(moves)))
+        raise NotCalibrated("the load slowed nothing down: does it use all processors?")
+    return math.sqrt(float(np.mean(np.square(shares)))), math.exp(float(np.mean(shifts)))
 
 
 def _means(runs: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, float]:
-    """The mean of each case, or device, that every run has: one may have lost one."""
+    """The mean of each case, or device, that every run has."""
     names = [name for name in runs[0] if all(name in run for run in runs)]
     return {name: float(np.mean([np.mean(run[name]) for run in runs])) for name in names}
 

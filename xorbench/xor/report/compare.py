@@ -29,7 +29,7 @@ def as_text(comparison: Comparison | AxisComparison) -> str:
 
 
 def as_markdown(comparison: Comparison | AxisComparison) -> str:
-    """The same for a merge request or an issue."""
+    """As Markdown, for a merge request or an issue."""
     return markdown_text(_parts(comparison))
 
 
@@ -46,7 +46,7 @@ def conclusion(comparison: Comparison) -> list[str]:
 
 
 def next_step(verdicts: Sequence[Verdict]) -> str:
-    """What to do, of the first that failed or is open; empty where all passed."""
+    """The hint of the first failed or inconclusive verdict; empty if all passed."""
     for outcome in ("fail", "inconclusive"):
         for verdict in verdicts:
             if verdict.outcome == outcome and verdict.hint:
@@ -55,7 +55,7 @@ def next_step(verdicts: Sequence[Verdict]) -> str:
 
 
 def sentence(comparison: Comparison | AxisComparison) -> str:
-    """The verdict, and what it rests on."""
+    """The verdict and its reasons."""
     if isinstance(comparison, AxisComparison):
         clauses = _axis_clauses(comparison)
     else:
@@ -82,11 +82,11 @@ def _run_tables(comparison: Comparison) -> Iterator[Part]:
         yield _ratios(comparison.variants, "case")
         yield comparison.intervals
     if comparison.machine:
-        limit = f"slower than {comparison.machine_threshold:g} times fails"
+        limit = f"threshold {comparison.machine_threshold:g}×"
         yield Title(f"The machine: raw calibration time, B ÷ A ({limit})")
         yield _ratios(comparison.machine, "device")
     if comparison.changes:
-        yield Title("What else is not the same")
+        yield Title("Other differences")
         frame = pd.DataFrame(msgspec.to_builtins(comparison.changes))
         yield frame[["what", "where", "a", "b"]]
     for side, names in (("A", comparison.only_a), ("B", comparison.only_b)):
@@ -98,9 +98,7 @@ def _title(comparison: Comparison) -> str:
     if comparison.figures == "raw":
         return f"Code and software: raw time, B ÷ A (threshold {comparison.machine_threshold:g}×)"
     limit = f"threshold {comparison.threshold * 100:g}%"
-    return (
-        f"Code and settings: normalized time, lower is faster, B ÷ A ({limit}; intervals by Holm)"
-    )
+    return f"Code and settings: normalized time, lower is faster, B ÷ A ({limit}; Holm-corrected)"
 
 
 def ratios(comparison: Comparison) -> pd.DataFrame:
@@ -125,7 +123,7 @@ def ratio_cells(name: str, ratio: Ratio) -> TableRow:
 
 
 def _run_clauses(comparison: Comparison) -> list[str]:
-    counts = [f"lost by B: {', '.join(comparison.lost)}"] if comparison.lost else []
+    counts = [f"not finished by B: {', '.join(comparison.lost)}"] if comparison.lost else []
     counts += _untimed(comparison)
     counts += _by_verdict(comparison.variants)
     paces = [f"{row.subject} {row.verdict}" for row in comparison.machine]
@@ -137,11 +135,11 @@ def _run_clauses(comparison: Comparison) -> list[str]:
 
 def _untimed(comparison: Comparison | AxisComparison) -> list[str]:
     names = ", ".join(comparison.untimed)
-    return [f"no time can be believed: {names}"] if names else []
+    return [f"invalid times: {names}"] if names else []
 
 
 def _by_verdict(rows: Sequence[Ratio]) -> list[str]:
-    """The variants of each verdict by name, those that are the same as a number."""
+    """The variants of each verdict: names, or a number for `same`."""
     named: dict[str, list[str]] = {"slower": [], "faster": [], "same": [], "inconclusive": []}
     for row in rows:
         named[row.verdict].append(row.subject)
@@ -158,7 +156,7 @@ def _by_verdict(rows: Sequence[Ratio]) -> list[str]:
 def _axis_tables(comparison: AxisComparison) -> Iterator[Part]:
     yield f"run {comparison.run}"
     if comparison.pairs:
-        limit = f"threshold {comparison.threshold * 100:g}%; intervals by Holm"
+        limit = f"threshold {comparison.threshold * 100:g}%; Holm-corrected"
         yield Title(f"{comparison.setting}: epoch time, to ÷ from ({limit})")
         yield frame_of([_pair_row(pair) for pair in comparison.pairs])
 
@@ -178,7 +176,7 @@ def _pair_row(pair: AxisPair) -> TableRow:
 def _axis_clauses(comparison: AxisComparison) -> list[str]:
     """The speeds, then the bits."""
     pairs = comparison.pairs
-    clauses = [f"lost: {', '.join(comparison.lost)}"] if comparison.lost else []
+    clauses = [f"not finished: {', '.join(comparison.lost)}"] if comparison.lost else []
     clauses += _untimed(comparison)
     clauses += _by_verdict([pair.speed for pair in pairs])
     broken = [f"bits of {pair.b}: {pair.seen}, {pair.bits}" for pair in pairs if pair.broken]
@@ -187,11 +185,11 @@ def _axis_clauses(comparison: AxisComparison) -> list[str]:
 
 def _bits_in_all(pairs: Sequence[AxisPair]) -> str:
     diverged = sum(pair.diverged_epoch is not None for pair in pairs)
-    return f"bits diverge in {diverged} of {len(pairs)}" if diverged else "bits equal"
+    return f"bits diverge in {diverged} of {len(pairs)}" if diverged else "bits identical"
 
 
 def costs_frame(costs: Sequence[Cost]) -> pd.DataFrame:
-    """Ratios along the axes of one run, one row a change of a setting."""
+    """Ratios along the axes of one run, one row per change of a setting."""
     rows = [
         {
             "setting": cost.setting,

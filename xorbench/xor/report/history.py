@@ -1,4 +1,4 @@
-"""Each case over all runs, with every change marked by the rule of `compare`."""
+"""Each case over all runs, with changes marked by the rule of `compare`."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -30,17 +30,17 @@ COLUMNS: Final = [
 ]  # fmt: skip
 UNCHANGED: Final = {"change": "", "judged by": ""}
 ABOUT: Final = (
-    "Each case in the order of time. `÷ before` is its time over that in the run before that has"
-    " it, and `change` what `compare` says of the two: by the normalized time (lower is faster) or,"
-    " where the software differs, by raw times and the wide threshold of the machine."
+    "Each case in order of time. `÷ before` is its time ÷ its time in the previous run with this"
+    " case, and `change` is the verdict of `compare` on the two: by normalized time (lower is"
+    " faster) or, if the software differs, by raw times and the wide threshold of the machine."
 )
-MACHINE: Final = "The raw calibration time of each run over that of the run before it."
+MACHINE: Final = "The raw calibration time of each run ÷ the time of the previous run."
 
 
 def content(runs: Sequence[Run], variance_of: VarianceOf = packaged) -> Content:
     """The content of the history of these runs, the oldest first.
 
-    `variance_of` says what two runs differ by though nothing has changed.
+    `variance_of` gives the run-to-run variance for two runs.
     """
     runs = sorted(runs, key=lambda run: run.info.started)
     cases = history(runs, variance_of)
@@ -64,9 +64,9 @@ def content(runs: Sequence[Run], variance_of: VarianceOf = packaged) -> Content:
                 name="history",
                 title="Each case over all runs",
                 caption="Normalized time (lower is faster), relative to the case's first run (or,"
-                " where the recipe, the calibration workload or the software changed, to the first"
-                " after it); a triangle marks what `compare` calls slower (up) or faster (down)"
-                " than the run before",
+                " if the recipe, the calibration workload or the software changed, to the first run"
+                " after the change); a triangle marks a change from the previous run by the rule of"
+                " `compare`: slower (up) or faster (down)",
                 data=lambda: cases,
                 draw=draw_history,
                 describe=lambda frame: _described(frame, len(changed)),
@@ -80,23 +80,23 @@ def content(runs: Sequence[Run], variance_of: VarianceOf = packaged) -> Content:
 
 def _described(frame: pd.DataFrame, changes: int) -> str:
     cases = tally(frame["case"].nunique(), MOST_LINES)
-    return f"{cases} cases drawn; {len(frame)} figures and {changes} changes in all."
+    return f"{cases} cases drawn; {len(frame)} figures and {changes} changes in total."
 
 
 def _answer(count: int, changes: "pd.Series[str]") -> Answer:
-    """No where a case changed, and not settled where that is open for one."""
+    """`fail` if a case changed, `inconclusive` if a case is undecided."""
     kinds = changes.value_counts()
     changed, open_cases = kinds.reindex(["slower", "faster"]).sum(), kinds.get("inconclusive", 0)
-    sentence = f"{kinds.get('slower', 0)} slower and {kinds.get('faster', 0)} faster than the run"
+    sentence = f"{kinds.get('slower', 0)} slower and {kinds.get('faster', 0)} faster than before"
     judged: Outcome = "fail" if changed else "inconclusive" if open_cases else "pass"
     outcome: Outcome = "skipped" if count < 2 else judged
     undecided = f"; {open_cases} inconclusive" if open_cases else ""
-    sentence = f"{sentence} before, in {count} runs{undecided}"
+    sentence = f"{sentence}, in {count} runs{undecided}"
     return Answer("Is each case as fast as it was?", outcome, sentence)
 
 
 def history(runs: Sequence[Run], variance_of: VarianceOf = packaged) -> pd.DataFrame:
-    """A row a case and run, ordered by case and time."""
+    """One row per case and run, ordered by case and time."""
     before: dict[str, Run] = {}
     comparisons: dict[tuple[str, str], Comparison] = {}
     rows: list[TableRow] = []
@@ -108,12 +108,12 @@ def history(runs: Sequence[Run], variance_of: VarianceOf = packaged) -> pd.DataF
             if older := before.get(variant.id):
                 key = (older.info.id, run.info.id)
                 if key not in comparisons:
-                    comparisons[key] = compare(older, run, scatter=variance_of(older, run))
+                    comparisons[key] = compare(older, run, variance=variance_of(older, run))
                 row |= _change(comparisons[key], variant.id)
             before[variant.id] = run
             rows.append(row)
     places = {case: place for place, case in enumerate(before)}
-    rows.sort(key=lambda row: places[row["case"]])  # stable: within a case the time decides
+    rows.sort(key=lambda row: places[row["case"]])  # stable: ordered by time within a case
     return frame_of(rows, COLUMNS)
 
 
@@ -123,10 +123,10 @@ def _row(run: Run, case: str, time: Figure) -> TableRow:
 
 
 def _note(run: Run) -> str:
-    """What makes the speeds of a run no measure of its code."""
+    """Conditions under which the speeds of a run do not represent its code."""
     injected = [f"injected: {'; '.join(run.info.faults)}"] if run.info.faults else []
-    stressed = [f"under stress: {run.info.stress}"] if run.info.stress else []
-    return "; ".join([*injected, *stressed])
+    loaded = [f"under load: {run.info.stress}"] if run.info.stress else []
+    return "; ".join([*injected, *loaded])
 
 
 def _change(comparison: Comparison, variant: str) -> TableRow:
@@ -141,7 +141,7 @@ def _ratio(ratio: Ratio) -> TableRow:
 
 
 def machine(runs: Sequence[Run]) -> pd.DataFrame:
-    """A row a device and run, from the second on."""
+    """One row per device and run, from the second run on."""
     rows = [
         {"device": row.subject, "started": run.info.started, "run": run.info.id, **_ratio(row)}
         for older, run in pairwise(runs)
@@ -151,13 +151,13 @@ def machine(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def _comparable(own: pd.DataFrame) -> "list[pd.DataFrame]":
-    """The rows of one case in stretches within which each can be compared with the one before."""
+    """The rows of one case, split where a run is not comparable with the previous one."""
     known = own["change"].isin(["", *get_args(Speed)]) & (own["judged by"] != "raw")
     return [part for _, part in own.groupby((~known).cumsum())]
 
 
 def draw_history(frame: pd.DataFrame) -> str:
-    """A line a case over the runs."""
+    """One line per case over the runs."""
     times = list(dict.fromkeys(frame.sort_values("started")["started"]))
     cases = list(dict.fromkeys(frame["case"]))[:MOST_LINES]
     with drawn(3.4) as (axes, out):
@@ -165,7 +165,7 @@ def draw_history(frame: pd.DataFrame) -> str:
             for number, own in enumerate(_comparable(frame[frame["case"] == case])):
                 places = [times.index(started) for started in own["started"]]
                 values = own[FIGURE] / own[FIGURE].iloc[0]
-                label = "" if number else name  # without one it is not in the legend
+                label = "" if number else name  # an empty label is not in the legend
                 axes.plot(places, values, label=label, marker=".", **line_style(index))
                 for change, marker in (("slower", "^"), ("faster", "v")):
                     hit = [p for p, c in zip(places, own["change"], strict=True) if c == change]

@@ -1,4 +1,4 @@
-"""The report of an imported file of pytest-benchmark: what it says, and what it lacks."""
+"""The report of an imported file of pytest-benchmark."""
 
 import pandas as pd
 
@@ -10,9 +10,9 @@ from xorbench.stats.intervals import pooled
 from xorbench.xor.compare.imported import log_medians
 
 ABOUT = (
-    "As the file says: times of rounds, in which an interval is Student's t between processes (one"
-    " process has none). It holds no epoch digests, calibration times or weights, so nothing of it"
-    " is judged, and `accuracy` and `weights sha256` are its claims."
+    "Times of rounds from the file; an interval is Student's t between processes (none with one"
+    " process). The file has no epoch digests, calibration times or weights, so nothing is judged,"
+    " and `accuracy` and `weights sha256` are its claims."
 )
 
 
@@ -25,7 +25,7 @@ def content(info: ImportInfo) -> Content:
         ("file", f"{info.source}, of pytest-benchmark {file.version}"),
         ("started", info.started),
         ("machine", _machine(file)),
-        ("not in it", "epoch digests, calibration times, weights: nothing of it can be checked"),
+        ("not in it", "epoch digests, calibration times, weights: nothing can be checked"),
     ]
     if file.xorbench:
         origin = file.xorbench
@@ -51,7 +51,7 @@ def content(info: ImportInfo) -> Content:
 
 
 def _machine(file: BenchmarkFile) -> str:
-    """Processor, system and Python, as far as the file names them."""
+    """Processor, system and Python, if the file names them."""
     cpu, info = file.machine_info.get("cpu"), file.machine_info
     brand = cpu.get("brand_raw") if isinstance(cpu, dict) else None
     parts = (brand, info.get("system"), info.get("machine"))
@@ -60,7 +60,7 @@ def _machine(file: BenchmarkFile) -> str:
 
 
 def table(file: BenchmarkFile) -> pd.DataFrame:
-    """A row a benchmark; times are seconds."""
+    """One row per benchmark; times in seconds."""
     medians = pooled({b.fullname: log_medians(b) for b in file.benchmarks})
     rows = []
     for benchmark in file.benchmarks:

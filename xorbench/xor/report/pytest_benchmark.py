@@ -1,4 +1,4 @@
-"""`export` and `import`: runs as files of other programs, and their files as runs."""
+"""`export` and `import`: runs as files of pytest-benchmark, and its files as runs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -23,9 +23,9 @@ EXPORTS: Final[dict[str, Callable[[Run], str]]] = {"pytest-benchmark": pytest_be
 
 
 def export(root: Path, text: str, file_format: str, path: Path) -> int:
-    """Write the run in this format; the answer is how many variants it holds.
+    """Write the run in this format, and return the number of its variants.
 
-    Raises `BadFile` for a folder that is no run, or where nothing has finished.
+    Raises `BadFile` for a folder without a run, or if no training has finished.
     """
     folder = folders.find(root, text, kind="run")
     run = loading.load(folder)
@@ -37,7 +37,7 @@ def export(root: Path, text: str, file_format: str, path: Path) -> int:
 
 @dataclass(frozen=True, slots=True)
 class ImportRequest:
-    """An import as the command line asks for it."""
+    """An import as requested on the command line."""
 
     file: str
     command: str
@@ -47,7 +47,7 @@ class ImportRequest:
 
 
 def import_(request: ImportRequest) -> RunOutcome:
-    """Make a run of a file of pytest-benchmark; raises `BadOption` or `BadFile` for no such."""
+    """Import a file of pytest-benchmark; raises `BadOption` or `BadFile` for other files."""
     content = _read(request.file)
     file = pytest_benchmark.from_json(content, f"FILE: {ascii(request.file)[1:-1]}")
     store = create(request.root, request.name, len(content), anonymous=request.anonymous)
@@ -67,13 +67,15 @@ def import_(request: ImportRequest) -> RunOutcome:
         folders.point_latest(request.root, store.folder)
         outcome = judged(store.folder, loading.read_kind(store.folder, ImportInfo))
         write_reports(store, outcome.content)
-        return replace(outcome, exit_code=PASSED)  # of the import; the report is not judged
+        return replace(
+            outcome, exit_code=PASSED
+        )  # the code of the import; the report is not judged
     finally:
         store.close()
 
 
 def _read(text: str) -> bytes:
-    """The file's content; raises `BadOption` where it cannot be read."""
+    """The file's content; raises `BadOption` if it cannot be read."""
     try:
         return Path(text).read_bytes()
     except (OSError, ValueError) as error:
@@ -81,12 +83,12 @@ def _read(text: str) -> bytes:
 
 
 def judged(folder: Path, info: ImportInfo) -> RunOutcome:
-    """The report of an imported file; nothing of it can be judged."""
+    """The report of an imported file, without verdicts."""
     content = report.content(info)
     return RunOutcome(folder, content, exit_code(content.verdicts))
 
 
 def _nameless(file: BenchmarkFile) -> BenchmarkFile:
-    """The file without the host name of the machine that it is from."""
+    """The file without the host name of its machine."""
     machine_info = {key: value for key, value in file.machine_info.items() if key != "node"}
     return msgspec.structs.replace(file, machine_info=machine_info)

@@ -1,4 +1,4 @@
-"""The report of a run: which machine and command, which tables, which pictures."""
+"""The report of a run: machine, command, tables and pictures."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,7 +25,7 @@ def content(
     run = evidence.run
     sections = [_section(table, evidence, verdicts) for table in TABLES.values()]
     if baseline is not None:
-        title = f"Time, divided by that of the baseline {baseline.name}"
+        title = f"Time ÷ time of the baseline {baseline.name}"
         about = f"B is this run, A the baseline {baseline.comparison.a}."
         sections.append(Section("baseline", title, ratios(baseline.comparison), about))
     return Content(
@@ -58,7 +58,7 @@ def _section(table: Table, evidence: Evidence, verdicts: Sequence[Verdict]) -> S
 
 
 def heading(run: Run) -> list[tuple[str, str]]:
-    """What identifies the numbers: machine, versions, command, date, injected faults."""
+    """The origin of the numbers: machine, versions, command, date, injected faults."""
     info = run.info
     machine = run.machine
     devices = ", ".join(str(d.get("name", d["device"])) for d in machine.get("devices", []))
@@ -70,26 +70,26 @@ def heading(run: Run) -> list[tuple[str, str]]:
         ("machine", machine_line(info.host)),
         ("accelerator", devices or "none"),
         ("system", f"{machine.get('os', '?')} {machine.get('machine', '')}"),
-        ("software", _softwares(run)),
+        ("software", _software_text(run)),
         ("processes", _processes(info)),
     ]
     rows.append(("system samples", quiet.summary(run.system_samples)))
     if info.stress:
-        rows.append(("stressed", f"the {info.stress} was kept busy: speeds are of no use"))
+        rows.append(("under load", f"--stress {info.stress}: speeds are not comparable"))
     if info.faults:
         rows.append(("INJECTED FAULTS", "; ".join(info.faults)))
     return rows
 
 
 def _processes(info: RunInfo) -> str:
-    """How many, and under how many configs."""
+    """The number of processes, and of configs if there are several."""
     configs = len(info.configs)
     under = "" if configs == 1 else f", {info.processes_per_config} under each of {configs} configs"
     return f"{configs * info.processes_per_config} fresh processes{under}"
 
 
-def _softwares(run: Run) -> str:
-    """The software of the processes; of each config where they differ."""
+def _software_text(run: Run) -> str:
+    """The software of the processes; by config if it differs."""
     by_config = {
         process.config.id: software(process.machine)
         for process in reversed(run.info.processes)
@@ -101,5 +101,5 @@ def _softwares(run: Run) -> str:
 
 
 def environment(run: Run) -> list[tuple[str, str]]:
-    """Host and first process, all that is known of them, for a bug report."""
+    """All details of the host and the first process, for a bug report."""
     return [*flattened("host", run.info.host), *flattened("", run.machine)]

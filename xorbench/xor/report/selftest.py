@@ -41,21 +41,26 @@ def text(outcome: SelftestOutcome, wall_s: float) -> str:
                 "fault": row.fault,
                 "check": row.check,
                 "caught": "yes" if row.failure else "MISSED",
-                "what it said": row.failure if len(row.failure) < 80 else f"{row.failure[:79]}…",
+                "failure": row.failure if len(row.failure) < 80 else f"{row.failure[:79]}…",
             }
             for row in rows
         ]
     )
     lines = [to_terminal(frame), *(f"FALSE ALARM {alarm}" for alarm in alarms)]
     caught = f"{sum(bool(row.failure) for row in rows)} of {len(rows)} faults caught"
-    clean = f"{len(alarms)} alarms of the clean run"
+    clean = f"{len(alarms)} false alarms in the clean run"
     return "\n\n".join([*lines, f"{caught}, {clean}, {wall_s:.0f} s"])
 
 
 def as_json(outcome: SelftestOutcome) -> str:
-    """The same for programs."""
+    """As JSON."""
     faults = [
-        {"fault": row.fault, "check": row.check, "caught": bool(row.failure), "said": row.failure}
+        {
+            "fault": row.fault,
+            "check": row.check,
+            "caught": bool(row.failure),
+            "failure": row.failure,
+        }
         for row in outcome.caught
     ]
     answer = {"exit_code": outcome.exit_code, "faults": faults, "alarms": outcome.alarms}

@@ -1,4 +1,4 @@
-"""Runs side by side: what each was, and every case of any of them in all of them."""
+"""Runs side by side: a description of each run, and each case in all runs."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -26,13 +26,13 @@ from xorbench.xor.analysis.evidence import Evidence
 from xorbench.xor.analysis.speed import normalized_time, samples_per_s
 from xorbench.xor.compare.comparison import Comparison, VarianceOf, compare, packaged, quieter
 from xorbench.xor.compare.comparison import verdicts as compared
-from xorbench.xor.report.tables.right import worst_training
+from xorbench.xor.report.tables.correctness import worst_training
 from xorbench.xor.report.tables.table import lost_reasons
 
 MARKERS: Final = "osD^vP*X"
-MOST_ROWS: Final = 40  # of a picture
-FAR: Final = 20  # times the slowest
-DIFFERENT: Final = "diff A B names the first difference"
+MOST_ROWS: Final = 40  # rows of a picture
+FAR: Final = 20  # ratio of the fastest case to the slowest
+DIFFERENT: Final = "diff A B shows the first difference"
 TIMES: Final = {"relative": "normalized time", "raw": "raw time"}
 
 
@@ -45,14 +45,14 @@ class RunSide:
 
     @property
     def run(self) -> Run:
-        """What was observed of it."""
+        """The observations of the run."""
         return self.evidence.run
 
 
 def content(sides: Sequence[RunSide], variance_of: VarianceOf = packaged) -> Content:
     """The content of their common report.
 
-    `variance_of` says what two runs differ by though nothing has changed.
+    `variance_of` gives the run-to-run variance for two runs.
     """
     named = {label(index): side for index, side in enumerate(sides)}
     results = comparisons(named, variance_of)
@@ -81,7 +81,7 @@ def content(sides: Sequence[RunSide], variance_of: VarianceOf = packaged) -> Con
                 RELATIVE,
                 terminal=True,
             ),
-            Section("bits", "The same bits", bits(named), BITS, terminal=True),
+            Section("bits", "Identical bits", bits(named), BITS, terminal=True),
             Section("accuracy", "Accuracy", scores(named), SCORES, terminal=True),
         ],
         pictures=[
@@ -91,7 +91,7 @@ def content(sides: Sequence[RunSide], variance_of: VarianceOf = packaged) -> Con
                 caption="Samples per second of each case in each run, with its 95% interval",
                 data=partial(speeds, named),
                 draw=partial(draw_speeds, list(named)),
-                describe=say_speeds,
+                describe=describe_speeds,
                 under="throughput",
             )
         ],
@@ -111,19 +111,19 @@ def comparisons(sides: dict[str, RunSide], variance_of: VarianceOf) -> dict[str,
     for name, side in others:
         runs = (reference.run, side.run)
         advice = quieter({first: reference.run, name: side.run})
-        comparison = compare(*runs, scatter=variance_of(*runs))
+        comparison = compare(*runs, variance=variance_of(*runs))
         results[name] = msgspec.structs.replace(comparison, advice=advice)
     return results
 
 
 def answers(sides: dict[str, RunSide], results: dict[str, Comparison]) -> list[Answer]:
-    """What runs are put side by side for: their bits, their speed, then the checks of each."""
+    """The answers on the bits, the speed, and the checks of the runs."""
     checks = "; ".join(
         f"{name}: {summary(side.verdicts).removeprefix('checks: ')}" for name, side in sides.items()
     )
     every = worst([verdict for side in sides.values() for verdict in side.verdicts])
     return [
-        _same_bits(bits(sides)),
+        _identical_bits(bits(sides)),
         *(
             _as_fast(f"Is {name} as fast as {label(0)}?", result)
             for name, result in results.items()
@@ -132,24 +132,25 @@ def answers(sides: dict[str, RunSide], results: dict[str, Comparison]) -> list[A
     ]
 
 
-def _same_bits(frame: pd.DataFrame) -> Answer:
-    question = "Do the runs have the same bits?"
+def _identical_bits(frame: pd.DataFrame) -> Answer:
+    question = "Are the runs bitwise identical?"
     common = frame[frame["same"] != ""]
-    unlike = common.loc[common["same"] == "no", "case"].tolist()
+    differing = common.loc[common["same"] == "no", "case"].tolist()
     if common.empty:
         return Answer(question, "skipped", "The runs have no case in common")
-    if unlike:
-        return Answer(question, "fail", f"{len(unlike)} of {_common(len(common))}: {unlike[0]}")
-    return Answer(question, "pass", f"In each of {_common(len(common))}")
+    if differing:
+        cases = f"{len(differing)} of {_common(len(common))}"
+        return Answer(question, "fail", f"Different in {cases}: {differing[0]}")
+    return Answer(question, "pass", f"Identical in {_common(len(common))}")
 
 
 def bits_verdicts(frame: pd.DataFrame) -> list[Verdict]:
     """One verdict per case that at least two runs have."""
-    expected = "equal weights in all runs"
+    expected = "identical weights in all runs"
     return [
-        passed("same bits", case, expected, "equal")
+        passed("identical bits", case, expected, "identical")
         if same == "yes"
-        else failed("same bits", case, expected, "different", DIFFERENT)
+        else failed("identical bits", case, expected, "different", DIFFERENT)
         for case, same in zip(frame["case"], frame["same"], strict=True)
         if same
     ]
@@ -160,23 +161,24 @@ def _common(count: int) -> str:
 
 
 def _as_fast(question: str, comparison: Comparison) -> Answer:
-    """What `compare` says of the cases in common; the cases of one run alone are no answer."""
+    """The verdict of `compare` on the cases in common; not judged without any."""
     if comparison.untimed and not comparison.variants:
-        text = f"No time of {', '.join(comparison.untimed)} can be believed"
+        text = f"Invalid times: {', '.join(comparison.untimed)}"
         return Answer(question, comparison.outcome, text)
     if not comparison.variants:
         return Answer(question, "skipped", capitalized(comparison.notes[0]))
     counts = Counter(row.verdict for row in comparison.variants)
     text = ", ".join(f"{counts[kind]} {kind}" for kind in get_args(Speed) if counts[kind])
     machine = ", ".join(f"{row.subject} {row.verdict}" for row in comparison.machine)
-    parts = [f"Of {_common(len(comparison.variants))} {text}, by {TIMES[comparison.figures]}"]
+    common = _common(len(comparison.variants))
+    parts = [f"{common}: {text}, by {TIMES[comparison.figures]}"]
     parts += [f"the machine: {machine}"] if machine else []
-    parts += [f"lost: {', '.join(comparison.lost)}"] if comparison.lost else []
+    parts += [f"not finished: {', '.join(comparison.lost)}"] if comparison.lost else []
     return Answer(question, comparison.outcome, "; ".join(parts))
 
 
 def label(index: int) -> str:
-    """A, B, C, and behind Z a number."""
+    """The name of a run: A to Z, then R27 and so on."""
     return ascii_uppercase[index] if index < len(ascii_uppercase) else f"R{index + 1}"
 
 
@@ -185,7 +187,7 @@ def _line(run: Run) -> str:
 
 
 def runs(sides: dict[str, RunSide]) -> pd.DataFrame:
-    """What each of them was."""
+    """A description of each run."""
     return pd.DataFrame([_run_row(name, side) for name, side in sides.items()])
 
 
@@ -201,10 +203,10 @@ def _run_row(name: str, side: RunSide) -> TableRow:
     }
 
 
-def _beside(
+def _side_by_side(
     sides: dict[str, RunSide], figures: Callable[[Evidence], dict[str, Figure]], column: str
 ) -> pd.DataFrame:
-    """A figure of every case of each run beside the others."""
+    """A figure of every case, with one column per run."""
     rows: dict[str, TableRow] = {}
     for name, side in sides.items():
         measured, cases = figures(side.evidence), [s.id for s in side.evidence.variants]
@@ -217,16 +219,16 @@ def _beside(
 
 def speeds(sides: dict[str, RunSide]) -> pd.DataFrame:
     """Samples per second of every case."""
-    return _beside(sides, samples_per_s, "samples/s")
+    return _side_by_side(sides, samples_per_s, "samples/s")
 
 
 def relative(sides: dict[str, RunSide]) -> pd.DataFrame:
     """Normalized time of every case."""
-    return _beside(sides, normalized_time, "normalized time")
+    return _side_by_side(sides, normalized_time, "normalized time")
 
 
 def bits(sides: dict[str, RunSide]) -> pd.DataFrame:
-    """The digest of every case, and whether they are one."""
+    """The digest of every case by run, and whether all are identical."""
     cases: dict[str, TableRow] = {}
     for name, side in sides.items():
         for variant in side.evidence.variants:
@@ -244,19 +246,19 @@ def _same(digests: list[str]) -> str:
 
 
 def scores(sides: dict[str, RunSide]) -> pd.DataFrame:
-    """The right answers on the test points, the worst process's."""
+    """The correct test points of every case, in the worst process."""
     rows: dict[str, TableRow] = {}
     for name, side in sides.items():
         for variant in side.evidence.variants:
             test = worst_training(side.evidence, variant).test
             row = rows.setdefault(variant.id, {"case": variant.id})
-            row[f"{name} right"] = f"{test.correct}/{test.total}"
-    columns = ["case", *(f"{name} right" for name in sides)]
+            row[f"{name} correct"] = f"{test.correct}/{test.total}"
+    columns = ["case", *(f"{name} correct" for name in sides)]
     return pd.DataFrame(list(rows.values()), columns=columns).fillna("")
 
 
 def draw_speeds(names: Sequence[str], frame: pd.DataFrame) -> str:
-    """A mark a run, with its whisker."""
+    """One marker per run, with its whisker."""
     frame = frame.head(MOST_ROWS)
     with drawn(0.8) as (axes, out):
         places = pd.Series(middles(name_rows(axes, short_names(list(frame["case"])))))
@@ -281,7 +283,7 @@ def draw_speeds(names: Sequence[str], frame: pd.DataFrame) -> str:
 
 
 def _scale(axes: Axes, frame: pd.DataFrame) -> None:
-    """From zero; by powers of ten where the slow cases would lie on each other there."""
+    """A linear axis from zero, or a logarithmic one if the slow cases would overlap."""
     values = _speeds(frame)
     if values.max().max() > FAR * values.min().min():
         axes.set_xscale("log")
@@ -295,19 +297,19 @@ def _speeds(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[[name for name in frame.columns if name.endswith(" samples/s")]]
 
 
-def say_speeds(frame: pd.DataFrame) -> str:
-    """The reach of it all."""
+def describe_speeds(frame: pd.DataFrame) -> str:
+    """The range of the speeds."""
     values = _speeds(frame)
     low, high = values.min().min(), values.max().max()
     return f"{tally(len(frame), MOST_ROWS)} cases, from {number(low)} to {number(high)} samples/s."
 
 
 SPEEDS = (
-    "Each run at its own time: on a shared machine raw speeds wander by far more than their"
-    " intervals say. To learn whether something got slower use `compare`."
+    "Each run was timed separately: on a shared machine, raw speeds drift by far more than their"
+    " intervals. Use `compare` to find out whether something got slower."
 )
 RELATIVE = (
-    "Epoch time over the calibration time of the same rounds, lower is faster: the machine cancels."
+    "Epoch time ÷ calibration time of the same rounds (lower is faster), so the machine cancels."
 )
 BITS = "The digest of the trained weights of each case."
-SCORES = "Right answers on the test points, counted; the worst process of each run."
+SCORES = "Correct test points; the worst process of each run."

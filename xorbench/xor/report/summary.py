@@ -14,13 +14,13 @@ from xorbench.xor.analysis.speed import samples_per_s
 from xorbench.xor.checks import CHECKS
 from xorbench.xor.compare.baseline import WithBaseline
 
-ALONE: Final = "there was nothing to compare with: try --processes 2"
+NOT_COMPARED: Final = "there was nothing to compare with: try --processes 2"
 
 
 def answers(
     evidence: Evidence, verdicts: Sequence[Verdict], baseline: WithBaseline | None = None
 ) -> list[Answer]:
-    """The answers to all three; that of speed is the baseline's where there is one."""
+    """The answers to all three questions; a baseline answers the question of speed."""
     sentences = {RIGHT: _right(evidence), SAME: _same(evidence, verdicts)}
     judged = [_answer(question, passed, verdicts) for question, passed in sentences.items()]
     judged = [_counted(answer, evidence) for answer in judged]
@@ -34,16 +34,16 @@ def _judged_fast(
     if baseline is not None:
         sentence = f"{capitalized(baseline.sentence)}; {speeds}"
         return Answer(FAST, baseline.comparison.outcome, sentence)
-    how = "" if flaw_of(evidence.run) else " (save-baseline NAME keeps this run as one)"
-    return _answer(FAST, f"{speeds}; compared with no baseline{how}", verdicts)
+    how = "" if flaw_of(evidence.run) else " (save-baseline NAME saves this run as one)"
+    return _answer(FAST, f"{speeds}; not compared with a baseline{how}", verdicts)
 
 
 def _counted(answer: Answer, evidence: Evidence) -> Answer:
-    """The answer, but no yes where points are wrong, or where no two trainings were compared."""
+    """The answer, but not a pass if points are wrong or no trainings were compared."""
     wrong = any(t.test.correct != t.test.total for t in evidence.run.trainings)
     if answer.question == RIGHT and answer.outcome == "pass" and wrong:
         return replace(answer, outcome="fail")
-    if answer.outcome == "pass" and answer.sentence == ALONE:
+    if answer.outcome == "pass" and answer.sentence == NOT_COMPARED:
         return replace(answer, outcome="skipped")
     return answer
 
@@ -54,7 +54,7 @@ def _answer(question: str, passed: str, verdicts: Sequence[Verdict]) -> Answer:
     if outcome in ("fail", "inconclusive"):
         bad = [v for v in own if v.outcome == outcome]
         first = f"{bad[0].check} of {bad[0].subject}: {bad[0].actual}"
-        which = "failed" if outcome == "fail" else "are open"
+        which = "failed" if outcome == "fail" else "are inconclusive"
         return Answer(question, outcome, f"{len(bad)} of {len(own)} checks {which}; {first}")
     return Answer(question, outcome, passed)
 
@@ -72,7 +72,7 @@ def _right(evidence: Evidence) -> str:
         return "nothing was trained"
     points = "; ".join(dict.fromkeys(f"{test.correct} of {test.total}" for test in tests))
     return (
-        f"{points} test points right in each of {len(tests)} trainings"
+        f"{points} test points correct in each of {len(tests)} trainings"
         f" ({len(evidence.variants)} cases)"
     )
 
@@ -83,13 +83,11 @@ def _same(evidence: Evidence, verdicts: Sequence[Verdict]) -> str:
     parts = []
     if reruns:
         count = evidence.run.info.processes_per_config
-        parts.append(f"{reruns} cases gave the same bits in {count} fresh processes each")
+        parts.append(f"{reruns} cases bitwise identical in {count} fresh processes each")
     if changes:
-        changed = (
-            "1 change of a setting did" if changes == 1 else f"{changes} changes of a setting did"
-        )
-        parts.append(f"{changed} to the bits what {'it' if changes == 1 else 'they'} must")
-    return ", and ".join(parts) or ALONE
+        changed = f"{changes} change{'s' if changes > 1 else ''} of a setting"
+        parts.append(f"{changed} kept or changed the bits as required")
+    return ", and ".join(parts) or NOT_COMPARED
 
 
 def _fast(evidence: Evidence) -> str:
@@ -97,13 +95,13 @@ def _fast(evidence: Evidence) -> str:
         return "nothing was trained"
     speeds = list(samples_per_s(evidence).values())
     if not speeds:
-        return "no time can be believed: see the clock check"
+        return "all times are invalid: see the clock check"
     slow, fast = (pick(speeds, key=lambda speed: speed.value) for pick in (min, max))
     shown = [speed.text(",.0f") for speed in dict.fromkeys((slow, fast))]
-    sure = "95% intervals" if slow.low is not None else "one process, so without intervals"
+    intervals = "95% intervals" if slow.low is not None else "one process, so without intervals"
     if precision := reached(evidence):
-        sure = f"{sure} {precision}"
-    which = f"slowest and fastest case, {sure}" if len(shown) > 1 else sure
+        intervals = f"{intervals} {precision}"
+    which = f"slowest and fastest case, {intervals}" if len(shown) > 1 else intervals
     disturbed = "; ".join(trouble(evidence.run.system_samples))
     quiet = f"; the machine was not quiet: {disturbed}" if disturbed else ""
     return f"{' to '.join(shown)} samples/s ({which}){quiet}"

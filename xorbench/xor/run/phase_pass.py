@@ -1,7 +1,7 @@
-"""The pass that times the phases of each case's epochs, when all timed epochs are done.
+"""The pass after the timed epochs that times the phases of each case's epochs.
 
-Each case is trained from its start, in the process that trained it, for a few epochs: a first one
-to warm up, then in turn one with marks between its phases and one as it is timed elsewhere.
+Each case is trained from its start, in its process, for a few epochs: a warm-up epoch, then
+alternately an epoch with marks between its phases and an epoch without.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ Opening = Callable[[ActiveTraining], dict[str, Any]]
 
 
 def unmeasured(run: Run) -> set[tuple[str, str]]:
-    """Case id and slot of each training of a run that is finished and whose pass is to come."""
+    """Case id and slot of each finished training without its pass."""
     if not run.info.phases:
         return set()
     trained = {(t.case.id, slot_of(t.process)) for t in run.trainings if not inseparable(t.case)}
@@ -28,7 +28,7 @@ def unmeasured(run: Run) -> set[tuple[str, str]]:
 
 
 class PhasePass:
-    """The trained cases of a run whose phases are to be timed."""
+    """Times the phases of the trained cases of a run."""
 
     def __init__(self, state: RunState, opening: Opening) -> None:
         self._state, self._opening = state, opening
@@ -36,7 +36,7 @@ class PhasePass:
         self._timed: set[tuple[str, str]] = set()
 
     def add(self, training: ActiveTraining) -> None:
-        """A training has finished, whose phases no earlier part of the run has timed."""
+        """Add a finished training, unless an earlier part of the run timed its phases."""
         timed = inseparable(training.case) or training.key in self._timed
         if self._state.info.phases and not timed:
             self.left.append(training)
@@ -50,7 +50,7 @@ class PhasePass:
                 self.add(ActiveTraining(cases[case], slot))
 
     def epochs_left(self) -> int:
-        """Epochs that the pass over the finished trainings still takes."""
+        """The remaining epochs of the pass over the finished trainings."""
         return sum(pass_epochs(self._state.info.recipe, training.case) for training in self.left)
 
     def measure(self, training: ActiveTraining) -> None:
@@ -90,7 +90,7 @@ class PhasePass:
         place = {"process": training.slot.process_id, "case": training.case.id}
         try:
             line = msgspec.convert(place | values, PhasesLine)
-        except msgspec.ValidationError:  # a time that no clock can show
+        except msgspec.ValidationError:  # an impossible time
             reason = "its process reported an impossible time"
             line = msgspec.convert({**place, "failed": reason}, PhasesLine)
         self._state.store.append("phases.jsonl", line)

@@ -1,4 +1,4 @@
-"""`run --dry-run`: the cases on this machine, and about how long they would take."""
+"""`run --dry-run`: the cases on this machine, and an estimate of their time."""
 
 import tempfile
 import time
@@ -13,7 +13,7 @@ from xorbench.xor.matrix.estimate import Plan, Preview, ProcessPace, crowded, es
 from xorbench.xor.matrix.not_tested import not_tested
 from xorbench.xor.run.run import RunRequest, resolve, validated
 
-TIMED_CONFIGS: Final = 8  # a config more costs a start of PyTorch more; the others are alike
+TIMED_CONFIGS: Final = 8  # each costs a start of PyTorch; further configs are similar
 
 
 def preview(request: RunRequest) -> Preview:

@@ -1,4 +1,4 @@
-"""When a process dies: the case that killed it is lost, and all the others go on in a fresh one."""
+"""Recovery after a death: the case that killed the process fails, the others continue."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -8,25 +8,25 @@ from xorbench.machine.golden_answers import require_working
 from xorbench.runtime.process import OperationFailed, ProcessDied
 from xorbench.runtime.slots import ActiveTraining, ProcessSlot, RunState, StartProcess
 
-KILLS_ALLOWED: Final = 2  # a case that has killed this many processes is not tried again
-IDLE_DEATHS_ALLOWED: Final = 3  # deaths that no case is to blame for, in one slot
+KILLS_ALLOWED: Final = 2  # processes that a case may kill before it is given up
+IDLE_DEATHS_ALLOWED: Final = 3  # deaths of idle processes in one slot
 
 
 class ImpossibleTime(OperationFailed):
-    """A process reports a time that no clock can show; the message says which."""
+    """A process reports an impossible time; the message names it."""
 
 
 def check_of(error: OperationFailed) -> str:
-    """The check that fails with the error."""
+    """The check that fails with this error."""
     return "clock" if isinstance(error, ImpossibleTime) else "completion"
 
 
 class Recovery:
-    """Asks the processes of a run, and replaces those that die.
+    """Sends requests to the processes of a run, and replaces processes that die.
 
     Attributes:
-        blamed: the training whose request a process is busy with; None outside `attempt`, so that
-            a death then is no one's fault.
+        blamed: the training whose request a process is working on; None outside `attempt`, so a
+            death then blames no case.
     """
 
     def __init__(
@@ -37,12 +37,12 @@ class Recovery:
         self.blamed: ActiveTraining | None = None
 
     def ask(self, training: ActiveTraining, op: str, /, **args: Any) -> dict[str, Any]:
-        """Ask something of a training's process; it is to blame for what comes of it."""
+        """Send a request to a training's process; the training is to blame for a death."""
         self.blamed = training
         return training.slot.ask(op, **args)
 
     def attempt(self, training: ActiveTraining, act: Callable[[Any], object]) -> None:
-        """Do it; where the operation fails, the case fails and the process goes on."""
+        """Call `act`; if the operation fails, the case fails and the process continues."""
         try:
             act(training)
         except OperationFailed as error:
@@ -51,7 +51,7 @@ class Recovery:
         self.blamed = None
 
     def guarded(self, slot: ProcessSlot, act: Callable[[Any], object], target: Any) -> None:
-        """Do it; where the process dies of it, replace the process and let the rest go on."""
+        """Call `act`; if the process dies, replace it and continue with the other cases."""
         try:
             if isinstance(target, ActiveTraining):
                 self.attempt(target, act)
@@ -79,7 +79,7 @@ class Recovery:
                 )
 
     def _restart(self, slot: ProcessSlot) -> None:
-        """Fill the slot with a fresh process and reopen what was open, as often as it takes."""
+        """Fill the slot with a fresh process and reopen its trainings, until that succeeds."""
         while slot.active:
             if slot.idle_deaths > IDLE_DEATHS_ALLOWED:
                 reason = f"its process died {slot.idle_deaths} times while idle"

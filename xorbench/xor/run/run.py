@@ -59,20 +59,20 @@ class RunRequest:
     save_weights: bool = False
     anonymous: bool = False
     stress: str | None = None
-    baseline: str | None = None  # by which its speed is judged
-    precision: float | None = None  # how far the intervals may reach, as a share
-    most_processes: int = 0  # of each config, to that end
-    phases: bool = False  # whether to time the phases of the epochs too
-    local_rank: int | None = None  # of several processes here: each drives its own accelerator
+    baseline: str | None = None  # the baseline that judges its speed
+    precision: float | None = None  # the requested reach of the intervals, as a share
+    most_processes: int = 0  # per config, to reach the precision
+    phases: bool = False  # whether the phases of the epochs are timed
+    local_rank: int | None = None  # a rank of a launcher, which uses its own accelerator
 
     @property
     def most(self) -> int:
-        """Of each config, however many `--precision` takes."""
+        """The largest number of processes per config, with those of `--precision`."""
         return max(self.processes_per_config, self.most_processes)
 
     @property
     def times_phases(self) -> bool:
-        """Whether the phases are timed: under stress no time is of use."""
+        """Whether the phases are timed; under load, times are not comparable."""
         return self.phases and self.stress is None
 
 
@@ -122,14 +122,14 @@ def train(request: RunRequest, progress: Progress) -> tuple[RunStore, bool]:
 
 
 def trained(request: RunRequest) -> Run | None:
-    """Train, showing no progress, and read the run back; None where it was interrupted."""
+    """Train without progress, and read the run back; None if it was interrupted."""
     store, interrupted = train(request, Progress())
     store.close()
     return None if interrupted else loading.load(store.folder)
 
 
 def resume(root: Path, text: str, progress: Progress) -> "RunOutcome":
-    """Bring a run that was stopped to its end; what it recorded must come out again."""
+    """Continue a stopped run to its end; its recorded epochs must be reproduced."""
     folder = folders.find(root, text, "--resume", "run")
     store = reopen(folder)
     try:
@@ -157,7 +157,7 @@ def resume(root: Path, text: str, progress: Progress) -> "RunOutcome":
 
 
 def _to_the_end(runner: Runner, store: RunStore, start: StartProcess, progress: Progress) -> bool:
-    """Train, and for `--precision` in more processes until it is reached; whether interrupted."""
+    """Train, and add processes until `--precision` is reached; whether it was interrupted."""
 
     def work() -> None:
         runner.run()
@@ -167,7 +167,7 @@ def _to_the_end(runner: Runner, store: RunStore, start: StartProcess, progress: 
             progress.note(f"{wide}: one more process")
             try:
                 _train_once_more(observed, store, start, progress)
-            except (BadOption, OSError) as error:  # what is there is a whole run all the same
+            except (BadOption, OSError) as error:  # the run is complete without it
                 progress.note(f"no process could be added: {error}")
                 return
 
@@ -205,13 +205,13 @@ def _resumed(
 
 
 def _trained_cases(run: Run) -> list[Case]:
-    """The cases of a run that are trained: those that it did not skip."""
+    """The cases of a run that are not skipped."""
     skipped = {skip.case.id for skip in run.skips}
     return [case for case in run.info.cases if case.id not in skipped]
 
 
 def _load_reports() -> None:
-    """Import what `conclude` needs; it is heavy, and the processes are still starting."""
+    """Import the slow modules of `conclude` while the processes start."""
     importlib.import_module("xorbench.xor.report.runs")
     importlib.import_module("xorbench.report.run_files")
 
@@ -227,7 +227,7 @@ def conclude(store: RunStore, *, interrupted: bool = False) -> "RunOutcome":
 
 
 def judged(folder: Path, info: Info | None = None, *, interrupted: bool = False) -> "RunOutcome":
-    """Judge a run from its files alone; `info` is its `run.json`, if it has been read already."""
+    """Judge a run from its files; `info` is its `run.json`, if already read."""
     from xorbench.report.run_files import RunOutcome
     from xorbench.xor.report import runs
 
@@ -257,9 +257,9 @@ def _baseline(folder: Path, run: Run) -> "tuple[WithBaseline | None, list[Verdic
 
 
 def validated(request: RunRequest) -> tuple[tuple[ProcessConfig, ...], int]:
-    """The process configs, and about how many epochs they and all cases take together.
+    """The process configs, and the approximate number of epochs of all cases.
 
-    Raises `BadOption` for a matrix that cannot be, before any process starts.
+    Raises `BadOption` for an invalid matrix, before any process starts.
     """
     if request.baseline is not None:
         from xorbench.xor.compare.compare import require_baseline
@@ -279,11 +279,13 @@ def validated(request: RunRequest) -> tuple[tuple[ProcessConfig, ...], int]:
 
 def _refuse_stress(option: str, request: RunRequest) -> None:
     if request.stress is not None:
-        raise BadOption(f"{option}: cannot be given with --stress", "its speeds are of no use")
+        raise BadOption(
+            f"{option}: cannot be given with --stress", "times under load are not comparable"
+        )
 
 
 def resolve(request: RunRequest, slots: list[ProcessSlot]) -> tuple[tuple[Case, ...], list[Skip]]:
-    """The cases for the devices named, or for those of this machine; and which are skipped."""
+    """The cases for the named devices, or for this machine's devices; and the skipped ones."""
     axes = dict(request.axes)
     if "device" not in axes:
         axes["device"] = _devices(slots[0].machine, request.local_rank)
@@ -292,7 +294,7 @@ def resolve(request: RunRequest, slots: list[ProcessSlot]) -> tuple[tuple[Case, 
 
 
 def _devices(machine: dict[str, Any], local_rank: int | None) -> tuple[str, ...]:
-    """The devices to train on where none is named: the CPU and the accelerator, or a rank's own."""
+    """The default devices: the CPU and the accelerator, or the accelerator of a rank."""
     accelerator = machine.get("accelerator")
     if not accelerator:
         return ("cpu",)
@@ -302,7 +304,7 @@ def _devices(machine: dict[str, Any], local_rank: int | None) -> tuple[str, ...]
 
 
 def _to_stress(cases: Sequence[Case], machine: dict[str, Any]) -> list[str]:
-    """The accelerators that `--stress accelerator` keeps busy: the run's, or else the first."""
+    """The accelerators that `--stress accelerator` loads: the run's, else the first."""
     trained_on = dict.fromkeys(c.device for c in cases if device_type(c.device) != "cpu")
     return list(trained_on) or [device["device"] for device in machine["devices"][:1]]
 

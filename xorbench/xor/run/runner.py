@@ -1,8 +1,8 @@
-"""Run a plan: open every training, advance them round by round, record what is observed.
+"""Run a plan: open every training, advance them round by round, record the observations.
 
-The whole story is `Runner.run`. What can go wrong on the way — a process that crashes, hangs or is
-killed — costs the case it was stepping, and nothing else: the others are opened again in a fresh
-process and must reproduce their recorded epoch digests before they go on (`recovery`).
+`Runner.run` is the whole sequence. A process that crashes, hangs or is killed costs only the case
+that it was stepping. The others are reopened in a fresh process and must reproduce their recorded
+epoch digests before they continue (`recovery`).
 """
 
 import base64
@@ -51,7 +51,7 @@ class Timing:
 
 
 class Runner:
-    """Drives the processes of one run and records what they observe."""
+    """Drives the processes of one run and records their observations."""
 
     def __init__(
         self,
@@ -69,18 +69,18 @@ class Runner:
         self._faults = [read_fault(text) for text in info.faults]
         self._phases = PhasePass(self._state, lambda training: self._opening(training, "timed"))
         self._sampler = SystemSampler()
-        self._followed: set[object] = set()
+        self._referenced: set[object] = set()
         self._inputs_checked: set[tuple[str, int]] = set()
         self._probed: set[tuple[str, str]] = set()
 
     @property
     def info(self) -> RunInfo:
-        """The present content of `run.json`."""
+        """The current content of `run.json`."""
         return self._state.info
 
     def run(self) -> None:
-        """Bring every open case to its end, and write each observation as it is made."""
-        for slot in self._state.slots:  # nothing is timed yet: all of them at once
+        """Finish every open case, and write each observation at once."""
+        for slot in self._state.slots:  # nothing is timed yet, so they run at once
             if devices := _devices(slot):
                 slot.ask_ahead("universal", device=devices[0])
         for slot in self._state.slots:
@@ -94,7 +94,7 @@ class Runner:
             self._round(number)
             number += 1
         for training in self._state.active():
-            self._recovery.guarded(training.slot, self._follow, training)
+            self._recovery.guarded(training.slot, self._compute_float64, training)
         for training in shuffled(self._state.active(), self.info.schedule_seed, -1):
             self._recovery.guarded(training.slot, self._finish, training)
         for training in shuffled(self._phases.left, self.info.schedule_seed, -3):
@@ -104,12 +104,12 @@ class Runner:
         self._state.write_info(finished=now())
 
     def restore(self, run: Run) -> None:
-        """Give the slots what this run has recorded so far, and do nothing of it again."""
+        """Continue from the records of this run, without repeating them."""
         ended: list[TrainingRecord | Failure] = [*run.trainings, *run.failures]
         done = {(record.case.id, slot_of(record.process)) for record in ended}
         for slot in self._state.slots:
             slot.active = [x for x in slot.active if x.key not in done]
-        self._followed = {(tuple(line.key), line.epochs_sha256) for line in run.float64}
+        self._referenced = {(tuple(line.key), line.epochs_sha256) for line in run.float64}
         self._inputs_checked = {(line.process, line.seed) for line in run.golden_inputs}
         self._probed = {
             (process.config.id, device)
@@ -140,7 +140,7 @@ class Runner:
             self._check_inputs(slot, seed)
 
     def _probe(self, slot: ProcessSlot, device: str) -> list[ProbeRecord]:
-        """Run the exact probes in the first process of each config: the device is one for all."""
+        """Run the exact probes, only in the first process of each config and device."""
         key = (slot.config.id, device)
         if key in self._probed:
             return []
@@ -148,7 +148,7 @@ class Runner:
         return [probe_of(slot, device, probe) for probe in exact_probes()]
 
     def _check_inputs(self, slot: ProcessSlot, seed: int) -> None:
-        """Have the process compare what it draws for a seed with NumPy's reading, once."""
+        """Have the process compare its inputs of a seed with NumPy's reading, once."""
         key = (slot.process_id, seed)
         if key not in self._inputs_checked:
             self._inputs_checked.add(key)
@@ -158,11 +158,11 @@ class Runner:
     # One round
 
     def _round(self, number: int) -> None:
-        """Process after process in this round's order, one epoch of each of its trainings.
+        """Train one epoch of each training, process by process in this round's order.
 
         The first task after a process switch runs with cold caches and loses up to a millisecond,
         which is a larger share of a short calibration workload than of an epoch. So each process's
-        turn begins with a cold calibration, which stands beside no epoch; the others are shuffled
+        turn begins with a cold calibration, which is used for no epoch; the others are shuffled
         among the trainings.
         """
         for slot in shuffled(self._state.slots, self.info.schedule_seed, number):
@@ -186,12 +186,12 @@ class Runner:
             self._state.store.append("system_samples.jsonl", system_samples)
 
     def _calibrate(self, timing: Timing) -> None:
-        """Time one calibration workload, if a training is left that it serves."""
+        """Time one calibration workload, if an unfinished training needs it."""
         slot, key = timing.slot, timing.key
-        served = [
+        dependent = [
             x for x in self._state.unfinished() if x.slot is slot and calibration_key(x.case) == key
         ]
-        if not served:
+        if not dependent:
             return
         try:
             requested = self._clock()
@@ -200,7 +200,7 @@ class Runner:
             require_possible(seconds, "the calibration workload")
         except OperationFailed as error:
             require_working(slot, key[0], str(error))
-            for training in served:
+            for training in dependent:
                 self._state.fail(training, f"the calibration workload: {error}", check_of(error))
             return
         if not timing.cold:
@@ -246,14 +246,14 @@ class Runner:
         )
 
     def _death_between(self, slot: ProcessSlot) -> ProcessDied:
-        """How a process died between two requests: no case is to blame."""
+        """The death of a process between two requests, which blames no case."""
         try:
             slot.ask("usage")
         except ProcessDied as death:
             return death
         return ProcessDied("closed its pipe")
 
-    # Opening, and opening again
+    # Opening and reopening
 
     def _open_all(self, slot: ProcessSlot) -> None:
         for training in shuffled(slot.active, self.info.schedule_seed, -2):
@@ -265,10 +265,10 @@ class Runner:
         self._state.update(slot, opened_rss_bytes=peak)
 
     def _warm_up(self, training: ActiveTraining) -> None:
-        """Train a throw-away twin for a few epochs; the timed training starts anew."""
+        """Train a warm-up run of a few epochs; the timed training starts from scratch."""
         if training.timed:
             return
-        handle = self._open_twin(training, "warm-up")["training"]
+        handle = self._open_phase(training, "warm-up")["training"]
         lines: list[EpochLine] = []
         for epoch in range(self.info.warmup_epochs):
             line = msgspec.structs.replace(self._epoch(training, lines, handle), warmup=True)
@@ -282,8 +282,8 @@ class Runner:
         self._recovery.ask(training, "close", training=handle)
 
     def _open(self, training: ActiveTraining) -> None:
-        """Open the timed training and bring it to where its record ends."""
-        answer = self._open_twin(training, "timed")
+        """Open the timed training, and repeat its recorded epochs."""
+        answer = self._open_phase(training, "timed")
         training.handle, training.inputs_sha256 = answer["training"], answer["inputs_sha256"]
         for recorded in training.timed:
             answer = self._recovery.ask(training, "step", training=training.handle)
@@ -299,7 +299,7 @@ class Runner:
                 f" recorded was {recorded.digest[:16]}"
             )
 
-    def _open_twin(self, training: ActiveTraining, phase: str) -> dict[str, Any]:
+    def _open_phase(self, training: ActiveTraining, phase: str) -> dict[str, Any]:
         answer = self._recovery.ask(training, "open", **self._opening(training, phase))
         if training.startup_s is None:
             training.startup_s = answer["startup_s"]
@@ -317,11 +317,11 @@ class Runner:
 
     # The end of a training
 
-    def _follow(self, training: ActiveTraining) -> None:
-        """Have the training followed once in double precision, if it has not been and can be."""
+    def _compute_float64(self, training: ActiveTraining) -> None:
+        """Have the float64 reference of the training computed once, if it has one."""
         key = training.float64_key
         weights = [line.weights for line in training.timed]
-        if key in self._followed or float64_refusal(training.case) or None in weights:
+        if key in self._referenced or float64_refusal(training.case) or None in weights:
             return
         case, recipe = to_dict(training.case), to_dict(self.info.recipe)
         # computed here: an injected fault alters the rate of the process
@@ -329,11 +329,11 @@ class Runner:
         request = {"case": case, "recipe": recipe, "rate": rate, "weights": weights}
         try:
             answer = training.slot.ask("float64", **request)
-        except OperationFailed as error:  # the training is sound all the same; its check stays open
-            reason = f"not followed in double precision: {error}"
+        except OperationFailed as error:  # the training is valid; its check is inconclusive
+            reason = f"no float64 reference: {error}"
             self._state.progress.note(f"{training.case.id}: {reason}")
             return
-        self._followed.add(key)
+        self._referenced.add(key)
         if answer["followed"]:
             self._state.store.append("float64.jsonl", training.float64_line(answer["followed"]))
 
@@ -356,7 +356,7 @@ Item = TypeVar("Item")
 def shuffled(items: Sequence[Item], seed: int, *place: int | str) -> list[Item]:
     """The items in a random order that the seed and the place (round, process) determine.
 
-    So no case has the same position in every round.
+    Thus no case has the same position in every round.
     """
     order = list(items)
     random.Random("/".join(map(str, (seed, *place)))).shuffle(order)

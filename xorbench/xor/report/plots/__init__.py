@@ -1,4 +1,4 @@
-"""Pictures of a run: the figures in a frame, and the frame drawn as SVG."""
+"""Pictures of a run: a data frame of figures, and its drawing as SVG."""
 
 from typing import Final
 
@@ -18,6 +18,6 @@ PLOTS: Final = Registry(
         phases.PLOT,
         learning.LOSS,
         learning.BOUNDARY,
-        bits.SAME_BITS,
+        bits.IDENTICAL_BITS,
     ),
 )

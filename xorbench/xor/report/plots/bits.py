@@ -1,4 +1,4 @@
-"""The picture of which cases have the same bits."""
+"""The picture of which cases have identical bits."""
 
 from typing import Final
 
@@ -10,11 +10,11 @@ from xorbench.report.drawing import COLOURS, drawn, name_rows, short_names
 from xorbench.xor.analysis.evidence import Evidence
 
 MOST_IN_MATRIX: Final = 40
-MOST_NUMBERS: Final = 20  # below the columns
+MOST_NUMBERS: Final = 20  # numbers below the columns
 
 
-def same_bits(evidence: Evidence) -> pd.DataFrame:
-    """A matrix of cases: 1 where two have the same weights, 0 where they have others."""
+def identical_bits(evidence: Evidence) -> pd.DataFrame:
+    """A matrix of cases: 1 where two have identical weights, else 0."""
     variants = evidence.variants[:MOST_IN_MATRIX]
     digests = {variant.id: evidence.first(variant).weights_sha256 for variant in variants}
     if len(digests) < 2:
@@ -24,8 +24,8 @@ def same_bits(evidence: Evidence) -> pd.DataFrame:
     return frame.rename_axis("case").reset_index()
 
 
-def draw_same_bits(frame: pd.DataFrame) -> str:
-    """A filled square where two cases have the same bits."""
+def draw_identical_bits(frame: pd.DataFrame) -> str:
+    """A filled square where two cases have identical bits."""
     names = [f"{place} {name}" for place, name in enumerate(short_names(list(frame["case"])), 1)]
     with drawn(0.7) as (axes, out):
         edges = name_rows(axes, names)
@@ -46,19 +46,19 @@ def draw_same_bits(frame: pd.DataFrame) -> str:
     return out.getvalue()
 
 
-def say_same_bits(frame: pd.DataFrame) -> str:
-    """How many distinct results there are."""
+def describe_identical_bits(frame: pd.DataFrame) -> str:
+    """The number of distinct results."""
     cells = frame.drop(columns="case")
     return f"{len(cells)} cases, {len(cells.drop_duplicates())} distinct sets of weights."
 
 
-SAME_BITS: Final = Picture(
+IDENTICAL_BITS: Final = Picture(
     "same-bits",
-    "Which cases have the same bits",
-    "A filled square: the two cases, the row and the column of that number, have the same weights"
-    " to the last bit",
-    same_bits,
-    draw_same_bits,
-    say_same_bits,
+    "Which cases have identical bits",
+    "A filled square: the case of the row and the case with the number of the column have bitwise"
+    " identical weights",
+    identical_bits,
+    draw_identical_bits,
+    describe_identical_bits,
     "determinism",
 )

@@ -34,7 +34,7 @@ HIGH: Final = 1.6
 
 
 def losses(evidence: Evidence) -> pd.DataFrame:
-    """Loss of the last step of each epoch: a column for each distinct training."""
+    """Loss of the last step of each epoch: one column per distinct training."""
     distinct: dict[str, Variant] = {}
     for variant in evidence.variants:
         distinct.setdefault(evidence.first(variant).weights_sha256, variant)
@@ -43,7 +43,7 @@ def losses(evidence: Evidence) -> pd.DataFrame:
 
 
 def draw_losses(frame: pd.DataFrame) -> str:
-    """A line a training."""
+    """One line per training."""
     cases = list(frame.columns[1:])[:MOST_LINES]
     with drawn(3.2) as (axes, out):
         for index, (case, label) in enumerate(zip(cases, short_names(cases), strict=True)):
@@ -58,8 +58,8 @@ def draw_losses(frame: pd.DataFrame) -> str:
     return out.getvalue()
 
 
-def say_losses(frame: pd.DataFrame) -> str:
-    """Where they begin and where they end."""
+def describe_losses(frame: pd.DataFrame) -> str:
+    """The first and the last losses."""
     first, last = frame.drop(columns="epoch").iloc[0], frame.drop(columns="epoch").iloc[-1]
     return (
         f"{tally(len(first), MOST_LINES)} lines over {len(frame)} epochs,"
@@ -69,7 +69,7 @@ def say_losses(frame: pd.DataFrame) -> str:
 
 
 def answers(evidence: Evidence) -> pd.DataFrame:
-    """The test points, their labels, and what the first training answers there.
+    """The test points, their labels, and the predictions of the first training.
 
     The frame's attribute `logits` is its output over the plane, [x1, x0], each from LOW to HIGH.
     """
@@ -92,7 +92,7 @@ def answers(evidence: Evidence) -> pd.DataFrame:
 
 
 def _pictured(run: Run) -> TrainingRecord | None:
-    """The first training of the seed whose points are kept that has weights as this network's."""
+    """The first training of the seed with stored points that has the weights of this network."""
     return next(
         (
             t
@@ -116,22 +116,22 @@ def _logits(weights: Mapping[str, WeightRecord], x0: RealArray, x1: RealArray) -
 
 
 def draw_answers(frame: pd.DataFrame) -> str:
-    """Where it answers 1, the test points by label; a cross is a wrong one."""
+    """The area of prediction 1, and the test points by label; a cross is a mismatch."""
     logits = frame.attrs["logits"]
     with drawn(3.8) as (axes, out):
         draw_boundary(axes, logits > 0, logits, (LOW, HIGH, LOW, HIGH))
         draw_points(axes, frame, 7)
         wrong = frame[frame["label"] != frame["answer"]]
         if len(wrong):
-            axes.scatter(wrong["x0"], wrong["x1"], s=40, marker="x", color=INK, label="wrong")
+            axes.scatter(wrong["x0"], wrong["x1"], s=40, marker="x", color=INK, label="incorrect")
         legend(axes)
     return out.getvalue()
 
 
-def say_answers(frame: pd.DataFrame) -> str:
-    """How many points lie on the right side."""
-    right = int((frame["label"] == frame["answer"]).sum())
-    return f"{right} of {len(frame)} test points lie on the side of their label."
+def describe_answers(frame: pd.DataFrame) -> str:
+    """The number of points on the side of their label."""
+    correct = int((frame["label"] == frame["answer"]).sum())
+    return f"{correct} of {len(frame)} test points are on the side of their label."
 
 
 LOSS: Final = Picture(
@@ -140,15 +140,15 @@ LOSS: Final = Picture(
     "Loss of the last step of each epoch, one line for each distinct training",
     losses,
     draw_losses,
-    say_losses,
+    describe_losses,
     "accuracy",
 )
 BOUNDARY: Final = Picture(
     "boundary",
     "Decision boundary",
-    "Where the first training answers 1, and the test points by label; a cross is a wrong one",
+    "Where the first training predicts 1, and the test points by label; a cross is incorrect",
     answers,
     draw_answers,
-    say_answers,
+    describe_answers,
     "accuracy",
 )

@@ -15,7 +15,7 @@ REST_COLOUR: Final = "#7f7f7f"
 
 
 def shares(evidence: Evidence) -> pd.DataFrame:
-    """The share of each phase in per cent, a row for each case that has them."""
+    """The share of each phase in per cent, one row per case with shares."""
     frame = phases(evidence)
     columns = [f"{title} (%)" for title in TITLES.values()]
     if frame.empty:
@@ -24,7 +24,7 @@ def shares(evidence: Evidence) -> pd.DataFrame:
 
 
 def draw_shares(frame: pd.DataFrame) -> str:
-    """One bar per case, a piece of it for each phase."""
+    """One bar per case, divided by phase."""
     frame = frame.head(MOST_BARS)
     with drawn(0.7) as (axes, out):
         rows = middles(name_rows(axes, short_names(list(frame["case"]))))

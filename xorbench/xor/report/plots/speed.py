@@ -20,12 +20,12 @@ from xorbench.report.drawing import (
 )
 from xorbench.report.svg import INK
 from xorbench.stats.figure import number
-from xorbench.xor.analysis.cost_model import constants
+from xorbench.xor.analysis.cost_model import coefficients
 from xorbench.xor.analysis.evidence import Evidence
 from xorbench.xor.report.tables.speed import throughput
 
 MOST_BARS: Final = 40
-NEAR: Final = 8  # speeds whose ratio is below it have one or two ticks at 1, 2, 5, 10, …
+NEAR: Final = 8  # ratio of speeds below which 1, 2, 5, 10, … give too few ticks
 
 
 def speeds(evidence: Evidence) -> pd.DataFrame:
@@ -38,7 +38,7 @@ def speeds(evidence: Evidence) -> pd.DataFrame:
 
 
 def draw_speeds(frame: pd.DataFrame) -> str:
-    """A bar a case, the 95% interval as a whisker."""
+    """One bar per case, with the 95% interval as a whisker."""
     frame = frame.head(MOST_BARS)
     with drawn(0.7) as (axes, out):
         rows = middles(name_rows(axes, short_names(list(frame["case"]))))
@@ -59,8 +59,8 @@ def draw_speeds(frame: pd.DataFrame) -> str:
     return out.getvalue()
 
 
-def say_speeds(frame: pd.DataFrame) -> str:
-    """From the slowest case to the fastest."""
+def describe_speeds(frame: pd.DataFrame) -> str:
+    """The slowest and the fastest case."""
     slow, fast = (frame.sort_values("samples/s").iloc[end] for end in (0, -1))
     return (
         f"{tally(len(frame), MOST_BARS)} bars,"
@@ -70,17 +70,17 @@ def say_speeds(frame: pd.DataFrame) -> str:
 
 
 def scaling(evidence: Evidence) -> pd.DataFrame:
-    """Samples per second of each batch size, and what the fitted line says of it."""
+    """Measured and fitted samples per second of each batch size."""
     rows = [
         {
             "line": " ".join(filter(None, (fit.line.device, fit.line.engine, fit.line.settings))),
             "batch size": size,
             "samples/s": samples,
-            "samples/s of the line": samples / fit.off(batches, samples),
+            "samples/s of the line": samples / fit.predicted_ratio(batches, samples),
             "a (s a step)": fit.step_s.value,
             "b (s a sample)": fit.sample_s.value,
         }
-        for fit in constants(evidence)
+        for fit in coefficients(evidence)
         if fit.step_s and fit.sample_s
         for size, (batches, samples) in fit.points.items()
     ]
@@ -88,7 +88,7 @@ def scaling(evidence: Evidence) -> pd.DataFrame:
 
 
 def draw_scaling(frame: pd.DataFrame) -> str:
-    """A dot a batch size, the line through them: batch size ÷ (a + b · batch size)."""
+    """One dot per batch size, and the fitted line: batch size ÷ (a + b · batch size)."""
     with drawn(3.2) as (axes, out):
         for index, (name, own) in enumerate(frame.groupby("line", sort=False)):
             sizes = np.geomspace(own["batch size"].min(), own["batch size"].max(), 60)
@@ -109,26 +109,26 @@ def draw_scaling(frame: pd.DataFrame) -> str:
 
 
 def _speed_ticks(speeds: "pd.Series[float]") -> Locator:
-    """1, 2, 5, 10, …; as many round figures as fit where those would be one or two."""
+    """Ticks at 1, 2, 5, 10, …, or at round numbers if those are too few."""
     near = speeds.max() < NEAR * speeds.min()
     return MaxNLocator(6) if near else LogLocator(subs=(1, 2, 5))
 
 
-def say_scaling(frame: pd.DataFrame) -> str:
-    """How far the points lie off their lines."""
+def describe_scaling(frame: pd.DataFrame) -> str:
+    """The largest deviation of a point from its line."""
     off = (frame["samples/s"] / frame["samples/s of the line"] - 1).abs().max()
     lines = frame["line"].nunique()
     return (
         f"{lines} line{'s' if lines > 1 else ''} through {len(frame)} points, from"
         f" {number(frame['samples/s'].min())} to {number(frame['samples/s'].max())} samples/s;"
-        f" the farthest point lies {number(100 * off)}% off its line."
+        f" the largest deviation from a line is {number(100 * off)}%."
     )
 
 
 def epoch_times(evidence: Evidence) -> pd.DataFrame:
-    """Epoch and calibration time by process and round, over their medians: median of all cases.
+    """Epoch and calibration times ÷ their medians, by process and round: median over cases.
 
-    A column for each process, and one for its calibration.
+    One column per process, and one for its calibration.
     """
     series: dict[tuple[str, str], pd.Series] = {}
     for process in evidence.run.info.processes:
@@ -149,7 +149,7 @@ def _numbers(values: list[float | None]) -> list[float]:
 
 
 def draw_epoch_times(frame: pd.DataFrame) -> str:
-    """A line a process, its calibration below it, dotted and lighter, in the same colour."""
+    """One line per process; its calibration is dotted and lighter, in the same colour."""
     processes = [name for name in frame.columns[1:] if not name.endswith(" calibration")]
     with drawn(2.9) as (axes, out):
         for index, process in enumerate(processes[:MOST_LINES]):
@@ -164,8 +164,8 @@ def draw_epoch_times(frame: pd.DataFrame) -> str:
     return out.getvalue()
 
 
-def say_epoch_times(frame: pd.DataFrame) -> str:
-    """How far the machine wandered."""
+def describe_epoch_times(frame: pd.DataFrame) -> str:
+    """The drift of the machine."""
     values = frame.drop(columns="round")
     return (
         f"Processes: {tally(values.shape[1] // 2, MOST_LINES)}. {len(frame)} rounds; epoch times"
@@ -180,25 +180,26 @@ THROUGHPUT: Final = Picture(
     "Samples per second of each case; the whisker is the 95% interval",
     speeds,
     draw_speeds,
-    say_speeds,
+    describe_speeds,
     "throughput",
 )
 SCALING: Final = Picture(
     "scaling",
     "Speed by batch size",
-    "Samples per second by batch size (dots), and the fitted line: a step costs a, a sample b",
+    "Samples per second by batch size (dots), and the fitted line with cost a per step, b per"
+    " sample",
     scaling,
     draw_scaling,
-    say_scaling,
+    describe_scaling,
     "throughput",
 )
 EPOCHS: Final = Picture(
     "epochs",
     "Epoch times over the run",
     "Epoch time over the run, relative to each case's median, and the calibration time of"
-    " the same rounds: where both move together it was the machine",
+    " the same rounds: if both change together, the machine changed",
     epoch_times,
     draw_epoch_times,
-    say_epoch_times,
+    describe_epoch_times,
     "throughput",
 )

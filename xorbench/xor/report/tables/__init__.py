@@ -6,7 +6,7 @@
 from typing import Final
 
 from xorbench.registry import Registry
-from xorbench.xor.report.tables import bits, overview, phases, right, speed
+from xorbench.xor.report.tables import bits, correctness, overview, phases, speed
 from xorbench.xor.report.tables.table import Table
 
 __all__ = ["TABLES", "Table"]
@@ -16,10 +16,10 @@ TABLES: Final = Registry(
     Table,
     (
         speed.THROUGHPUT,
-        right.ACCURACY,
+        correctness.ACCURACY,
         bits.DETERMINISM,
         speed.ENGINES,
-        right.FLOAT64_ERROR,
+        correctness.FLOAT64_ERROR,
         bits.SETTINGS,
         phases.TABLE,
         speed.COSTS,

@@ -1,4 +1,4 @@
-"""Which bits each case has, and what the settings did to them."""
+"""The digest of each case, and the effect of the settings on the bits."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -17,7 +17,7 @@ SUBJECT_CHECKS: Final = ("rerun", "warm-up", "save and load")
 
 
 def determinism(evidence: Evidence, verdicts: Sequence[Verdict]) -> pd.DataFrame:
-    """The digest of each variant's weights, and what each check says of them."""
+    """The digest of each variant's weights, and the outcomes of its checks."""
     outcomes = {(v.check, v.subject): v.outcome for v in verdicts}
     rows = []
     for variant in evidence.variants:
@@ -36,7 +36,7 @@ def determinism(evidence: Evidence, verdicts: Sequence[Verdict]) -> pd.DataFrame
 
 
 def settings_table(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
-    """What changing each setting must do to the bits, and what it did."""
+    """The required and the observed effect of each setting on the bits."""
     rows = [
         {
             "setting": row.setting,
@@ -65,11 +65,10 @@ DETERMINISM: Final = Table(
 )
 SETTINGS: Final = Table(
     "settings",
-    "What changing each setting does to the bits",
+    "Effect of each setting on the bits",
     settings_table,
     about=(
-        "What a change of one setting alone must do to the bits, compared with what this"
-        " run saw. `ulps`: how many float32 numbers lie between two weights after that"
-        " epoch, at most."
+        "The required effect of a change of one setting on the bits, compared with the effect in"
+        " this run. `ulps`: the largest distance of two weights after that epoch, in float32 ulps."
     ),
 )

@@ -1,4 +1,4 @@
-"""Typed columns of a data frame: one for each setting of a case, and shares of right answers."""
+"""Typed columns of a data frame: one per setting of a case, and shares of correct answers."""
 
 from collections.abc import Collection, Sequence
 from typing import Any, Final
@@ -14,7 +14,7 @@ SETTINGS: Final = tuple(axis.name for axis in AXES)
 
 
 def setting_columns(
-    variants: Sequence[Variant], leave_out: Collection[str] = ()
+    variants: Sequence[Variant], exclude: Collection[str] = ()
 ) -> dict[str, pd.Series]:
     """One column per axis. Numbers and truth values keep their type; None is a missing number.
 
@@ -23,7 +23,7 @@ def setting_columns(
     return {
         axis.name: _column(axis, [axis.value(variant) for variant in variants])
         for axis in AXES
-        if axis.name not in leave_out
+        if axis.name not in exclude
     }
 
 
@@ -35,7 +35,7 @@ def _column(axis: Axis, values: list[Any]) -> pd.Series:
 
 
 def with_settings(frame: pd.DataFrame, variants: Sequence[Variant]) -> pd.DataFrame:
-    """The frame with the settings of its cases behind the column `case`."""
+    """The frame with the settings of its cases after the column `case`."""
     if "case" not in frame.columns:
         return frame
     by_id = {variant.id: variant for variant in variants}
@@ -56,6 +56,6 @@ def score(name: str, count: Count) -> TableRow:
 
 
 def narrow(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame for people: the case's id in place of its settings, scores as integers."""
+    """The frame without columns for settings and shares, which the case id and scores show."""
     own = [name for name in frame.columns if name in SETTINGS or name.endswith(" accuracy")]
     return frame.drop(columns=own)

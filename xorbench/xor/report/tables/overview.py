@@ -1,4 +1,4 @@
-"""What was not trained, what ran it, and how the checks ended."""
+"""Cases without a result, processes, and outcomes of the checks."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -14,7 +14,7 @@ from xorbench.xor.report.tables.table import Table, lost_rows
 
 
 def lost(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
-    """Cases that were skipped, failed, or not brought to their end, each with the reason."""
+    """Skipped, failed and unfinished cases, each with the reason."""
     return pd.DataFrame(list(lost_rows(evidence)), columns=["case", "process", "what", "reason"])
 
 
@@ -39,7 +39,7 @@ def processes(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataF
             "peak memory (MiB)": mib(process.peak_rss_bytes),
             "ended": f"died: {process.died}"
             if process.died
-            else "well"
+            else "normally"
             if evidence.run.info.finished
             else "",
         }

@@ -23,7 +23,7 @@ TITLES: Final = {
 
 
 def phases(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
-    """The share of each phase in the time of an epoch, in per cent; a row for each variant."""
+    """The share of each phase in the time of an epoch, in per cent; one row per variant."""
     rows: list[TableRow] = [
         {
             "case": measured.variant.id,
@@ -44,14 +44,13 @@ TABLE: Final = Table(
     "Where an epoch's time goes",
     phases,
     about=(
-        "Shares of the time of an epoch, from a separate pass after the timed epochs: each process"
-        " trains each case again for a few epochs, with marks between the phases, where the device"
-        " is synchronized and the clock is read. A process counts with the medians over its"
-        " epochs, step by step; the centre is the geometric mean of the odds, the 95% interval"
-        " Student's t between processes. `rest` is the loop itself. `with marks ÷ without` is the"
-        " cost of measuring: the sum of these medians, divided by the fastest epoch of the pass"
-        " without marks. On an accelerator the phases cannot overlap while they are timed, so that"
-        " it may be well above 1."
+        "Shares of the time of an epoch, from a separate pass after the timed epochs. Each process"
+        " trains each case again for a few epochs, with marks between the phases; at a mark the"
+        " device is synchronized and the clock is read. Each process contributes the medians over"
+        " its epochs, step by step. The centre is the geometric mean of the odds, the 95% interval"
+        " is Student's t between processes. `rest` is the loop itself. `with marks ÷ without` is"
+        " the cost of measuring: the sum of these medians ÷ the fastest epoch of the pass without"
+        " marks. It may be well above 1 on an accelerator, where marks prevent overlapping phases."
     ),
     optional=True,
     csv="if any",

@@ -1,4 +1,4 @@
-"""How fast each case trained, and what that costs."""
+"""The speed of each case, and the costs of settings, steps and samples."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -14,8 +14,8 @@ from xorbench.stats.intervals import pooled
 from xorbench.verdicts import Verdict
 from xorbench.xor.analysis import speed
 from xorbench.xor.analysis.cost_model import FREE
-from xorbench.xor.analysis.cost_model import constants as fitted
-from xorbench.xor.analysis.engine_gains import gains, same_bits
+from xorbench.xor.analysis.cost_model import coefficients as fitted
+from xorbench.xor.analysis.engine_gains import gains, identity_text
 from xorbench.xor.analysis.evidence import Evidence
 from xorbench.xor.analysis.setting_costs import by_setting, log_speedups
 from xorbench.xor.matrix.case import Variant
@@ -33,8 +33,8 @@ from xorbench.xor.report.tables.table import Table, case_frame, figure, note
 def throughput(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
     """Speed of each variant.
 
-    The interval of a raw speed speaks of fresh processes on this machine, this minute; that of the
-    relative one of another run.
+    The interval of a raw speed covers fresh processes on this machine within minutes; the interval
+    of a normalized time also covers later runs.
     """
     speeds, relative = speed.epochs_per_s(evidence), speed.normalized_time(evidence)
     ratios = pooled(log_speedups(evidence))
@@ -64,7 +64,7 @@ def _speed_note(evidence: Evidence, variant: Variant) -> str:
     trainings = evidence.trainings[variant.id]
     clock = len(evidence.timed[variant.id]) < len(trainings)
     flags = (
-        "times left out: see the clock check" if clock else "",
+        "invalid times: see the clock check" if clock else "",
         f"noisy: {speed.NOISY}" if speed.noisy(trainings) else "",
     )
     return "; ".join(filter(None, [note(evidence.run, variant), *flags]))
@@ -76,7 +76,7 @@ def _peakmib(trainings: Sequence[TrainingRecord]) -> float | None:
 
 
 def engines(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
-    """What each engine gains over the loader engine, where more than one ran on the same case."""
+    """The speed of each engine relative to the loader engine, for cases with several engines."""
     rows = []
     for gain in gains(evidence):
         worst = min(evidence.trainings[gain.variant.id], key=lambda t: t.test.correct)
@@ -85,7 +85,7 @@ def engines(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFra
                 "case": gain.variant.id,
                 "epochs/s": figure(gain.epochs_per_s),
                 "epochs/s ÷ loader": MISSING if gain.ratio is None else gain.ratio.figure,
-                "same bits as loader": same_bits(gain),
+                "identical to loader": identity_text(gain),
                 "largest difference (ulps)": gain.ulps if gain.diverged_at is not None else None,
                 **score("test", worst.test),
                 "start-up (s)": gain.startup_s,
@@ -96,12 +96,12 @@ def engines(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFra
 
 
 def costs(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
-    """What each change of a setting costs here, over all pairs of cases that show it."""
+    """The cost of each change of a setting, over all its pairs of cases."""
     return costs_frame(by_setting(evidence))
 
 
-def constants(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
-    """What a step and a sample cost each device and engine, by a line through its batch sizes."""
+def coefficients(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
+    """The cost of a step and of a sample on each device and engine, fitted by batch size."""
     fits = fitted(evidence)
     rows = [
         {
@@ -109,19 +109,19 @@ def constants(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataF
             "a (µs a step)": figure(fit.step_s, 1e6),
             "b (ns a sample)": figure(fit.sample_s, 1e9),
             "batch sizes": " ".join(map(str, fit.points)),
-            "leave-one-out error, median (%)": fit.left_out_percent(np.median),
-            "leave-one-out error, largest (%)": fit.left_out_percent(np.max),
+            "leave-one-out error, median (%)": fit.leave_one_out_percent(np.median),
+            "leave-one-out error, largest (%)": fit.leave_one_out_percent(np.max),
             "overtakes the CPU at (batch size)": fit.overtakes,
             "note": fit.note,
         }
         for fit in fits
     ]
-    settings = setting_columns([fit.line.variant for fit in fits], leave_out=FREE)
+    settings = setting_columns([fit.line.variant for fit in fits], exclude=FREE)
     return pd.concat([pd.DataFrame(settings), frame_of(rows)], axis="columns")
 
 
-def narrow_constants(frame: pd.DataFrame) -> pd.DataFrame:
-    """The device, the engine, the other settings as text, then the figures."""
+def narrow_coefficients(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with device and engine as columns, and the remaining settings as text."""
     keys = ("device", "engine")
     return frame.drop(columns=[name for name in SETTINGS if name in frame and name not in keys])
 
@@ -132,12 +132,12 @@ THROUGHPUT: Final = Table(
     throughput,
     about=(
         "The centre is the geometric mean of the processes' median epochs; the 95%"
-        " interval is Student's t between processes, pooled over the cases. It speaks of"
-        " fresh processes on this machine in these minutes, not of tomorrow: for that,"
-        " compare `normalized time` (lower is faster), which divides by the calibration"
-        " time of the same rounds, and whose interval also holds what moves from run to"
-        " run. Epochs/s and steps/s are the same speed in other units, with the same"
-        " relative interval. `speedup` is paired round by round with the first case."
+        " interval is Student's t between processes, pooled over the cases. It covers fresh"
+        " processes on this machine within minutes, not later runs. To compare runs, use"
+        " `normalized time` (lower is faster): it is divided by the calibration time of the"
+        " same rounds, and its interval includes run-to-run variance. Epochs/s and steps/s"
+        " are the same speed in different units, with the same relative interval."
+        " `speedup` is paired round by round with the first case."
     ),
     terminal=True,
     csv="always",
@@ -149,11 +149,10 @@ ENGINES: Final = Table(
     engines,
     about=(
         "`÷ loader` is paired round by round within each process. Bits are compared within"
-        " the PyTorch training: the universal training has its own, which the check"
-        " `universal` compares with the golden digest. Start-up is the engine's slowest"
-        " opening in a fresh process, to capture, to compile, to load: what one case"
-        " compiled, the next finds. It breaks even once the faster epochs have made up for"
-        " it."
+        " the PyTorch training; the check `universal` compares the universal training with"
+        " the golden digest. Start-up is the slowest set-up of the engine in a fresh"
+        " process: capturing, compiling and loading. Later cases reuse compiled code. It"
+        " breaks even after the number of faster epochs that recovers the start-up."
     ),
     terminal=True,
     optional=True,
@@ -166,23 +165,23 @@ COSTS: Final = Table(
     costs,
     about=(
         "Epoch time with the setting at `to` ÷ at `from`, paired round by round: the"
-        " geometric mean over all pairs of cases that differ in this setting alone, its"
+        " geometric mean over all pairs of cases that differ only in this setting, its"
         " 95% interval, and the lowest and highest pair."
     ),
     optional=True,
 )
 COST_MODEL: Final = Table(
     "cost_model",
-    "What a step and a sample cost here",
-    constants,
+    "Cost of a step and of a sample",
+    coefficients,
     about=(
-        "`epoch_s = a · batches + b · samples`, the line of least relative error through"
-        " the batch sizes; its 95% interval holds both how far they lie off the line and"
-        " how far processes lie apart. The leave-one-out error is that of the line through"
-        " the others, at each size in turn. An accelerator overtakes the CPU where their"
-        " two lines cross."
+        "`epoch_s = a · batches + b · samples`, fitted through the batch sizes with the least"
+        " relative error. The 95% interval includes the deviations from the line and the"
+        " variance between processes. The leave-one-out error, at each size, is the error of"
+        " the line through the other sizes. An accelerator overtakes the CPU where their two"
+        " lines cross."
     ),
     optional=True,
     csv="if any",
-    brief=narrow_constants,
+    brief=narrow_coefficients,
 )

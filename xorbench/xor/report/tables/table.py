@@ -1,4 +1,4 @@
-"""What a table of a run's report is, and what its cells are made of."""
+"""A table of a run's report, and its cells."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,12 +25,12 @@ class Table:
     Attributes:
         make: the function from evidence and verdicts to its rows; `X`, `X low` and `X high` in the
             names of its columns are a figure and its interval.
-        about: what stands under its title.
+        about: the text under its title.
         terminal: it is printed at the end of a run.
-        optional: it is left out where it has no rows.
-        csv: whether it is written as a CSV file too: always, if it has rows, or not at all.
-        brief: makes the table that is shown from the data frame; the CSV file has all of that.
-        lines: what a terminal shows in place of a table.
+        optional: it is omitted if it has no rows.
+        csv: whether it is also written as a CSV file: always, if it has rows, or never.
+        brief: function from the data frame to the displayed table; the CSV file has all of it.
+        lines: function from the data frame to the lines that a terminal shows instead.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Table:
     lines: Callable[[pd.DataFrame], Sequence[str]] | None = None
 
     def filed(self, frame: pd.DataFrame) -> pd.DataFrame | None:
-        """What its CSV file holds; None where it has none."""
+        """The content of its CSV file; None without a file."""
         return None if self.csv == "never" or (self.csv == "if any" and frame.empty) else frame
 
 
@@ -57,7 +57,7 @@ def case_frame(rows: list[TableRow], evidence: Evidence) -> pd.DataFrame:
 
 
 def lost_reasons(evidence: Evidence, shown: Collection[str]) -> dict[str, str]:
-    """Why each case that is not shown has no result, by its id."""
+    """Why each case that is not shown has no result, by case id."""
     reasons: dict[str, str] = {}
     for row in lost_rows(evidence):
         if row["case"] not in shown and row["what"] != "skipped":
@@ -66,7 +66,7 @@ def lost_reasons(evidence: Evidence, shown: Collection[str]) -> dict[str, str]:
 
 
 def note(run: Run, variant: Variant) -> str:
-    """What does not act here, and where it failed besides."""
+    """Settings without effect here, and a failure in another process."""
     notes = [idle_note(variant.case, has_accelerator(run))]
     if any(f.case == variant.case and f.config == variant.config.id for f in run.failures):
         notes.append("failed in another process")
@@ -74,7 +74,7 @@ def note(run: Run, variant: Variant) -> str:
 
 
 def figure(measured: Figure | None, scale: float = 1.0) -> Figure:
-    """The figure in the unit of its column, `scale` of which make one of its own."""
+    """The figure in the unit of its column, multiplied by `scale`."""
     return MISSING if measured is None else measured.scaled(scale)
 
 
@@ -92,12 +92,12 @@ def lost_rows(evidence: Evidence) -> Iterator[TableRow]:
             "what": "failed",
             "reason": failure.failed,
         }
-    for name, open_cases in evidence.unfinished.items():
-        for open_case in open_cases:
-            done = f"{open_case.epochs} of {run.info.recipe.epochs} epochs"
+    for name, trainings in evidence.unfinished.items():
+        for training in trainings:
+            done = f"{training.epochs} of {run.info.recipe.epochs} epochs"
             yield {
                 "case": name,
-                "process": open_case.slot,
+                "process": training.slot,
                 "what": "unfinished",
-                "reason": f"{done}; --resume {run.info.id} goes on",
+                "reason": f"{done}; run --resume {run.info.id} continues it",
             }

@@ -1,4 +1,4 @@
-"""How right each case is: counted answers, and the error of its weights."""
+"""Correctness of each case: its test score, and the error of its weights."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -16,7 +16,7 @@ from xorbench.xor.report.tables.table import Table, case_frame, note
 
 
 def accuracy(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
-    """Right answers as integers, the worst process's where they differ, and the last loss."""
+    """Correct answers as integers and the last loss, of the worst process."""
     rows = []
     for variant in evidence.variants:
         worst = worst_training(evidence, variant)
@@ -34,14 +34,14 @@ def accuracy(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFr
 
 
 def worst_training(evidence: Evidence, variant: Variant) -> TrainingRecord:
-    """The training of a variant with the fewest right answers."""
+    """The training of a variant with the fewest correct answers."""
     return min(evidence.trainings[variant.id], key=lambda t: (t.test.correct, t.train.correct))
 
 
 def errors(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
-    """Largest error of a weight after every epoch, in ulps of the largest, of the worst process.
+    """The largest weight error after every epoch, in ulps of the largest weight.
 
-    One row per case, one column per epoch.
+    One row per case for the worst process, one column per epoch.
     """
     rows = []
     for variant in evidence.variants:
@@ -70,20 +70,20 @@ ACCURACY: Final = Table(
     "accuracy",
     "Accuracy",
     accuracy,
-    about="Counted as integers. Of several processes the worst is shown.",
+    about="Correct answers, counted as integers; the worst process of each case.",
     terminal=True,
     csv="always",
     brief=narrow,
 )
 FLOAT64_ERROR: Final = Table(
     "float64_error",
-    "How far the weights are from double precision",
+    "Distance of the weights from float64",
     errors,
     about=(
         "The largest error of a weight against the same training in float64 (same points,"
-        " order and initial weights), in float32's ulps at the largest weight, of the worst"
-        " process. Two devices with other bits but errors of one size have both rounded;"
-        " one with a far larger error is wrong. The CSV file has every epoch."
+        " order and initial weights), in float32 ulps of the largest weight, for the worst"
+        " process. Two devices with different bits but similar errors differ by rounding; a"
+        " device with a much larger error is faulty. The CSV file has every epoch."
     ),
     optional=True,
     csv="if any",
