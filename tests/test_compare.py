@@ -813,7 +813,7 @@ def test_an_open_speed_is_no_yes(run: Run, tmp_path: Path) -> None:
     keep(tmp_path, "quiet", identified(steady(run), "before", started=BEFORE))
     alone = [t for t in steady(run, seed=1).trainings if t.process == "p0"]
     after = msgspec.structs.replace(identified(run, "after"), trainings=alone)
-    assert answers(Evidence(after), [], baseline_of(tmp_path, after))[-1].word == "Not settled"
+    assert answers(Evidence(after), [], baseline_of(tmp_path, after))[-1].word == "Inconclusive"
 
 
 def test_the_newest_baseline_of_this_machine_and_recipe_is_taken(run: Run, tmp_path: Path) -> None:

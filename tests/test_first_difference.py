@@ -106,7 +106,7 @@ def test_a_generator_is_named_beside_a_difference_and_drawn_from_where_it_moves(
     b = whole(step(0, generator="ff", batch="ff"), step(1, generator="fe"))
     first = compare(a, b).first
     assert first is not None
-    assert (first.generators, first.drawn, first.undrawn) == (("python",), ("python",), False)
+    assert (first.generators, first.used, first.unused) == (("python",), ("python",), False)
 
 
 def test_a_generator_that_does_not_move_is_not_drawn_from() -> None:
@@ -114,7 +114,7 @@ def test_a_generator_that_does_not_move_is_not_drawn_from() -> None:
     b = whole(step(0, generator="ff", batch="ff"), step(1, generator="ff"))
     first = compare(whole(step(0), step(1)), b).first
     assert first is not None
-    assert (first.generators, first.drawn, first.undrawn) == (("python",), (), True)
+    assert (first.generators, first.used, first.unused) == (("python",), (), True)
 
 
 @pytest.mark.parametrize("more", [1, 3])
@@ -169,7 +169,7 @@ def test_events_that_were_left_out_are_counted() -> None:
     """Of a step with very many both sides drop the rest, which nobody has compared."""
     lines = [msgspec.structs.replace(step(0), events_left_out=n) for n in (3, 5)]
     compared = compare(whole(lines[0]), whole(lines[1]))
-    assert (compared.first, compared.coverage.events_left_out) == (None, 5)
+    assert (compared.first, compared.coverage.events_not_recorded) == (None, 5)
     answer = conclude(CheckRuns(runs=2, pairs=[RunPair("", compared, "run 2")]))
     assert (answer.outcome, "5 events" in answer.sentence) == ("inconclusive", True)
 
@@ -180,4 +180,4 @@ def test_a_record_cut_short_is_no_difference_and_no_end() -> None:
     compared = compare(whole(step(0), step(1), step(2)), [step(0), cut])
     assert compared.first is None
     assert compared.coverage.steps == 1
-    assert compared.coverage.left_out == 2
+    assert compared.coverage.steps_not_recorded == 2

@@ -87,7 +87,7 @@ def test_what_is_undecided_is_no_yes(quick_run: Run) -> None:
     alone = [t for t in quick_run.trainings if t.process == quick_run.trainings[0].process]
     one = msgspec.structs.replace(quick_run, trainings=alone)
     answer = history.content([one, later(one, "b")]).answers[0]
-    assert (answer.outcome, answer.word) == ("inconclusive", "Not settled")
+    assert (answer.outcome, answer.word) == ("inconclusive", "Inconclusive")
 
 
 def test_the_history_is_of_every_finished_run(quick_folder: Path, copied: Path) -> None:

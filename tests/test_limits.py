@@ -96,7 +96,10 @@ def test_final_weights_are_compared_by_identity(kind: str) -> None:
     a, b = (record(end(final=final)) for final in ([*both, garbage], both[::-1]))
     assert answer(a, b).outcome == "pass"
     changed = record(end(final=[both[0], TraceEvent(kind, "b", "9")]))
-    assert (answer(a, changed).outcome, "the end" in answer(a, changed).sentence) == ("fail", True)
+    assert (answer(a, changed).outcome, "the final state" in answer(a, changed).sentence) == (
+        "fail",
+        True,
+    )
 
 
 def test_a_final_weight_without_a_digest_is_named() -> None:

@@ -1,4 +1,4 @@
-"""What can go wrong in a way the user can mend: one line, a hint, an exit code."""
+"""Errors that the user can fix: a one-line message, a hint, an exit code."""
 
 import re
 from typing import Final
@@ -19,7 +19,7 @@ EXIT_WORDS: Final = {
 
 
 class XorbenchError(Exception):
-    """One clear line about what is wrong, a hint what to do, and the exit code."""
+    """An error with a one-line message, a hint, and an exit code."""
 
     exit_code: int = BAD_INPUT
 
@@ -30,21 +30,21 @@ class XorbenchError(Exception):
 
 
 class BadOption(XorbenchError):
-    """An option's value is not one that can be used; the message begins with the option."""
+    """The value of an option is invalid; the message begins with the option."""
 
 
 class BadFile(XorbenchError):
-    """A file cannot be read, written or believed; the message begins with file and line."""
+    """A file cannot be read or written, or is invalid; the message begins with file and line."""
 
 
 _CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def why(error: Exception) -> str:
-    """What the operating system says of a failure, in lower case; else what the error says."""
+    """The operating system's message for an error, else the error's own, in lower case."""
     return str(getattr(error, "strerror", None) or error).lower()
 
 
 def printable(text: str) -> str:
-    """A text for a terminal: what would move the cursor, colour, or turn the line is shown as ?."""
+    """The text with control characters replaced by `?`, for a terminal."""
     return _CONTROL.sub("?", text)

@@ -50,7 +50,7 @@ def test_hugging_face_trainer_resumes_exactly(tmp_path: Path) -> None:
     """Killed after 12 steps, it goes on at the checkpoint of step 10, in the middle of an epoch."""
     result = checked(tmp_path, "huggingface_trainer.py", kill_after="12")
     assert result["exit_code"] == 0, result["sentence"]
-    assert "it went on at step 10, 6 steps are equal to the end" in result["sentence"]
+    assert "resumed at step 10, all 6 remaining steps are identical" in result["sentence"]
 
 
 def test_hugging_face_trainer_is_the_same_again(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_hugging_face_trainer_is_the_same_again(tmp_path: Path) -> None:
     result = checked(tmp_path, "huggingface_trainer.py", "--loaders", "--evaluate")
     assert result["exit_code"] == 0, result["sentence"]
     assert (
-        "16 steps, 16 parameters, 0 buffers, 48 inputs of modules, 16 losses"
+        "16 steps, 16 parameters, 0 buffers, 48 module inputs, 16 losses"
         in (result["details"]["coverage"])
     )
 
@@ -71,7 +71,7 @@ def test_lightning_restores_neither_batch_order_nor_generators(tmp_path: Path) -
     result = checked(tmp_path, "lightning_fit.py", kill_after="7")
     assert result["exit_code"] == 1, result["sentence"]
     assert result["component"] == "data order"
-    assert "it went on at step 5: the batch is that of step 0" in result["sentence"]
+    assert "resumed at step 5: the batch is from step 0" in result["sentence"]
     assert "generator torch cpu" in result["sentence"]
 
 
@@ -82,7 +82,7 @@ def test_lightning_resumes_exactly_where_nothing_else_is_needed(tmp_path: Path) 
     """
     result = checked(tmp_path, "lightning_fit.py", "--sound", kill_after="11")
     assert result["exit_code"] == 0, result["sentence"]
-    assert "it went on at step 8, 8 steps are equal to the end" in result["sentence"]
+    assert "resumed at step 8, all 8 remaining steps are identical" in result["sentence"]
 
 
 def test_lightning_is_the_same_again(tmp_path: Path) -> None:
@@ -90,14 +90,14 @@ def test_lightning_is_the_same_again(tmp_path: Path) -> None:
     flags = ("--loaders", "--evaluate", "--teacher")
     result = checked(tmp_path, "lightning_fit.py", *flags)
     assert result["exit_code"] == 0, result["sentence"]
-    assert result["details"]["coverage"].startswith("16 steps, 4 parameters, 0 buffers, 16 inputs")
+    assert result["details"]["coverage"].startswith("16 steps, 4 parameters, 0 buffers, 16 module")
 
 
 def test_lightning_with_two_optimizers_is_the_same_again(tmp_path: Path) -> None:
     """Manual optimization: a GAN makes two steps an iteration."""
     result = checked(tmp_path, "lightning_gan.py")
     assert result["exit_code"] == 0, result["sentence"]
-    assert result["details"]["coverage"].startswith("16 steps, 8 parameters, 0 buffers, 16 inputs")
+    assert result["details"]["coverage"].startswith("16 steps, 8 parameters, 0 buffers, 16 module")
 
 
 def test_lightning_with_noise_of_its_own_generator_is_not(tmp_path: Path) -> None:
@@ -119,8 +119,8 @@ def test_accelerate_restores_the_generators_too_early(
     result = checked(tmp_path, "accelerate_loop.py", *flags, kill_after="7")
     assert result["exit_code"] == 1, result["sentence"]
     assert result["component"] == "generators"
-    what = "the loss differs" if flags else "the batch is another one"
-    assert f"it went on at step 5: {what}: the generator torch cpu" in result["sentence"]
+    what = "the loss differs" if flags else "the batch differs"
+    assert f"resumed at step 5: {what}: the generator torch cpu" in result["sentence"]
 
 
 def test_accelerate_resumes_exactly_where_no_generator_is_needed(tmp_path: Path) -> None:

@@ -89,10 +89,10 @@ def test_one_sentence_leads_every_report(slow: Reported) -> None:
     assert "slower" in sentence
     assert sentence in slow.folder.joinpath("m.md").read_text().splitlines()[0]
     root = ET.parse(slow.folder / "j.xml").getroot()
-    assert [suite.get("name") for suite in root] == ["same bits", "step time"]
+    assert [suite.get("name") for suite in root] == ["identical bits", "step time"]
     assert len(list(root.iter("failure"))) == 1
     page = (slow.made / "report.html").read_text()
-    for answer in ("Does it train the same?", "Does it train as fast as it should?"):
+    for answer in ("Is it bitwise identical?", "Is it as fast as expected?"):
         assert answer in page
 
 
@@ -136,7 +136,7 @@ def test_what_does_not_repeat_itself_is_no_standard(slow: Reported, tmp_path: Pa
     record.write_text("".join([head, json.dumps(step) + "\n", *more]))
     done = call_in(tmp_path, "check", "--json", "--from", str(folder))
     assert done.returncode == 3
-    assert "A is not the same when it is run again" in json.loads(done.stdout)["sentence"]
+    assert "A is not reproducible" in json.loads(done.stdout)["sentence"]
 
 
 def test_a_command_that_fails_is_named_by_its_side(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_dry_run_tells_the_runs_and_makes_none(tmp_path: Path) -> None:
     """The scripts would leave a file each, and there is none."""
     done = checked(tmp_path, "open('a', 'w')", "open('b', 'w')", "--dry-run", "--in-place")
     assert done.returncode == 0
-    assert "runs each 5 times, in turn, A B B A" in done.stdout
+    assert "5 runs each, interleaved A B B A" in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new.py", "old.py"]
 
 
@@ -196,13 +196,13 @@ def diverging(step: int | None, b: str, a: str = "run 1") -> CheckRuns:
 @pytest.mark.parametrize(
     ("own_a", "own_b", "across", "outcome", "said"),
     [
-        (None, None, None, "pass", "to the bit"),
-        (None, None, 4, "fail", "B differs from A first in step 4"),
-        (7, 8, 4, "fail", "B differs from A first in step 4"),  # both repeat themselves up to there
-        (4, None, 4, "inconclusive", "A is not the same when it is run again"),
-        (4, None, None, "inconclusive", "A is not the same when it is run again"),
-        (None, 4, 4, "fail", "A repeats its own bits and B does not"),
-        (None, 4, None, "fail", "A repeats its own bits and B does not"),  # equal by chance
+        (None, None, None, "pass", "B is bitwise identical to A"),
+        (None, None, 4, "fail", "B first differs from A in step 4"),
+        (7, 8, 4, "fail", "B first differs from A in step 4"),  # both repeat themselves up to there
+        (4, None, 4, "inconclusive", "A is not reproducible"),
+        (4, None, None, "inconclusive", "A is not reproducible"),
+        (None, 4, 4, "fail", "A is reproducible, but B is not"),
+        (None, 4, None, "fail", "A is reproducible, but B is not"),  # equal by chance
     ],
 )
 def test_bits_are_judged_beside_what_each_side_repeats(
@@ -242,7 +242,7 @@ def test_too_few_steps_are_never_as_fast() -> None:
     """A run that has no step beyond those that are skipped says nothing."""
     found = step_speed([ClockedRun(5, 0.1)] * 2, [ClockedRun(0, None)] * 2, 0.05, 3)
     assert found.outcome == "inconclusive"
-    assert "B has no more than 4 steps" in found.sentence
+    assert "B has a run with at most 4 steps" in found.sentence
 
 
 def clock_step(step: int, at_s: float, optimizer: str, recorder_s: float = 0.0) -> TraceStep:
@@ -284,7 +284,7 @@ def test_other_calls_with_equal_values_are_the_same_and_told() -> None:
     other = [values[0], TraceEvent("call", "c0", None), TraceEvent("loss", "l0", "3")]
     same, told = compared_across(_Lines(values), _Lines(more))
     assert same.first is None
-    assert "B makes other calls than A, first in step 0" in told
+    assert "the module calls of A and B differ, first in step 0" in told
     different, told = compared_across(_Lines(values), _Lines(other))
     assert different.first is not None
     assert told == ""
@@ -313,7 +313,7 @@ def test_the_answer_to_a_question_does_not_say_no_twice() -> None:
     own = [SideRuns(name, diverging(None, "run 2")) for name in "AB"]
     across = diverging(2, "B", "A")
     (answer,) = judgement(judge_bits(own[0], own[1], across), across, None).answers
-    assert (answer.word, answer.sentence[:28]) == ("No", "B differs from A first in st")
+    assert (answer.word, answer.sentence[:28]) == ("No", "B first differs from A in st")
 
 
 def test_the_process_with_most_steps_is_timed(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_a_difference_is_a_result_that_is_false(mine: ModuleType, tmp_path: Path
     assert found.first_divergence is not None
     assert (found.first_divergence.step, found.first_divergence.component) == (0, "parameters")
     assert "elements" in found.first_divergence.details
-    assert str(found).startswith("Not the same: run 2 differs from run 1 first in step 0")
+    assert str(found).startswith("Not identical: run 2 first differs from run 1 in step 0")
     assert str(found).count(found.hint) == 1
 
 
@@ -118,14 +118,14 @@ def test_an_open_result_is_false_and_names_arguments_not_options(tmp_path: Path)
     found = checked(tmp_path, [sys.executable, "-c", "import time; time.sleep(99)"], timeout=1)
     assert not found
     assert (found.outcome, found.exit_code) == ("inconclusive", 3)
-    assert found.hint == "give it longer with timeout"
+    assert found.hint == "allow more time with timeout"
 
 
 @pytest.mark.usefixtures("mine")
 def test_a_function_is_found_by_its_name(tmp_path: Path) -> None:
     """In the working folder, without importing it here."""
     found = checked(tmp_path, "suite.mine_to_train:train", steps=1)
-    assert found.sentence == "the same in 2 runs, to the bit: 1 step"
+    assert found.sentence == "bitwise identical in 2 runs: 1 step"
 
 
 @pytest.mark.parametrize("argument", ["command", "against"])
@@ -164,7 +164,7 @@ def test_the_commands_of_the_own_environment_come_first(tmp_path: Path) -> None:
     """`python` is the interpreter that checks, whatever PATH says."""
     script = f"import sys; sys.exit(sys.prefix != {sys.prefix!r})"
     found = checked(tmp_path, ["python", "-c", script])
-    assert found.sentence == "no step of a training was seen: no process has imported PyTorch"
+    assert found.sentence == "no training step was recorded: no process imported PyTorch"
 
 
 REFUSED: dict[str, tuple[Any, dict[str, Any], str, str]] = {
@@ -173,7 +173,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str, str]] = {
     "open quote": ("python 'x", {}, "command: no closing quotation: ", ""),
     "unknown": ("no-such-command", {}, "check: there is no command 'no-such-command'", ""),
     "in the folder": ("./here.sh", {}, "check: there is no command './here.sh'", ""),
-    "lambda": (lambda: None, {}, "command: '<lambda>' cannot be imported", "at the top of"),
+    "lambda": (lambda: None, {}, "command: '<lambda>' cannot be imported", "at the top level"),
     "processes": ("python", {"processes": 1}, "processes: ", ""),
     "no number": ("python", {"processes": "2"}, "processes: must be a whole number, got '2'", ""),
     "truth": ("python", {"steps": True}, "steps: must be a whole number, got True", ""),

@@ -72,7 +72,7 @@ def test_a_difference_is_told_by_step_component_and_line(noisy: Reported) -> Non
     assert noisy.done.returncode == 1
     assert (noisy.result["outcome"], noisy.result["component"]) == ("fail", "data")
     assert noisy.result["step"] == 2
-    assert "train.py:11" in noisy.result["details"]["in detail"]
+    assert "train.py:11" in noisy.result["details"]["detailed recording"]
 
 
 def test_the_element_that_differs_is_told(noisy: Reported) -> None:
@@ -101,7 +101,7 @@ def test_every_report_leads_with_the_sentence(noisy: Reported) -> None:
     said = sentence[0].upper() + sentence[1:]
     for path in (noisy.folder / "noisy.md", noisy.made / "report.md"):
         assert said in "\n".join(path.read_text().splitlines()[:6])
-    rest = sentence.removeprefix("not the same: ")  # the page says these words before it
+    rest = sentence.removeprefix("not identical: ")  # the page says these words before it
     assert rest[1:] in (noisy.made / "report.html").read_text()
     assert json.loads((noisy.made / "result.json").read_text()) == noisy.result
 
@@ -199,7 +199,7 @@ def test_a_check_that_was_stopped_before_its_first_run_is_refused(
     shutil.copy(sound.made / "check.json", tmp_path)
     done = call_in(tmp_path, "check", "--from", ".")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "holds no run" in done.stderr
+    assert "no finished run" in done.stderr
 
 
 def test_dry_run_says_what_would_happen_and_runs_nothing(tmp_path: Path) -> None:
@@ -278,7 +278,7 @@ def test_weights_changed_after_the_last_step_are_a_difference(tmp_path: Path) ->
     script = SOUND + "import time\nwith torch.no_grad(): model[0].weight += time.time() % 1\n"
     done = call_in(tmp_path, *written(tmp_path, script, "--json"))
     assert done.returncode == 1
-    assert "first in the end, in parameter 0.weight" in json.loads(done.stdout)["sentence"]
+    assert "in the final state, in parameter 0.weight" in json.loads(done.stdout)["sentence"]
 
 
 THREADS = """

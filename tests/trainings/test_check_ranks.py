@@ -14,7 +14,7 @@ import pytest
 from conftest import Completed, call_in, once, run_in
 
 from xorbench.programs.check_questions import answer_again
-from xorbench.programs.run_processes import first_failure, unmet
+from xorbench.programs.run_processes import first_failure, port_warning
 from xorbench.records import trace as traces
 from xorbench.records.trace import TraceFile
 
@@ -153,7 +153,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_each_rank_is_compared_with_itself(sound: Path) -> None:
     """Ranks draw other numbers than each other, and the same as themselves."""
     result = json.loads((sound / "result.json").read_text())
-    assert result["sentence"] == "the same in 2 runs, to the bit: 4 steps in each of 2 ranks"
+    assert result["sentence"] == "bitwise identical in 2 runs: 4 steps in each of 2 ranks"
 
 
 def test_steps_ends_every_rank_after_as_many(sound: Path) -> None:
@@ -185,7 +185,7 @@ def test_a_rank_without_a_record_is_no_pass(
         _by_rank(traces.recorded(copy / run / "records"))[1].path.unlink()
     outcome = answer_again(copy)
     assert outcome.exit_code == 3
-    assert outcome.conclusion.sentence == f"{said}; what the others recorded is the same"
+    assert outcome.conclusion.sentence == f"{said}; the records of the other ranks are identical"
 
 
 def test_a_fault_of_one_rank_is_found_and_the_rank_is_named(folder: Path) -> None:
@@ -193,10 +193,10 @@ def test_a_fault_of_one_rank_is_found_and_the_rank_is_named(folder: Path) -> Non
     done, result, _ = checked(folder, "--steps", "2", "--", *TWO, "parallel.py", "--fault")
     assert done.returncode == 1, done.stderr
     assert result["component"] == "forward"
-    assert "first in step 0 of rank 1, in the loss" in result["sentence"]
-    assert "rank 1: step 0" in result["details"]["differs first in"]
-    assert "rank 0: step 1" in result["details"]["differs first in"]
-    assert result["details"]["run again"] == "2 of 2 pairs of runs diverge"
+    assert "in step 0 of rank 1, in the loss" in result["sentence"]
+    assert "rank 1: step 0" in result["details"]["first difference"]
+    assert "rank 0: step 1" in result["details"]["first difference"]
+    assert result["details"]["reruns"] == "2 of 2 pairs of runs diverge"
     assert "torch.manual_seed" in result["hint"]
 
 
@@ -207,9 +207,9 @@ def test_every_rank_is_killed_and_compared_after_the_resume(folder: Path) -> Non
     done, result, _ = checked(folder, *options, "--", *TWO, "parallel.py")
     assert done.returncode == 1, done.stderr
     assert result["details"]["killed after 3"] == (
-        "it went on at step 2, 4 steps are equal to the end"
+        "resumed at step 2, all 4 remaining steps are identical"
     )
-    assert "it went on at step 4: rank 1: the loss differs" in result["sentence"]
+    assert "resumed at step 4: rank 1: the loss differs" in result["sentence"]
     assert result["component"] == "generators"
 
 
@@ -217,7 +217,7 @@ def test_ranks_without_a_launcher_are_known_by_their_process_group(folder: Path)
     """Which of two spawned processes steps first is another in every run."""
     done, result, made = checked(folder, "--steps", "2", "--", sys.executable, "spawned.py")
     assert done.returncode == 0, result["sentence"]
-    assert result["sentence"] == "the same in 2 runs, to the bit: 2 steps in each of 2 ranks"
+    assert result["sentence"] == "bitwise identical in 2 runs: 2 steps in each of 2 ranks"
     processes = [one.head.process for one in _by_rank(traces.recorded(made / "run-1" / "records"))]
     assert [one and (one.rank, one.world_size) for one in processes] == [("0", 2), ("1", 2)]
     assert result["notes"] == []
@@ -265,11 +265,11 @@ def test_standalone_is_advised_where_the_port_is_taken(folder: Path) -> None:
 
 def test_standalone_is_advised_before_a_launch_on_the_usual_port() -> None:
     """The plan says so, unless the command says where its processes meet."""
-    assert "--standalone" in unmet(["torchrun", "--nproc-per-node", "2", "train.py"])
-    assert "--standalone" in unmet(["python", "-m", "torch.distributed.run", "train.py"])
-    assert unmet([*TWO, "train.py"]) == ""
-    assert unmet(["torchrun", "--rdzv-endpoint=localhost:0", "train.py"]) == ""
-    assert unmet(["python", "train.py"]) == ""
+    assert "--standalone" in port_warning(["torchrun", "--nproc-per-node", "2", "train.py"])
+    assert "--standalone" in port_warning(["python", "-m", "torch.distributed.run", "train.py"])
+    assert port_warning([*TWO, "train.py"]) == ""
+    assert port_warning(["torchrun", "--rdzv-endpoint=localhost:0", "train.py"]) == ""
+    assert port_warning(["python", "train.py"]) == ""
 
 
 def test_of_several_starts_the_last_failure_is_told() -> None:

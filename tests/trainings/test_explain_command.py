@@ -72,27 +72,27 @@ def test_a_fix_is_told_with_its_evidence_its_cost_and_what_to_write() -> None:
     search.cost = StepSpeed("slower", 0.05, ratio=Ratio(ratio=1.25, low=1.2, high=1.3, processes=5))
     answer = conclude(search)
     assert answer.outcome == "fail"
-    assert answer.sentence.startswith("fixed by b: it is the same in every run (2 equal pairs)")
-    assert answer.sentence.endswith("cost of a step 1.250× [1.200, 1.300]")
+    assert answer.sentence.startswith("fixed by b: all runs are identical (2 pairs)")
+    assert answer.sentence.endswith("step time 1.250× [1.200, 1.300]")
     assert answer.hint == "write b"
     details = dict(answer.details)
-    assert details["the other switches"] == "a, c: without it the others do not"
-    assert details["left out"] == "d (it uses no d)"
+    assert details["the other switches"] == "a, c: they do not suffice"
+    assert details["skipped"] == "d (it uses no d)"
 
 
 def test_another_fix_among_the_rest_is_told() -> None:
     """Where the complement alone does as well, the cause is not the only one."""
-    assert "another fix" in dict(conclude(searched("b", "B")).details)["the other switches"]
+    assert "second fix" in dict(conclude(searched("b", "B")).details)["the other switches"]
 
 
 @pytest.mark.parametrize(
     ("search", "outcome", "said"),
     [
-        (searched("", None), "fail", "no switch makes it the same"),
+        (searched("", None), "fail", "no switch makes all runs identical"),
         (searched("ab", "A", minimal=False), "inconclusive", "not enough evidence after 20 runs"),
         (searched("a", None), "inconclusive", "fixed by a"),
         (FixSearch(differ=2, pairs=6), "inconclusive", "not enough evidence"),
-        (FixSearch(pairs=6, same="the same in 4 runs"), "pass", "nothing to explain"),
+        (FixSearch(pairs=6, identical="bitwise identical in 4 runs"), "pass", "nothing to explain"),
         (FixSearch(runs=4, pairs=6, exhausted=True), "inconclusive", "not enough evidence"),
     ],
 )
@@ -290,14 +290,14 @@ def test_two_commands_get_equal_bits_by_a_switch_and_the_runs_are_limited(both: 
     assert both.done.returncode == 3, both.done.stderr
     assert (result["runs"], result["share"]) == (8, 1.0)
     assert "torch-seed" in result["sentence"]
-    assert "does, and a part of it may" in result["sentence"]
+    assert "suffices, but a part of it may too" in result["sentence"]
     assert result["fix"] is None
 
 
 def test_nothing_is_explained_where_nothing_differs(sound: Reported) -> None:
     """Exit code 0, after as many runs as were asked for."""
     assert (sound.done.returncode, sound.result["runs"]) == (0, 4)
-    assert sound.result["sentence"].startswith("nothing to explain: the same in 4 runs")
+    assert sound.result["sentence"].startswith("nothing to explain: bitwise identical in 4 runs")
 
 
 @pytest.mark.parametrize("which", ["both", "sound"])
@@ -359,7 +359,7 @@ def test_dry_run_tells_the_switches_and_the_most_runs(tmp_path: Path) -> None:
     assert call_in(tmp_path, "explain", *words).returncode == 2
     done = call_in(tmp_path, "explain", *words[:-2], sys.executable, "x.py")
     assert done.returncode == 0
-    assert "at most 50 runs in all" in done.stdout
+    assert "at most 50 runs in total" in done.stdout
     assert "no-compile, MKL_CBWR=AVX2" in done.stdout
     assert list(tmp_path.iterdir()) == []
 

@@ -25,7 +25,7 @@ for _ in range(3):
 SUITE = """
 def test_same(xorbench):
     found = xorbench.check("python train.py")
-    assert found.sentence == "the same in 2 runs, to the bit: 3 steps"
+    assert found.sentence == "bitwise identical in 2 runs: 3 steps"
 
 def test_open(xorbench):
     xorbench.check(["python", "-c", "print(1)"])
@@ -94,7 +94,7 @@ def test_a_command_runs_in_the_rootdir_wherever_pytest_was_started(failures: Fai
 
 def test_an_open_answer_fails_and_says_how_it_may_pass(failures: Failures) -> None:
     """A check that compared nothing is no pass, unless the test says so."""
-    assert "no process has imported PyTorch" in failures["test_open"]
+    assert "no process imported PyTorch" in failures["test_open"]
     assert "allow_inconclusive=True" in failures["test_open"]
     assert failures["test_allowed"] == ""
 
@@ -153,4 +153,4 @@ def test_the_fixture_is_listed_with_what_it_does(tmp_path: Path) -> None:
     """`pytest --fixtures` has its first line."""
     said = pytest_in(tmp_path, "--fixtures", "-q").stdout
     assert "xorbench -- " in said
-    assert 'Checks of trainings: `xorbench.check("python train.py")`' in said
+    assert 'Check trainings: `xorbench.check("python train.py")`' in said

@@ -151,8 +151,12 @@ def test_other_weights_are_placed_by_the_optimizers_steps() -> None:
     """Weights that no step had are the finding; where it goes on, the optimizer's counters say."""
     other = {"parameter/o0.g0.p0": "other", "parameter/o0.g0.p1": "another"}
     found = judged(record(SAVED, changed={SAVED: other}))
-    assert (found.step, found.by, found.component) == (SAVED, "the optimizer's steps", "weights")
-    assert "every parameter is none of the uninterrupted run" in found.text
+    assert (found.step, found.by, found.component) == (
+        SAVED,
+        "the optimizer's step counters",
+        "weights",
+    )
+    assert "all parameters match no step of the uninterrupted run" in found.text
 
 
 def test_weights_of_which_some_are_those_of_a_step_are_placed_by_these() -> None:
@@ -162,7 +166,7 @@ def test_weights_of_which_some_are_those_of_a_step_are_placed_by_these() -> None
     start = {**lost, "parameter/o0.g0.p1": "bias0", "batch/c0[0]": "other"}
     found = judged(record(SAVED, changed={SAVED: start}), whole)
     assert (found.step, found.by) == (SAVED, "most weights")
-    assert found.text == "1 of 2 parameters, the first bias, are those of step 0: not restored"
+    assert found.text == "1 of 2 parameters (first: bias) come from step 0: not restored"
 
 
 def test_other_weights_without_a_state_are_placed_by_the_batch() -> None:
@@ -178,7 +182,7 @@ def test_other_weights_without_a_state_are_placed_by_the_batch() -> None:
     start["batch/c0[0]"] = "other"
     nowhere = judged(record(SAVED, changed={SAVED: start}))
     assert (nowhere.step, nowhere.component) == (None, "weights")
-    assert "none that the uninterrupted run had" in nowhere.text
+    assert "match no step of the uninterrupted run" in nowhere.text
 
 
 def test_first_weights_beside_a_restored_optimizer_were_not_loaded() -> None:
@@ -186,20 +190,20 @@ def test_first_weights_beside_a_restored_optimizer_were_not_loaded() -> None:
     start = {"parameter/o0.g0.p0": "weight0", "parameter/o0.g0.p1": "bias0"}
     found = judged(record(SAVED, changed={SAVED: start}))
     assert (found.step, found.from_scratch, found.component) == (SAVED, False, "weights")
-    assert "every parameter is that of step 0: not restored" in found.text
+    assert "all parameters come from step 0: not restored" in found.text
 
 
 def test_weights_of_two_steps_are_a_checkpoint_that_mixes_them() -> None:
     """Written while training went on: the steps are neighbours."""
     found = judged(record(SAVED, changed={SAVED: {"parameter/o0.g0.p1": "bias5"}}))
-    assert "are those of step 5: the checkpoint mixes steps" in found.text
+    assert "come from step 5: the checkpoint mixes steps" in found.text
 
 
 def test_weights_from_after_the_kill_are_a_file_of_the_uninterrupted_run() -> None:
     """The killed run never had them, so nothing is said of the resume."""
     answer = conclude([KillTrial(KILL, resumed=judged(record(7)))])
     assert answer.outcome == "inconclusive"
-    assert "before step 7, after the kill: it found a file" in answer.sentence
+    assert "before step 7, after the kill: it loaded a file" in answer.sentence
 
 
 def renamed(whole: ResumeRecord, names: Mapping[str, str]) -> ResumeRecord:
@@ -251,7 +255,7 @@ def test_a_model_that_is_called_later_does_not_hide_the_step() -> None:
 
 LACKS = {
     "buffer": ({"buffer/m0.mean": zero_digest([2], "float32")}, "buffers", "mean is zero"),
-    "old buffer": ({"buffer/m0.mean": "mean2"}, "buffers", "mean is that of step 2"),
+    "old buffer": ({"buffer/m0.mean": "mean2"}, "buffers", "mean is from step 2"),
     "no buffer": ({"buffer/m0.mean": None}, "buffers", "mean is missing"),
     "no state": (
         {"state/o0.g0.p0.exp_avg": None, "state/o0.g0.p0.step": None},
@@ -261,16 +265,16 @@ LACKS = {
     "counters": (
         {"state/o0.g0.p0.step": zero_digest([], "float32")},
         "optimizer state",
-        "state step of weight is zero",
+        "optimizer state step of weight is zero",
     ),
     "other state": (
         {"state/o0.g0.p0.exp_avg": "other"},
         "optimizer state",
-        "exp_avg of weight is another one",
+        "exp_avg of weight differs",
     ),
-    "restarted": ({"batch/c0[0]": "batch0"}, "data order", "that of step 0: the data order rest"),
-    "skipped": ({"batch/c0[0]": "batch5"}, "data order", "that of step 5: one was skipped"),
-    "again": ({"batch/c0[0]": "batch3"}, "data order", "that of step 3: one came again"),
+    "restarted": ({"batch/c0[0]": "batch0"}, "data order", "from step 0: the data order rest"),
+    "skipped": ({"batch/c0[0]": "batch5"}, "data order", "from step 5: one batch was skipped"),
+    "again": ({"batch/c0[0]": "batch3"}, "data order", "from step 3: one batch was repeated"),
     "unknown batch": ({"batch/c0[0]": "other"}, "data order", "torch.Generator"),
     "batch of a generator": (
         {"batch/c0[0]": "other", "generator/torch cpu": "torch0"},
@@ -282,7 +286,7 @@ LACKS = {
         "data order",
         "and the generator torch cpu (as in step 0) was not restored",
     ),
-    "loss": ({"loss/l0": "other"}, "forward", "the loss differs, though"),
+    "loss": ({"loss/l0": "other"}, "forward", "the loss differs although"),
     "loss of a generator": (
         {"loss/l0": "other", "generator/torch cpu": "x"},
         "generators",
@@ -291,7 +295,7 @@ LACKS = {
     "two passes": (
         {"loss/l1": "more", "gradient/o0.g0.p0": "other"},
         "accumulation",
-        "has 2 backward passes and 1 calls",
+        "has 2 backward passes and 1 call",
     ),
     "gradient": ({"gradient/o0.g0.p0": "other"}, "gradients", "the gradient of weight differs"),
     "frozen": ({"gradient/o0.g0.p0": None}, "gradients", "weight has no gradient"),
@@ -372,7 +376,7 @@ def test_another_model_is_known_by_the_names_of_its_parameters() -> None:
     fresh = {**same, SAVED + 1: {"other/x0.weight": "weight5"}}
     found = compare(record(changed=whole), second, record(SAVED, changed=fresh), KILL)
     assert (found.component, found.differs_at) == ("another model", SAVED + 1)
-    assert "is that of the trained model" in found.text
+    assert "comes from the trained model" in found.text
 
 
 def test_a_buffer_that_nothing_depends_on_is_told_and_passes() -> None:
@@ -496,8 +500,8 @@ def test_a_kill_that_fails_decides_over_one_that_is_open() -> None:
         KillTrial(6, saved=("last.pt",), resumed=anew),
     ]
     answer = conclude(trials)
-    assert (answer.outcome, answer.component) == ("fail", "anew")
-    assert "killed after 6 steps: the resume command started anew" in answer.sentence
+    assert (answer.outcome, answer.component) == ("fail", "from scratch")
+    assert "killed after 6 steps: the resume command started from scratch" in answer.sentence
     assert len(answer.details) == 3
     assert conclude(trials[:2]).outcome == "inconclusive"
     assert conclude(trials[1:2]).outcome == "pass"
@@ -580,7 +584,7 @@ def test_a_real_kill_and_a_real_resume_are_equal_and_can_be_judged_again(
     answer, code = train("3", "must", program=xorbench)
     assert (code, answer["outcome"]) == (0, "pass")
     assert [verdict["outcome"] for verdict in answer["verdicts"]] == ["pass"]
-    assert "it went on at step 2, 4 steps are equal to the end" in answer["sentence"]
+    assert "resumed at step 2, all 4 remaining steps are identical" in answer["sentence"]
     assert list(tmp_path.glob("*.pt")) == []
     (folder,) = (tmp_path / "results" / "checks").iterdir()
     again = inside("check", "--from", str(folder), "--json")
@@ -599,7 +603,7 @@ def test_a_real_kill_and_a_real_resume_are_equal_and_can_be_judged_again(
     )
     shutil.rmtree(folder / "resumed-after-3")
     stopped = inside("check", "--from", str(folder))
-    assert (stopped.returncode, "the check was stopped before" in stopped.stdout) == (3, True)
+    assert (stopped.returncode, "the check was stopped first" in stopped.stdout) == (3, True)
 
 
 def test_a_resume_that_finds_no_checkpoint_and_fails_is_told(train: Any) -> None:
@@ -607,15 +611,15 @@ def test_a_resume_that_finds_no_checkpoint_and_fails_is_told(train: Any) -> None
     answer, code = train("1", "must")
     assert code == 1
     assert "the resume command failed: exit code 1: FileNotFoundError" in answer["sentence"]
-    assert "nothing had been saved by then" in answer["hint"]
+    assert "nothing had been saved at the kill" in answer["hint"]
 
 
 def test_a_resume_before_the_first_checkpoint_starts_anew(train: Any) -> None:
     """Exit code 3: that it starts anew is right."""
     answer, code = train("1", "if-any")
     assert code == 3
-    assert "started anew" in answer["sentence"]
-    assert "as nothing had been saved by then" in answer["sentence"]
+    assert "started from scratch" in answer["sentence"]
+    assert "because nothing had been saved at the kill" in answer["sentence"]
 
 
 def test_a_checkpoint_outside_the_copy_is_reported(train: Any, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-from xorbench.answers import SAME
+from xorbench.answers import IDENTICAL
 from xorbench.records.schema.training import TrainingRecord
 from xorbench.state_digest import first_difference
 from xorbench.verdicts import Verdict, failed, judged, passed, skipped, some
@@ -154,14 +154,14 @@ INPUTS: Final = Check(
     "all trainings of a seed start from the same points and weights",
     inputs,
     "the points or the initial weights differ before training begins: look there first",
-    SAME,
+    IDENTICAL,
 )
 RERUN: Final = Check(
     "rerun",
     "every fresh process records the same digest after every epoch",
     rerun,
     "suspect the hardware, or a race",
-    SAME,
+    IDENTICAL,
     needs="two processes of a config (--processes 2)",
 )
 WARM_UP: Final = Check(
@@ -169,13 +169,13 @@ WARM_UP: Final = Check(
     "a throw-away twin's epochs equal the first timed ones",
     warm_up,
     "something is left over between trainings of one process",
-    SAME,
+    IDENTICAL,
 )
 INVARIANCE: Final = Check(
     "invariance",
     "changing one setting keeps or changes the bits as it must",
     invariance,
     "docs/determinism.md says what each setting must do to the bits",
-    SAME,
+    IDENTICAL,
     needs="two values of a setting",
 )
