@@ -37,7 +37,7 @@ def test_a_test_that_fails_shows_the_sentence_and_the_first_divergence(
     """And its own line, the hint, the progress and the report; no line of xorbench's code."""
     _, said = examples
     assert (
-        "E       Failed: Not the same: run 2 differs from run 1 first in step 0, in parameter"
+        "E       Failed: Not identical: run 2 first differs from run 1 in step 0, in parameter"
     ) in said
     assert "E         component               the initial parameters" in said
     assert "E         hint: set the seed before the model is made" in said

@@ -1,4 +1,4 @@
-"""The components of a training, and what a first difference in each of them means."""
+"""The components of a training, and the meaning of a first difference in each of them."""
 
 from dataclasses import dataclass
 from typing import Final

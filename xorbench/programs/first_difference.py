@@ -109,7 +109,7 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """The result of comparing two records; `first` is None where nothing differs."""
+    """The result of comparing two records; `first` is None if nothing differs."""
 
     coverage: Coverage
     first: FirstDifference | None

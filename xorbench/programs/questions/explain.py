@@ -1,4 +1,4 @@
-"""`explain` of a user's training: which switches make it reproducible, and at what cost?
+"""`explain` of a user's training: the switches that make it reproducible, and their cost.
 
 If pairs of runs diverge with probability p, n pairs are identical by chance with probability
 (1 - p)^n. A set of switches is accepted as a fix when this probability is at most 1%.
@@ -35,7 +35,7 @@ from xorbench.stats.thresholds import THRESHOLD
 from xorbench.verdicts import Verdict, counted
 
 MAX_RUNS: Final = 100
-ERROR: Final = 0.01  # the probability of accepting a set that is no fix
+ERROR: Final = 0.01  # the probability of accepting a set that is not a fix
 MAX_P: Final = 0.9  # the largest p that is assumed, because few runs cannot show a larger one
 
 SideRun = tuple[str, Ended]  # the side and its run

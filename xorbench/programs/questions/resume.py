@@ -129,9 +129,10 @@ class ResumeRequest:
     def plan(self, commands: Mapping[str, CommandRun]) -> list[str]:
         """One uninterrupted run, and two runs per kill."""
         kills, run = ", ".join(map(str, self.kill_after)), commands[MAIN]
+        trials = ", one trial each" if len(self.kill_after) > 1 else ""
         return [
             f"runs once to the end: {self.check.command}",
-            f"then reruns it, kills it after {kills} steps, and resumes it:"
+            f"then reruns it, kills it after {kills} steps{trials}, and resumes it:"
             f" {shown_command(self.resume)}",
             *self.check.place_lines(run),
             *filter(None, [port_warning(run.words)]),
@@ -254,7 +255,7 @@ def _cause(result: Resumed) -> tuple[int, bool]:
 def _not_resumed(
     trial: KillTrial, whole: Ended, killed: Ended, resumed: Ended
 ) -> Conclusion | None:
-    """Why there is nothing to compare; None where there is."""
+    """The conclusion if the runs are not comparable; None if they are."""
     if (trouble := _how_it_ended(trial, killed, resumed)) is not None:
         return trouble
     if not _by_rank(killed) or not _by_rank(resumed):
