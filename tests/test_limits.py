@@ -1,4 +1,4 @@
-"""When two equal records do not prove equal runs, and what a run does that no record compares."""
+"""Identical records that do not prove identical runs, and parts that are not compared."""
 
 from typing import Any
 
@@ -27,17 +27,17 @@ def end(**more: Any) -> TraceEnd:
 
 
 def record(*last: TraceEnd, steps: int = 3, **more: Any) -> list[Line]:
-    """A record of so many steps, with a last line if one is given."""
+    """A record of several steps, with a last line if one is given."""
     return [*(step(number, **more) for number in range(steps)), *last]
 
 
 def answer(a: list[Line], b: list[Line], *, ended_by_parent: bool = False) -> Conclusion:
-    """The answer of a check whose runs have left these records."""
+    """The answer of a check with these records."""
     pair = RunPair("train.py", compare(a, b), "run 2", ended_by_parent=ended_by_parent)
     return conclude(CheckRuns(runs=2, pairs=[pair]))
 
 
-def test_equal_records_with_their_last_lines_are_identical_runs() -> None:
+def test_complete_identical_records_prove_identical_runs() -> None:
     """The control of the tests below."""
     assert answer(record(end()), record(end())).outcome == "pass"
 
@@ -64,33 +64,33 @@ def test_equal_records_with_their_last_lines_are_identical_runs() -> None:
 def test_a_record_that_does_not_cover_its_training_is_inconclusive(
     a: list[Line], b: list[Line], reason: str
 ) -> None:
-    """Equal as far as it goes: neither identical nor different, with the reason and the steps."""
-    found = answer(a, b)
-    assert found.outcome == "inconclusive"
-    assert found.sentence.startswith("inconclusive after 3 steps, identical so far: ")
-    assert reason in found.sentence
+    """The answer has the reason and the number of identical steps."""
+    conclusion = answer(a, b)
+    assert conclusion.outcome == "inconclusive"
+    assert conclusion.sentence.startswith("inconclusive after 3 steps, identical so far: ")
+    assert reason in conclusion.sentence
 
 
 def test_a_difference_counts_however_short_the_record_is() -> None:
-    """A missing last line does not excuse other digests."""
+    """A missing last line does not excuse different digests."""
     changed = [*record()[:2], step(2, events=[TraceEvent("parameter", "o0.g0.p0", "other")])]
-    found = answer(record(), changed)
-    assert (found.outcome, found.step) == ("fail", 2)
+    conclusion = answer(record(), changed)
+    assert (conclusion.outcome, conclusion.step) == ("fail", 2)
 
 
 def test_fewer_steps_before_a_last_line_are_a_difference() -> None:
-    """The process ended after them, which its record shows."""
+    """The record shows that the process ended after them."""
     assert answer(record(end()), record(end(steps=5), steps=5)).outcome == "fail"
 
 
 def test_a_process_that_its_parent_ends_needs_no_last_line() -> None:
-    """A launcher that starts it again, or a pool, may end it anywhere."""
+    """A launcher that restarts it, or a pool, may end it anywhere."""
     assert answer(record(), record(), ended_by_parent=True).outcome == "pass"
 
 
 @pytest.mark.parametrize("kind", ["final parameter", "final buffer", "final state"])
 def test_final_weights_are_compared_by_identity(kind: str) -> None:
-    """In any order, since garbage may live on one side; one that differs fails."""
+    """In any order, because garbage may exist on one side; a difference fails."""
     both = [TraceEvent(kind, "a", "1"), TraceEvent(kind, "b", "2")]
     garbage = TraceEvent(kind, "c", "3")
     a, b = (record(end(final=final)) for final in ([*both, garbage], both[::-1]))
@@ -105,8 +105,8 @@ def test_final_weights_are_compared_by_identity(kind: str) -> None:
 def test_a_final_weight_without_a_digest_is_named() -> None:
     """The coverage gives the reason."""
     final = [TraceEvent("final parameter", "o0.g0.p0", None, More(not_recorded="nested"))]
-    found = answer(record(end(final=final)), record(end(final=final)))
-    assert "final parameter: nested" in dict(found.details)["coverage"]
+    conclusion = answer(record(end(final=final)), record(end(final=final)))
+    assert "final parameter: nested" in dict(conclusion.details)["coverage"]
 
 
 def test_parts_that_are_not_compared_are_listed_in_one_line() -> None:
