@@ -48,7 +48,7 @@ def changed(checked: CheckReport, sharing: Sharing) -> CheckReport:
 
 def content(checked: CheckReport) -> Content:
     """The content of the report."""
-    heading = [("command", checked.command), ("folder", checked.folder)]
+    heading = [("training", checked.command), ("folder", checked.folder)]
     if "torch_version" in checked.machine:
         details = labelled(checked.machine, "torch_version", "python_version")
         heading.append(

@@ -19,7 +19,7 @@ from xorbench.verdicts import Verdict, summary, worst
 
 PagePart = dict[str, Any]
 # What a reader looks for first; the rest of the heading stands with the environment.
-FIRST: Final = ("what was run", "machine", "accelerator", "software", "started", "INJECTED FAULTS")
+FIRST: Final = ("training", "machine", "accelerator", "software", "started", "INJECTED FAULTS")
 OUTCOMES: Final = ("pass", "fail", "inconclusive", "skipped")
 LONG: Final = 48  # characters, from which a cell may be broken into lines
 NARROW: Final = 16  # characters, from which it may be where the window is narrow
