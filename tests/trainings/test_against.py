@@ -196,7 +196,7 @@ def diverging(step: int | None, b: str, a: str = "run 1") -> CheckRuns:
 @pytest.mark.parametrize(
     ("own_a", "own_b", "across", "outcome", "message"),
     [
-        (None, None, None, "pass", "B is bitwise identical to A"),
+        (None, None, None, "pass", "bitwise identical"),
         (None, None, 4, "fail", "B first differs from A in step 4"),
         (7, 8, 4, "fail", "B first differs from A in step 4"),  # both are reproducible up to there
         (4, None, 4, "inconclusive", "A is not reproducible"),
