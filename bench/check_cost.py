@@ -1,12 +1,12 @@
-"""What `check` costs a training at its default level, and which part costs how much.
+"""The cost of recording at the default level of `check`, in total and by part.
 
     python bench/check_cost.py --processes 6 --steps 40
 
 Two trainings: the small GPT of examples/gpt.py (4 layers, width 256, batch 8 × 128 tokens, AdamW)
 and the XOR loop of examples/xor.py's size. Each is trained in fresh processes, with and without the
-recorder in turn (A B B A …). The first steps of a process are left out. A process counts as one
-sample: the median of its steps. The ratio is told with its 95% interval over the processes, the
-share of each part from times taken around it inside the recorder.
+recorder, interleaved (A B B A …). The first steps of a process are skipped. A process is one
+sample: the median of its steps. The ratio has a 95% interval over the processes; the share of each
+part is timed inside the recorder.
 """
 
 import argparse
@@ -28,15 +28,15 @@ from xorbench.programs.command_run import SITE
 from xorbench.report.text import to_markdown
 
 HERE: Final = Path(__file__)
-SKIPPED: Final = 5  # steps that warm up
+SKIPPED: Final = 5  # warm-up steps
 PARTS: Final = "XORBENCH_COST_PARTS"
 
 
-def train(what: str, steps: int, parts: dict[str, float]) -> list[float]:
-    """Train in this process; the seconds of each step. `parts` counts from the warm steps on."""
+def train(training: str, steps: int, parts: dict[str, float]) -> list[float]:
+    """Train in this process; returns the time of each step (s). Warm-up steps clear `parts`."""
     import torch
 
-    step = _gpt_step(torch) if what == "gpt" else _xor_step(torch)
+    step = _gpt_step(torch) if training == "gpt" else _xor_step(torch)
     times = []
     for number in range(steps):
         if number == SKIPPED:
@@ -56,10 +56,10 @@ def _gpt_step(torch: Any) -> Callable[[], None]:
     model = gpt.GPT(sizes)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4)
     data = torch.randint(0, len(gpt.CHARACTERS), (64, 8, 129))
-    at = iter(range(10**9))
+    numbers = iter(range(10**9))
 
     def step() -> None:
-        tokens = data[next(at) % 64]
+        tokens = data[next(numbers) % 64]
         logits = model(tokens[:, :-1])
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
         optimizer.zero_grad()
@@ -85,18 +85,18 @@ def _xor_step(torch: Any) -> Callable[[], None]:
     return step
 
 
-def child(what: str, steps: int) -> None:
-    """Train and print what it took; with `PARTS` set, also what each part of the recorder took."""
+def child(training: str, steps: int) -> None:
+    """Train and print the times; with `PARTS` set, also the times of the recorder's parts."""
     parts = _timed_parts() if os.environ.get(PARTS) else {}
-    times = train(what, steps, parts)
+    times = train(training, steps, parts)
     print(json.dumps({"times": times, "parts": parts}))
 
 
 def _timed_parts() -> dict[str, float]:
-    """Wrap the parts of the recorder with clocks; the answer is filled as they run."""
-    import torch  # noqa: F401 - with it the recorder comes
+    """Time the parts of the recorder; the returned times accumulate during training."""
+    import torch  # noqa: F401 - loads the recorder
 
-    found: dict[str, float] = {}
+    seconds: dict[str, float] = {}
     recorder = sys.modules["_xorbench_recorder"]
     listen = sys.modules[f"{recorder.__name__}.listen"]
     sink = sys.modules[f"{recorder.__name__}.sink"]
@@ -109,7 +109,7 @@ def _timed_parts() -> dict[str, float]:
             try:
                 return original(*args, **kwargs)
             finally:
-                found[part] = found.get(part, 0.0) + time.perf_counter() - began
+                seconds[part] = seconds.get(part, 0.0) + time.perf_counter() - began
 
         setattr(owner, name, wrapped)
 
@@ -121,14 +121,14 @@ def _timed_parts() -> dict[str, float]:
     timed(listen.Digester, "finish", "digests: fetched")
     timed(listen.Listener, "_hyperparameters", "hyperparameters")
     timed(sink.Sink, "write", "writing")
-    timed(listen.Listener, "shielded", "all of it")
-    return found
+    timed(listen.Listener, "shielded", "total")
+    return seconds
 
 
-def measured(what: str, steps: int, environment: dict[str, str]) -> dict[str, Any]:
-    """What a fresh process takes."""
+def measured(training: str, steps: int, environment: dict[str, str]) -> dict[str, Any]:
+    """The times of a fresh process."""
     done = subprocess.run(
-        [sys.executable, str(HERE), "--child", what, "--steps", str(steps)],
+        [sys.executable, str(HERE), "--child", training, "--steps", str(steps)],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
@@ -139,24 +139,24 @@ def measured(what: str, steps: int, environment: dict[str, str]) -> dict[str, An
 
 
 def recorded(folder: str) -> dict[str, str]:
-    """The environment under which the recorder comes in."""
+    """The environment that loads the recorder."""
     return {"PYTHONPATH": str(SITE), "XORBENCH_RECORD": folder}
 
 
-def compared(what: str, processes: int, steps: int) -> dict[str, str]:
-    """A row: milliseconds a step without and with the recorder, and the ratio."""
+def compared(training: str, processes: int, steps: int) -> dict[str, str]:
+    """A row: milliseconds per step without and with the recorder, and the ratio."""
     medians: dict[bool, list[float]] = {False: [], True: []}
     with tempfile.TemporaryDirectory() as folder:
         for turn in range(processes):
             for on in (False, True) if turn % 2 == 0 else (True, False):
-                times = measured(what, steps, recorded(folder) if on else {})["times"]
+                times = measured(training, steps, recorded(folder) if on else {})["times"]
                 medians[on].append(statistics.median(times[SKIPPED:]))
     ratio = mean_ratio([b / a for a, b in zip(medians[False], medians[True], strict=True)])
     low, high = ratio.low or ratio.value, ratio.high or ratio.value
     return {
-        "training": what,
-        "without (ms a step)": f"{1e3 * statistics.median(medians[False]):.3f}",
-        "with (ms a step)": f"{1e3 * statistics.median(medians[True]):.3f}",
+        "training": training,
+        "without (ms per step)": f"{1e3 * statistics.median(medians[False]):.3f}",
+        "with (ms per step)": f"{1e3 * statistics.median(medians[True]):.3f}",
         "cost (%) [95%]": f"{100 * (ratio.value - 1):.1f} [{100 * (low - 1):.1f},"
         f" {100 * (high - 1):.1f}]",
         "pairs of processes": str(processes),
@@ -164,40 +164,40 @@ def compared(what: str, processes: int, steps: int) -> dict[str, str]:
     }
 
 
-def shares(what: str, steps: int) -> pd.DataFrame:
-    """What each part takes, in a process that times them."""
+def shares(training: str, steps: int) -> pd.DataFrame:
+    """The time of each part of the recorder, in a process that times them."""
     with tempfile.TemporaryDirectory() as folder:
-        found = measured(what, steps, {**recorded(folder), PARTS: "1"})
-    step = statistics.median(found["times"][SKIPPED:])
+        times = measured(training, steps, {**recorded(folder), PARTS: "1"})
+    step = statistics.median(times["times"][SKIPPED:])
     return pd.DataFrame(
         [
             {
                 "part": part,
-                "ms a step": f"{1e3 * seconds / (steps - SKIPPED):.3f}",
+                "ms per step": f"{1e3 * seconds / (steps - SKIPPED):.3f}",
                 "share of a step (%)": f"{100 * seconds / (steps - SKIPPED) / step:.2f}",
             }
-            for part, seconds in found["parts"].items()
+            for part, seconds in times["parts"].items()
         ]
     )
 
 
 def main() -> None:
-    """Compare, then show."""
+    """Compare and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--processes", type=int, default=6, help="pairs of processes")
     parser.add_argument("--steps", type=int, default=40, help="steps of the GPT; XOR: 50 times")
     parser.add_argument("--child", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.child:
-        child(given.child, given.steps)
+    options = parser.parse_args()
+    if options.child:
+        child(options.child, options.steps)
         return
     rows = [
-        compared("gpt", given.processes, given.steps),
-        compared("xor", given.processes, 50 * given.steps),
+        compared("gpt", options.processes, options.steps),
+        compared("xor", options.processes, 50 * options.steps),
     ]
     print(to_markdown(pd.DataFrame(rows)))
-    for what, steps in (("gpt", given.steps), ("xor", 50 * given.steps)):
-        print(f"\n{what}, by part\n\n{to_markdown(shares(what, steps))}")
+    for training, steps in (("gpt", options.steps), ("xor", 50 * options.steps)):
+        print(f"\n{training}, by part\n\n{to_markdown(shares(training, steps))}")
 
 
 if __name__ == "__main__":

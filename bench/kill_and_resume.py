@@ -1,10 +1,10 @@
-"""Kill `run --quick` with -9 at random moments, resume it, and compare the bits.
+"""Kill `run --quick` with SIGKILL at random times, resume it, and compare the digests.
 
     python bench/kill_and_resume.py --times 20
 
-Each line: how many epochs were on record at the kill, whether every one of them could be read,
-whether any process outlived its orchestrator, and whether the resumed run ended with the digests of
-an undisturbed one. Exit code 1 if any did not.
+Each line has the number of readable epochs at the kill, the number of processes that outlived their
+orchestrator, and whether the digests equal those of an uninterrupted run. Exit code 1 if any
+resumed run differs or a process survives.
 """
 
 import argparse
@@ -28,11 +28,11 @@ ORPHAN_S = 10
 def epoch_digests(folder: Path) -> dict[str, list[str]]:
     """The epoch digests of the newest run by slot and case."""
     trainings = loading.load(folder / "results" / "latest").trainings
-    return {f"{slot_of(one.process)} {one.case.id}": one.epoch_digests for one in trainings}
+    return {f"{slot_of(t.process)} {t.case.id}": t.epoch_digests for t in trainings}
 
 
 def kill_once(folder: Path, after_s: float) -> tuple[int, int]:
-    """Start, kill, and count: epochs on record, processes still alive after ten seconds."""
+    """Start and kill a run; returns the recorded epochs and the processes alive after 10 s."""
     quiet = subprocess.DEVNULL
     process = subprocess.Popen((*RUN, "--quick"), cwd=folder, stdout=quiet, stderr=quiet)
     record = folder / "results" / "latest" / "run.json"
@@ -49,7 +49,7 @@ def kill_once(folder: Path, after_s: float) -> tuple[int, int]:
 
 
 def main() -> int:
-    """Do it as often as asked, and print a line each time."""
+    """Kill and resume several runs, and print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--times", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
@@ -57,12 +57,12 @@ def main() -> int:
     draws = random.Random(options.seed)
     good = 0
     with tempfile.TemporaryDirectory() as name:
-        undisturbed = Path(name) / "undisturbed"
-        undisturbed.mkdir()
+        uninterrupted = Path(name) / "uninterrupted"
+        uninterrupted.mkdir()
         begun = time.monotonic()
-        subprocess.run((*RUN, "--quick"), cwd=undisturbed, capture_output=True, check=True)
+        subprocess.run((*RUN, "--quick"), cwd=uninterrupted, capture_output=True, check=True)
         span_s = time.monotonic() - begun
-        expected = epoch_digests(undisturbed)
+        expected = epoch_digests(uninterrupted)
         for number in range(options.times):
             folder = Path(name) / str(number)
             folder.mkdir()
@@ -75,10 +75,10 @@ def main() -> int:
             good += same and not orphans
             print(
                 f"{number + 1:3}  killed after {after_s:5.2f} s with {epochs:3} epochs readable,"
-                f" {orphans} orphans, digests {'equal' if same else 'DIFFER'}",
+                f" {orphans} orphans, digests {'identical' if same else 'DIFFER'}",
                 flush=True,
             )
-    print(f"{good} of {options.times} equal to the undisturbed run")
+    print(f"{good} of {options.times} identical to the uninterrupted run")
     return 0 if good == options.times else 1
 
 

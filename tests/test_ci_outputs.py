@@ -101,7 +101,7 @@ def test_the_step_summary_answers_first(quick_run: Run) -> None:
     verdicts = [*judge(evidence), verdict("fail", "accuracy", hint="<b>")]
     content = runs.content(evidence, verdicts)
     text = document.brief(content)
-    assert text.index("**Does it train right? No.**") < text.index("### Throughput")
+    assert text.index("**Is it correct? No.**") < text.index("### Throughput")
     assert "&lt;b>" in text
     assert "<b>" not in text
 
@@ -213,7 +213,7 @@ def test_report_puts_runs_side_by_side(quick_folder: Path, copied: Path, tmp_pat
     first = str((quick_folder / "latest").resolve())
     done = call_in(tmp_path, "report", first, "copy", "--html", "both.html", "--junit", "j.xml")
     assert (done.returncode, "\nPASS: " in done.stdout) in [(0, True), (3, False)], done.stderr
-    assert done.returncode == (3 if "Not settled" in done.stdout else 0)
+    assert done.returncode == (3 if "Inconclusive" in done.stdout else 0)
     assert "B sha256" in done.stdout
     assert "<svg" in (tmp_path / "both.html").read_text()
     names = [c.attrib["name"] for c in ElementTree.parse(tmp_path / "j.xml").iter("testcase")]

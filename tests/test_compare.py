@@ -827,7 +827,7 @@ def test_an_inconclusive_speed_is_not_a_yes(run: Run, tmp_path: Path) -> None:
     keep(tmp_path, "quiet", identified(steady(run), "before", started=BEFORE))
     one_process = [t for t in steady(run, seed=1).trainings if t.process == "p0"]
     after = msgspec.structs.replace(identified(run, "after"), trainings=one_process)
-    assert answers(Evidence(after), [], baseline_of(tmp_path, after))[-1].word == "Not settled"
+    assert answers(Evidence(after), [], baseline_of(tmp_path, after))[-1].word == "Inconclusive"
 
 
 def test_the_newest_baseline_of_this_machine_and_recipe_is_taken(run: Run, tmp_path: Path) -> None:

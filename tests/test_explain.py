@@ -18,29 +18,29 @@ VALUES = dict.fromkeys("abcdefghij", ("1", "2"))
 
 
 class Oracle:
-    """Stands for the trainings: answers by a function, remembers what it was asked."""
+    """Replaces the trainings by a function, and records its calls."""
 
     def __init__(self, gives: Callable[[Set], Gives | bool], most: int = 1000) -> None:
         self.gives = gives
         self.most = most
-        self.asked: list[Set] = []
+        self.calls: list[Set] = []
 
     def __call__(self, names: Set) -> Gives:
-        """Whose bits these differences give; `Exhausted` after as many as were allowed."""
-        if len(self.asked) == self.most:
+        """The side whose bits these differences give; raises `Exhausted` at the limit."""
+        if len(self.calls) == self.most:
             raise Exhausted
-        self.asked.append(names)
-        found = self.gives(names)
-        return ("B" if found else "A") if isinstance(found, bool) else found
+        self.calls.append(names)
+        result = self.gives(names)
+        return ("B" if result else "A") if isinstance(result, bool) else result
 
 
 @pytest.mark.parametrize("cause", VALUES)
 def test_one_cause_of_ten_takes_few_trainings(cause: str) -> None:
-    """Wherever it stands: fewer than 20, with the three that come first."""
+    """Fewer than 20 at any position, including the three first trainings."""
     oracle = Oracle(lambda s: cause in s)
-    found = search(list(VALUES), oracle)
-    assert (found.cause, found.minimal, found.rest_gives) == ((cause,), True, "A")
-    assert 3 + len(oracle.asked) < 20
+    result = search(list(VALUES), oracle)
+    assert (result.cause, result.minimal, result.rest_gives) == ((cause,), True, "A")
+    assert 3 + len(oracle.calls) < 20
 
 
 @pytest.mark.parametrize(
@@ -57,40 +57,39 @@ def test_causes_are_found_exactly(
     gives_b: Callable[[Set], bool], cause: str, rest_gives: Gives | None
 ) -> None:
     """One cause, two and three that need each other, all together, none."""
-    found = search(list(VALUES), Oracle(gives_b))
+    result = search(list(VALUES), Oracle(gives_b))
     rest = tuple(name for name in VALUES if name not in cause)
-    assert found == Explanation(tuple(cause), True, rest, rest_gives)
+    assert result == Explanation(tuple(cause), True, rest, rest_gives)
 
 
-def test_one_of_several_ways_is_found_and_the_others_are_told() -> None:
-    """Either b, or a and c together: the rest alone gives B's bits too."""
-    found = search("abc", Oracle(lambda s: "b" in s or {"a", "c"} <= s))
-    assert (found.cause, found.rest_gives) == (("b",), "B")
-    said = described(found, VALUES)
-    assert said == "Cause: b (1 → 2). The rest alone gives B's bits too: a (1 → 2), c (1 → 2)."
+def test_one_of_several_causes_is_found_and_the_others_are_reported() -> None:
+    """Either b, or a and c together: the other settings also give B's bits."""
+    result = search("abc", Oracle(lambda s: "b" in s or {"a", "c"} <= s))
+    assert (result.cause, result.rest_gives) == (("b",), "B")
+    sentence = described(result, VALUES)
+    assert sentence == "Cause: b (1 → 2). These also give B's bits: a (1 → 2), c (1 → 2)."
 
 
-def test_a_rest_that_moves_the_bits_elsewhere_is_told() -> None:
-    """B's bits need a and b; b alone gives others."""
+def test_settings_that_change_the_result_differently_are_reported() -> None:
+    """One setting gives B's bits, the other gives bits of neither side."""
 
     def gives(names: Set) -> Gives:
-        return "B" if "a" in names else "other" if "b" in names else "A"
+        return "B" if "a" in names else "neither" if "b" in names else "A"
 
-    found = search("abc", Oracle(gives))
-    assert (found.cause, found.rest_gives) == (("a",), "other")
-    assert "changes the bits too, to those of neither: b (1 → 2), c (1 → 2)" in described(
-        found, VALUES
-    )
+    result = search("abc", Oracle(gives))
+    assert (result.cause, result.rest_gives) == (("a",), "neither")
+    sentence = described(result, VALUES)
+    assert "These also change the result, to bits of neither A nor B: b (1 → 2), c (1" in sentence
 
 
-def test_what_does_not_train_is_no_cause() -> None:
-    """A mixture that cannot be trained gives nobody's bits."""
-    found = search("ab", Oracle(lambda s: "B" if "a" in s else "nothing"))
-    assert (found.cause, found.rest_gives) == (("a",), "nothing")
+def test_a_failing_set_is_not_a_cause() -> None:
+    """A combination that cannot be trained gives the bits of no side."""
+    result = search("ab", Oracle(lambda s: "B" if "a" in s else "failure"))
+    assert (result.cause, result.rest_gives) == (("a",), "failure")
 
 
 def test_the_cause_is_1_minimal_for_any_oracle() -> None:
-    """However the bits depend on the settings: without any one member they are not B's."""
+    """For any dependence on the settings, no member of the cause can be removed."""
     draw = random.Random(0)
     for _ in range(300):
         sets = chain.from_iterable(combinations("abcdef", size) for size in range(1, 6))
@@ -99,20 +98,20 @@ def test_the_cause_is_1_minimal_for_any_oracle() -> None:
         cause = frozenset(search("abcdef", oracle).cause)
         assert cause in giving
         assert not any(cause - {name} in giving for name in cause)
-        assert len(set(oracle.asked)) == len(oracle.asked)
+        assert len(set(oracle.calls)) == len(oracle.calls)
 
 
 @pytest.mark.parametrize("most", range(14))
 def test_at_the_cap_the_smallest_set_so_far_is_told(most: int) -> None:
     """It still gives B's bits; whether it is minimal, and what the rest does, is not claimed."""
-    found = search(list(VALUES), Oracle(lambda s: {"c", "h"} <= s, most))
-    said = described(found, VALUES)
+    result = search(list(VALUES), Oracle(lambda s: {"c", "h"} <= s, most))
+    sentence = described(result, VALUES)
     if most == 0:
-        assert said == "Nothing is known yet of the settings that differ."
+        assert sentence == "The search ended before any differing setting was tried."
     else:
-        assert {"c", "h"} <= set(found.cause)
-        assert (found.minimal, found.rest_gives) == (False, None)
-        assert said.endswith("It may not be minimal.")
+        assert {"c", "h"} <= set(result.cause)
+        assert (result.minimal, result.rest_gives) == (False, None)
+        assert sentence.endswith("It may not be minimal.")
 
 
 def test_the_answer_names_cause_and_what_has_no_effect() -> None:
@@ -123,8 +122,8 @@ def test_the_answer_names_cause_and_what_has_no_effect() -> None:
     both = Explanation(("env X", "threads"), True, ())
     assert described(both, values) == "Cause: env X (unset → default), threads (1 → 2), together."
     none = Explanation((), True, ("env X", "threads"))
-    said = described(none, values)
-    assert said == "None of the settings that differ explains the difference."
+    sentence = described(none, values)
+    assert sentence == "None of the differing settings explains the difference."
 
 
 def test_a_mixture_has_what_is_named_as_b_has_it() -> None:

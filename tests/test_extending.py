@@ -116,8 +116,8 @@ def entry(value: str, name: str = "quiet") -> EntryPoint:
     ("point", "why"),
     [
         (entry("nowhere.at_all:QUIET"), "ModuleNotFoundError: No module named 'nowhere'"),
-        (entry("json:loads"), "json:loads is no Engine"),
-        (entry("xorbench.errors:PASSED", "loader"), "the name is taken"),
+        (entry("json:loads"), "json:loads is not of type Engine"),
+        (entry("xorbench.errors:PASSED", "loader"), "the name exists already"),
         (entry("test_extending:OTHER"), "test_extending:OTHER is named 'other'"),
     ],
 )

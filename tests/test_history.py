@@ -87,7 +87,7 @@ def test_an_undecided_case_is_not_a_yes(quick_run: Run) -> None:
     first_process = [t for t in quick_run.trainings if t.process == quick_run.trainings[0].process]
     one = msgspec.structs.replace(quick_run, trainings=first_process)
     answer = history.content([one, later(one, "b")]).answers[0]
-    assert (answer.outcome, answer.word) == ("inconclusive", "Not settled")
+    assert (answer.outcome, answer.word) == ("inconclusive", "Inconclusive")
 
 
 def test_the_history_is_of_every_finished_run(quick_folder: Path, copied: Path) -> None:

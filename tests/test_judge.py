@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from xorbench.answers import RIGHT, SAME
+from xorbench.answers import CORRECT, IDENTICAL
 from xorbench.records.schema.golden import Fact
 from xorbench.records.schema.run import Run
 from xorbench.records.schema.training import Count, TrainingRecord, WeightRecord
@@ -227,8 +227,8 @@ def test_a_wrong_point_is_never_answered_with_yes(quick_run: Run) -> None:
     run = doctored(quick_run, 0, test=Count(correct=499, total=500))
     verdicts = [v for v in judge(Evidence(run)) if v.check != "accuracy"]
     words = {answer.question: answer.word for answer in answers(Evidence(run), verdicts)}
-    assert words[RIGHT] == "No"
-    assert words[SAME] == "Yes"
+    assert words[CORRECT] == "No"
+    assert words[IDENTICAL] == "Yes"
 
 
 def test_different_inputs_are_named_first(quick_run: Run) -> None:
@@ -395,7 +395,7 @@ def test_the_summary_counts() -> None:
     assert (
         summary([verdict("pass"), verdict("fail"), verdict("pass")]) == "checks: 2 passed, 1 failed"
     )
-    assert summary([]) == "checks: nothing to judge"
+    assert summary([]) == "checks: none judged"
 
 
 # Engines

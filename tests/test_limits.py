@@ -37,7 +37,7 @@ def answer(a: list[Line], b: list[Line], *, ended_by_parent: bool = False) -> Co
     return conclude(CheckRuns(runs=2, pairs=[pair]))
 
 
-def test_equal_records_with_their_last_lines_are_identical_runs() -> None:
+def test_complete_identical_records_prove_identical_runs() -> None:
     """The control of the tests below."""
     assert answer(record(end()), record(end())).outcome == "pass"
 
@@ -96,7 +96,10 @@ def test_final_weights_are_compared_by_identity(kind: str) -> None:
     a, b = (record(end(final=final)) for final in ([*both, garbage], both[::-1]))
     assert answer(a, b).outcome == "pass"
     changed = record(end(final=[both[0], TraceEvent(kind, "b", "9")]))
-    assert (answer(a, changed).outcome, "the end" in answer(a, changed).sentence) == ("fail", True)
+    assert (answer(a, changed).outcome, "the final state" in answer(a, changed).sentence) == (
+        "fail",
+        True,
+    )
 
 
 def test_a_final_weight_without_a_digest_is_named() -> None:

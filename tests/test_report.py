@@ -232,16 +232,16 @@ def test_the_answers_come_last_and_then_what_to_do(quick_run: Run) -> None:
     """The output ends with three answers and the verdict; after a failure also with a hint."""
     content = reported(quick_run)
     *_, right_, same, fast, verdict = document.terminal(content, 0).splitlines()
-    assert right_.startswith("Does it train right? Yes. ")
-    assert same.startswith("Does it train the same? Yes. ")
-    assert fast.startswith("Does it train as fast as it should? Not judged. ")
+    assert right_.startswith("Is it correct? Yes. ")
+    assert same.startswith("Is it bitwise identical? Yes. ")
+    assert fast.startswith("Is it as fast as expected? Not judged. ")
     assert verdict.startswith("PASS: checks: ")
     bad = failed("rerun", "a case", "equal", "other", "look at the hardware")
     failing = dataclasses.replace(content, verdicts=[*content.verdicts, bad])
     *_, verdict, hint = document.terminal(failing, 1).splitlines()
     assert verdict.startswith("FAIL: checks: ")
     assert hint == "next: look at the hardware"
-    assert document.markdown(content).splitlines()[2].startswith("- **Does it train right? Yes.**")
+    assert document.markdown(content).splitlines()[2].startswith("- **Is it correct? Yes.**")
 
 
 def test_a_long_table_is_printed_after_a_failure_or_on_request(quick_run: Run) -> None:

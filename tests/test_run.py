@@ -274,7 +274,7 @@ def test_engines_that_learn_too_little_are_not_right(inside: Xorbench, tmp_path:
     assert "the device computes correctly (see universal), but not every point is learned" in line
     page = (tmp_path / "results" / "latest" / "report.html").read_text()
     words = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page))
-    assert re.search(r"Does it train right\? No\W", words)
+    assert re.search(r"Is it correct\? No\W", words)
 
 
 def test_the_named_remedy_works(inside: Xorbench) -> None:

@@ -1,25 +1,25 @@
-"""The three questions that every run is asked, and the form of an answer."""
+"""The three questions about every run, and the form of an answer."""
 
 from dataclasses import dataclass
 from typing import Final
 
 from xorbench.verdicts import Outcome
 
-RIGHT: Final = "Does it train right?"
-SAME: Final = "Does it train the same?"
-FAST: Final = "Does it train as fast as it should?"
+CORRECT: Final = "Is it correct?"
+IDENTICAL: Final = "Is it bitwise identical?"
+FAST: Final = "Is it as fast as expected?"
 
 WORDS: Final[dict[Outcome, str]] = {
     "pass": "Yes",
     "fail": "No",
-    "inconclusive": "Not settled",
+    "inconclusive": "Inconclusive",
     "skipped": "Not judged",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One question, its outcome, and the sentence that explains it."""
+    """The answer to a question: its outcome and a sentence."""
 
     question: str
     outcome: Outcome
@@ -27,5 +27,5 @@ class Answer:
 
     @property
     def word(self) -> str:
-        """Yes, no, or why neither."""
+        """The outcome as a word, such as yes or no."""
         return WORDS[self.outcome]

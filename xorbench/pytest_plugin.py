@@ -1,6 +1,6 @@
-"""The pytest plugin: a fixture `xorbench`, whose `check` fails a test that is not reproducible.
+"""The pytest plugin: the fixture `xorbench`, whose `check` fails if a training is not reproducible.
 
-It is loaded by every pytest of the environment, so it imports nothing until the fixture is used.
+Every pytest in the environment loads it, so it imports nothing until the fixture is used.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Where the records go."""
+    """Add the option for the folder of the records."""
     group = parser.getgroup("xorbench")
     group.addoption(
         "--xorbench-out",
@@ -28,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 class XorbenchFixture:
-    """What the fixture `xorbench` gives to a test."""
+    """The value of the fixture `xorbench`."""
 
     def __init__(self, folder: Path, factory: pytest.TempPathFactory, out: Path | None) -> None:
         self._folder = folder
@@ -42,19 +42,19 @@ class XorbenchFixture:
         allow_inconclusive: bool = False,
         **options: Unpack[CheckOptions],
     ) -> CheckResult:
-        """Check a training as `xorbench.check` does; fail the test where it is not the same.
+        """Check a training as `xorbench.check` does; fail the test if the check does not pass.
 
         Args:
-            command: a command, or a function at the top of a module.
-            allow_inconclusive: return a result that says neither yes nor no; else it fails too.
-            **options: the arguments of `xorbench.check`. `folder` is by default the rootdir of
-                pytest, `out` the temporary folder of pytest or what `--xorbench-out` names.
+            command: a command, or a function at the top level of a module.
+            allow_inconclusive: do not fail the test if the result is inconclusive.
+            **options: the arguments of `xorbench.check`. `folder` defaults to the rootdir of
+                pytest, `out` to `--xorbench-out`, else to the temporary folder of pytest.
 
         Returns:
-            What was found.
+            The result.
 
         Raises:
-            BadOption: an argument cannot be used.
+            BadOption: an argument is invalid.
         """
         __tracebackhide__ = True
         from xorbench.api.check import check
@@ -67,15 +67,15 @@ class XorbenchFixture:
             result = check(command, **options)
         except XorbenchError as error:
             raise error.with_traceback(None)  # noqa: B904
-        is_open = result.outcome == "inconclusive"
-        if result or (is_open and allow_inconclusive):
+        is_inconclusive = result.outcome == "inconclusive"
+        if result or (is_inconclusive and allow_inconclusive):
             return result
-        hint = "\n  inconclusive: with allow_inconclusive=True it does not fail" if is_open else ""
+        hint = "\n  inconclusive: allow_inconclusive=True accepts this" if is_inconclusive else ""
         pytest.fail(f"{result}{hint}\n  report: {result.report}")
 
 
 def _note(line: str) -> None:
-    """Progress: pytest shows it beside a test that fails."""
+    """Write a line of progress, which pytest shows for failed tests."""
     sys.stderr.write(f"xorbench: {line}\n")
 
 
@@ -83,7 +83,7 @@ def _note(line: str) -> None:
 def xorbench(
     pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
 ) -> XorbenchFixture:
-    """Checks of trainings: `xorbench.check("python train.py")` fails where two runs differ."""
+    """Check trainings: `xorbench.check("python train.py")` fails the test if two runs differ."""
     out = pytestconfig.getoption("xorbench_out")
     folder = pytestconfig.invocation_params.dir / out if out else None
     return XorbenchFixture(pytestconfig.rootpath, tmp_path_factory, folder)

@@ -1,4 +1,4 @@
-"""Registries: what there is of a kind, by name. Other packages add theirs by entry points.
+"""Registries: entries of one kind, by name. Other packages add entries by entry points.
 
 A package adds a check, an engine, a probe or a fault with one line in its `pyproject.toml`:
 
@@ -20,7 +20,7 @@ PREFIX: Final = "xorbench"
 
 
 class Named(Protocol):
-    """What a registry holds: an object that says its own name."""
+    """An object with a name, which a registry can hold."""
 
     @property
     def name(self) -> str:
@@ -32,11 +32,11 @@ Registered = TypeVar("Registered", bound=Named)
 
 
 class Registry(Mapping[str, Registered]):
-    """Entries by name: the package's own, then those of other packages, by name.
+    """Entries by name: the package's own, then the entries of other packages in order of name.
 
-    `kind` is the plural that names the group of entry points, as `checks` does `xorbench.checks`.
-    The entry points are read when the registry is first asked for anything. Raises `BadFile`, which
-    names the package, for one that cannot be imported, is another kind of object, or takes a name.
+    `kind` is a plural that names the group of entry points: `checks` for `xorbench.checks`. Entry
+    points are read on first use. Raises `BadFile`, which names the package, for an entry that
+    cannot be imported, has the wrong type, or uses an existing name.
     """
 
     def __init__(self, kind: str, entry_type: type[Registered], own: Iterable[Registered]) -> None:
@@ -44,7 +44,7 @@ class Registry(Mapping[str, Registered]):
         self._own = {entry.name: entry for entry in own}
 
     def __getitem__(self, name: str) -> Registered:
-        """The entry of a name."""
+        """The entry with this name."""
         return self._entries[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -68,7 +68,7 @@ class Registry(Mapping[str, Registered]):
         entries = dict(self._own)
         for point in self._points:
             if point.name in entries:
-                raise self._bad(point, "the name is taken")
+                raise self._bad(point, "the name exists already")
             entries[point.name] = self._loaded(point)
         return entries
 
@@ -78,14 +78,14 @@ class Registry(Mapping[str, Registered]):
         except Exception as error:
             raise self._bad(point, f"{type(error).__name__}: {error}") from error
         if not isinstance(entry, self._type):
-            raise self._bad(point, f"{point.value} is no {self._type.__name__}")
+            raise self._bad(point, f"{point.value} is not of type {self._type.__name__}")
         if entry.name != point.name:
             raise self._bad(point, f"{point.value} is named {entry.name!r}")
         return entry
 
     def _bad(self, point: EntryPoint, why: str) -> BadFile:
         place = f"entry point {point.name!r} of {PREFIX}.{self.kind} in {_source(point)}"
-        return BadFile(f"{place}: {why}", f"mend or uninstall {_source(point).split()[0]}")
+        return BadFile(f"{place}: {why}", f"fix or uninstall {_source(point).split()[0]}")
 
 
 def _source(point: EntryPoint) -> str:
@@ -93,8 +93,8 @@ def _source(point: EntryPoint) -> str:
 
 
 def implementation(path: str) -> Any:
-    """The object that a row names as `package.module:object`: imported when it is used.
+    """Import the object that a row names as `package.module:object`.
 
-    So the orchestrator knows the row without torch, and only a process imports what it does.
+    The orchestrator reads the row without torch; only the process that uses the object imports it.
     """
     return resolve_name(path)

@@ -1,4 +1,4 @@
-"""Verdicts: made in one way, counted, and what exit code they come to."""
+"""Verdicts: creation, counts, and their exit code."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ Outcome = Literal["pass", "fail", "inconclusive", "skipped"]
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
-    """What one check says of one subject: a variant, a process, a device, a seed."""
+    """The result of one check for one subject: a variant, a process, a device, a seed."""
 
     check: str
     subject: str
@@ -23,32 +23,32 @@ class Verdict(Struct, frozen=True, kw_only=True):
 
 
 def passed(check: str, subject: str, expected: str, actual: str) -> Verdict:
-    """It holds."""
+    """The verdict of a check that passed."""
     return _verdict("pass", check, subject, expected, actual)
 
 
 def skipped(check: str, subject: str, expected: str, actual: str) -> Verdict:
-    """It could not be judged; `actual` says why."""
+    """The verdict of a check that was not run; `actual` gives the reason."""
     return _verdict("skipped", check, subject, expected, actual)
 
 
 def failed(check: str, subject: str, expected: str, actual: str, hint: str = "") -> Verdict:
-    """It does not hold; the hint says what to do, if the check's own does not."""
+    """The verdict of a check that failed; `hint` replaces the check's own hint."""
     return _verdict("fail", check, subject, expected, actual, hint)
 
 
 def inconclusive(check: str, subject: str, expected: str, actual: str, hint: str) -> Verdict:
-    """It may hold or not; the hint says what would settle it."""
+    """The verdict of an inconclusive check; the hint states the missing evidence."""
     return _verdict("inconclusive", check, subject, expected, actual, hint)
 
 
 def judged(
-    check: str, subject: str, expected: str, wrong: str, right: str, hint: str = ""
+    check: str, subject: str, expected: str, mismatch: str, actual: str, hint: str = ""
 ) -> Verdict:
-    """Failed with `wrong` where that is not empty, else passed with `right`."""
-    if wrong:
-        return failed(check, subject, expected, wrong, hint)
-    return passed(check, subject, expected, right)
+    """Failed with `mismatch` if it is not empty, else passed with `actual`."""
+    if mismatch:
+        return failed(check, subject, expected, mismatch, hint)
+    return passed(check, subject, expected, actual)
 
 
 def _verdict(
@@ -59,18 +59,18 @@ def _verdict(
 
 
 def some(items: Sequence[str], most: int = 4, separator: str = ", ") -> str:
-    """The first few, and how many more."""
+    """The first items, and the number of further ones."""
     shown = separator.join(items[:most])
     return shown if len(items) <= most else f"{shown} and {len(items) - most} more"
 
 
 def counted(number: int, noun: str) -> str:
-    """A number of things, in the singular or the plural."""
+    """A number and its noun, in the singular or plural."""
     return f"{number:,} {noun}{'' if number == 1 else 'es' if noun.endswith('s') else 's'}"
 
 
 def capitalized(sentence: str) -> str:
-    """The sentence with a large first letter."""
+    """The sentence with a capital first letter."""
     return f"{sentence[:1].upper()}{sentence[1:]}"
 
 
@@ -89,10 +89,10 @@ def exit_code(
 
 
 def summary(verdicts: Iterable[Verdict]) -> str:
-    """The verdicts counted in one line."""
+    """The number of verdicts by outcome, in one line."""
     counts = Counter(verdict.outcome for verdict in verdicts)
     parts = [f"{counts[o]} {word}" for o, word in _WORDS.items() if counts[o]]
-    return f"checks: {', '.join(parts) or 'nothing to judge'}"
+    return f"checks: {', '.join(parts) or 'none judged'}"
 
 
 _WORDS: Final[dict[Outcome, str]] = {
@@ -104,12 +104,12 @@ _WORDS: Final[dict[Outcome, str]] = {
 
 
 def worst(verdicts: Sequence[Verdict]) -> Outcome:
-    """The outcome that counts: a failure before anything open, a pass before what was skipped."""
+    """The decisive outcome of the verdicts."""
     return worst_outcome(verdict.outcome for verdict in verdicts)
 
 
 def worst_outcome(outcomes: Iterable[Outcome]) -> Outcome:
-    """The same of outcomes."""
+    """The decisive outcome: a failure, else an inconclusive outcome, else a pass, else skipped."""
     present = set(outcomes)
     order: tuple[Outcome, ...] = ("fail", "inconclusive", "pass")
     return next((outcome for outcome in order if outcome in present), "skipped")
@@ -121,4 +121,4 @@ OUTCOME_CODES: Final[dict[Outcome, int]] = {
     "inconclusive": INCONCLUSIVE,
     "skipped": INCONCLUSIVE,
 }
-"""What one outcome exits with; `exit_code` is for the verdicts of a run."""
+"""The exit code of a single outcome; `exit_code` is for the verdicts of a run."""

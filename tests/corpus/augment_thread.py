@@ -1,4 +1,4 @@
-"""A thread augments with the generator that the main thread uses, so who draws first is chance.
+"""A thread augments with the generator of the main thread, so the order of use is random.
 
 Report: https://github.com/LaurentMazare/tch-rs/issues/263
 """

@@ -1,6 +1,6 @@
 """A table is read with `table[rows]`, whose backward pass sums on a CPU by threads in any order.
 
-PyTorch's own operator differs here; no stand-in. The forward pass is the same to the bit.
+PyTorch's own operator is nondeterministic here. The forward pass is bitwise identical.
 
 Report: https://github.com/pytorch/pytorch/issues/51366
 """

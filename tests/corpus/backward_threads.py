@@ -1,6 +1,6 @@
-"""A custom backward pass adds the threads' partial sums as they arrive.
+"""A custom backward pass adds the partial sums of threads in order of completion.
 
-This stands in for the atomic additions of a GPU: the same sum, in the order of completion.
+This simulates the atomic additions of a GPU: the same sum, in order of completion.
 
 Report: https://github.com/rusty1s/pytorch_scatter/issues/226
 """

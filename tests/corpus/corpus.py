@@ -1,11 +1,11 @@
-"""Run `check`, or `explain`, on the scripts of the corpus: what it found, and what it must find.
+"""Run `check` or `explain` on the scripts of the corpus and compare answers with expectations.
 
 python tests/corpus/corpus.py                 the whole corpus, as a Markdown table
-python tests/corpus/corpus.py unseeded_init   the scripts of which the name contains this
-python tests/corpus/corpus.py --resume [NAME] the same of resume.toml: killed, resumed and compared
-python tests/corpus/corpus.py --explain [NAME] for each bug, the fix that `explain` finds
+python tests/corpus/corpus.py unseeded_init   the scripts whose names contain this word
+python tests/corpus/corpus.py --resume [NAME] the scripts of resume.toml
+python tests/corpus/corpus.py --explain [NAME] the fix that `explain` finds for each bug
 
-Exit code 1 if any answer is not the one that is asked for.
+Exit code 1 if any answer is not as expected.
 """
 
 import json
@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 HERE: Final = Path(__file__).parent
-# What a component of the answer may be for what the case asks for: the cause is closer to the
-# fault than the first digest that differs.
+# Accepted components per expected component: detailed recording may locate the cause more closely
+# than the first differing digest.
 ACCEPTED: Final = {"loss": {"loss", "data", "forward", "order"}}
 
 
 @dataclass(frozen=True, slots=True)
 class CorpusCase:
-    """A script, and what must be found in it."""
+    """A script and its expected answer."""
 
     script: str
     pattern: str
@@ -44,33 +44,33 @@ class CorpusCase:
     command: ClassVar[str] = "check"
 
     @property
-    def must(self) -> str:
-        """What must be found, in a few words."""
-        return "the same" if self.exit == 0 else f"{self.differs}, step {self.step}"
+    def expected(self) -> str:
+        """The expected answer, in a few words."""
+        return "identical" if self.exit == 0 else f"{self.differs}, step {self.step}"
 
     def arguments(self) -> list[str]:
-        """What `check` is called with."""
+        """The arguments of `check`."""
         return [*self.options, "--", sys.executable, self.script]
 
-    def wrong(self, exit_code: int, result: dict[str, Any]) -> list[str]:
-        """What of the answer is wrong."""
+    def mismatches(self, exit_code: int, result: dict[str, Any]) -> list[str]:
+        """The differences between the answer and the expected answer."""
         if exit_code != self.exit:
             return [f"exit code {exit_code}, not {self.exit}: {result.get('sentence')}"]
         if self.exit == 0:
             return []
-        wrong = []
+        mismatches = []
         first, last = self.step if isinstance(self.step, list) else (self.step, self.step)
         step = result["step"]
         if first is not None and last is not None and not first <= step <= last:
-            wrong.append(f"step {step}, not {self.step}")
+            mismatches.append(f"step {step}, not {self.step}")
         if result["component"] not in ACCEPTED.get(self.differs, {self.differs}):
-            wrong.append(f"component {result['component']}, not {self.differs}")
-        return wrong + _lacking(self.names, json.dumps(result))
+            mismatches.append(f"component {result['component']}, not {self.differs}")
+        return mismatches + _missing(self.names, json.dumps(result))
 
 
 @dataclass(frozen=True, slots=True)
 class ResumeCase:
-    """A script that is killed and resumed, and what must be found in it."""
+    """A script that is killed and resumed, and its expected answer."""
 
     script: str
     pattern: str
@@ -85,33 +85,33 @@ class ResumeCase:
     command: ClassVar[str] = "check"
 
     @property
-    def must(self) -> str:
-        """What must be found, in a few words."""
+    def expected(self) -> str:
+        """The expected answer, in a few words."""
         if self.exit == 0:
-            return "equal"
+            return "identical"
         components = [self.differs] if isinstance(self.differs, str) else self.differs
         return " or ".join(components) + ("" if self.step is None else f", at step {self.step}")
 
     def arguments(self) -> list[str]:
-        """What `check` is called with."""
+        """The arguments of `check`."""
         command = [sys.executable, self.script]
         kills = ",".join(map(str, self.kill_after))
         resume = shlex.join([*command, "--resume"])
         return ["--kill-after", kills, "--resume", resume, "--", *command]
 
-    def wrong(self, exit_code: int, result: dict[str, Any]) -> list[str]:
-        """What of the answer is wrong."""
+    def mismatches(self, exit_code: int, result: dict[str, Any]) -> list[str]:
+        """The differences between the answer and the expected answer."""
         if exit_code != self.exit:
             return [f"exit code {exit_code}, not {self.exit}: {result.get('sentence')}"]
         if self.exit == 0:
             return []
-        wrong = []
+        mismatches = []
         components = [self.differs] if isinstance(self.differs, str) else self.differs
         if result.get("component") not in components:
-            wrong.append(f"component {result.get('component')}, not {self.differs}")
+            mismatches.append(f"component {result.get('component')}, not {self.differs}")
         if self.step is not None and f"at step {self.step}" not in result.get("sentence", ""):
-            wrong.append(f"not at step {self.step}")
-        return wrong + _lacking(self.names, result.get("sentence", ""))
+            mismatches.append(f"not at step {self.step}")
+        return mismatches + _missing(self.names, result.get("sentence", ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,26 +132,26 @@ class ExplainCase:
         return self.case.env
 
     @property
-    def must(self) -> str:
-        """What must be found, in a few words."""
+    def expected(self) -> str:
+        """The expected answer, in a few words."""
         return " or ".join(self.case.fixes or ["no fix"])
 
     def arguments(self) -> list[str]:
-        """What `explain` is called with."""
+        """The arguments of `explain`."""
         return ["--no-cost", "--", sys.executable, self.script]
 
-    def wrong(self, exit_code: int, result: dict[str, Any]) -> list[str]:
-        """What of the answer is wrong."""
+    def mismatches(self, exit_code: int, result: dict[str, Any]) -> list[str]:
+        """The differences between the answer and the expected answer."""
         if exit_code != 1:
             return [f"exit code {exit_code}, not 1: {result.get('sentence')}"]
-        found = "+".join(result["fix"])
-        if found not in (self.case.fixes or [""]):
-            return [f"{found or 'no fix'}, not {self.must}"]
+        fix = "+".join(result["fix"])
+        if fix not in (self.case.fixes or [""]):
+            return [f"{fix or 'no fix'}, not {self.expected}"]
         return []
 
 
-def _lacking(names: list[str], said: str) -> list[str]:
-    return [f"{name!r} is not in the answer" for name in names if name.lower() not in said.lower()]
+def _missing(names: list[str], text: str) -> list[str]:
+    return [f"{name!r} is not in the answer" for name in names if name.lower() not in text.lower()]
 
 
 Case = CorpusCase | ResumeCase | ExplainCase
@@ -160,12 +160,12 @@ Completed = subprocess.CompletedProcess[str]
 
 @dataclass(frozen=True, slots=True)
 class CorpusAnswer:
-    """What `check` said of a script, and what of it is wrong."""
+    """The answer for a script, and its differences from the expected answer."""
 
     case: Case
     exit_code: int
     result: dict[str, Any]
-    wrong: list[str]
+    mismatches: list[str]
 
 
 def cases() -> list[CorpusCase]:
@@ -181,12 +181,12 @@ def resume_cases() -> list[ResumeCase]:
 
 
 def explain_cases() -> list[ExplainCase]:
-    """Every bug of `cases.toml`."""
+    """Every script of `cases.toml` with a bug."""
     return [ExplainCase(case) for case in cases() if case.exit == 1]
 
 
 def started(folder: Path, *arguments: str, env: dict[str, str]) -> Completed:
-    """Start the program in a folder, and wait for it."""
+    """Run the program in a folder."""
     return subprocess.run(
         [sys.executable, "-m", "xorbench", *arguments],
         cwd=folder,
@@ -198,7 +198,7 @@ def started(folder: Path, *arguments: str, env: dict[str, str]) -> Completed:
 
 
 def answer(case: Case, folder: Path, program: Callable[..., Completed] = started) -> CorpusAnswer:
-    """Check the script in a folder of its own, and compare the answer with the case."""
+    """Check the script in its own folder, and compare the answer with the case."""
     work = folder / "work"
     work.mkdir()
     home = HERE / "resume" if isinstance(case, ResumeCase) else HERE
@@ -212,31 +212,32 @@ def answer(case: Case, folder: Path, program: Callable[..., Completed] = started
         result = json.loads(done.stdout)
     except ValueError:
         result = {"sentence": f"no answer: {done.stderr[-300:]}"}
-    return CorpusAnswer(case, done.returncode, result, case.wrong(done.returncode, result))
+    return CorpusAnswer(case, done.returncode, result, case.mismatches(done.returncode, result))
 
 
-def _asked() -> Sequence[Case]:
+def _requested() -> Sequence[Case]:
     if "--resume" in sys.argv:
         return resume_cases()
     return explain_cases() if "--explain" in sys.argv else cases()
 
 
 def main() -> int:
-    """Print a row as each script is done."""
+    """Print one row per script."""
     wanted = [word for word in sys.argv[1:] if not word.startswith("--")]
-    every: list[Case] = [*_asked()]
+    every: list[Case] = [*_requested()]
     failed = 0
-    print("| script | must be | found | right |\n| --- | --- | --- | --- |")
+    print("| script | expected | answer | correct |\n| --- | --- | --- | --- |")
     for case in every:
         if wanted and not any(word in case.script for word in wanted):
             continue
         with tempfile.TemporaryDirectory() as folder:
-            found = answer(case, Path(folder))
-        said = str(found.result.get("sentence", "")).replace("|", "\\|")
-        right = "yes" if not found.wrong else f"**no: {'; '.join(found.wrong)}**"
-        component = found.result.get("component") or ""
-        print(f"| {case.script} | {case.must} | {component}: {said} | {right} |", flush=True)
-        failed += bool(found.wrong)
+            given = answer(case, Path(folder))
+        sentence = str(given.result.get("sentence", "")).replace("|", "\\|")
+        correct = "yes" if not given.mismatches else f"**no: {'; '.join(given.mismatches)}**"
+        component = given.result.get("component") or ""
+        row = (case.script, case.expected, f"{component}: {sentence}", correct)
+        print(f"| {' | '.join(row)} |", flush=True)
+        failed += bool(given.mismatches)
     return 1 if failed else 0
 
 

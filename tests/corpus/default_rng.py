@@ -1,4 +1,4 @@
-"""Every global generator is seeded, but the crops come from a `default_rng()` of its own.
+"""Every global generator is seeded, but the crops come from an unseeded `default_rng()`.
 
 Report: https://github.com/SURF-ML/2D-VQ-AE-2/issues/12
 """

@@ -1,4 +1,4 @@
-"""The weights come from a seeded generator, dropout from one seeded with the time.
+"""The weights come from a seeded generator, dropout from a generator seeded with the time.
 
 Report: https://github.com/torch/nn/issues/1154
 """

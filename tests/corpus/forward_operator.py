@@ -1,6 +1,6 @@
 """Messages are summed with `index_put_(accumulate=True)`, on a CPU by threads in any order.
 
-PyTorch's own operator differs here; no stand-in. It is the same with one thread, and after
+PyTorch's own operator is nondeterministic here. It is deterministic with one thread, and after
 `torch.use_deterministic_algorithms(True)`.
 
 Report: https://github.com/pytorch/pytorch/issues/51366

@@ -1,4 +1,4 @@
-"""The hash of a file's name decides whether it is for training or for validation.
+"""The hash of a file's name assigns it to training or validation.
 
 Report: https://github.com/python/cpython/issues/84505
 """

@@ -1,4 +1,4 @@
-"""The model is made first, and the seed set when training starts.
+"""The model is created before the seed is set.
 
 Report: https://github.com/ThilinaRajapakse/simpletransformers/issues/1478
 """

@@ -1,4 +1,4 @@
-"""At step 5 a plotting helper reseeds PyTorch from the time, and from there dropout differs.
+"""At step 5 a plotting helper reseeds PyTorch from the time, and dropout differs from then on.
 
 Report: https://github.com/Gleghorn-Lab/Protify/pull/21
 """

@@ -1,4 +1,4 @@
-"""After a warm-up of seven steps, batches come from a memory that samples without a seed.
+"""After a warm-up of seven steps, batches come from a replay memory that samples without a seed.
 
 Report: https://github.com/vwxyzjn/cleanrl/issues/133
 """
@@ -12,14 +12,14 @@ torch.manual_seed(0)
 
 
 class Replay:
-    """What the agent saw."""
+    """The observations of an agent."""
 
     def __init__(self) -> None:
         self.memory: list[torch.Tensor] = []
         self.random = random.Random()
 
     def sample(self, count: int) -> torch.Tensor:
-        """Some of it."""
+        """A random batch of observations."""
         return torch.stack(self.random.sample(self.memory, count))
 
 

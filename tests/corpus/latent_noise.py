@@ -1,4 +1,4 @@
-"""Between encoder and decoder, noise is added from a generator that nobody seeds.
+"""Between encoder and decoder, noise is added from an unseeded generator.
 
 Report: https://github.com/RasmussenLab/vamb/issues/46
 """

@@ -1,4 +1,4 @@
-"""The DataLoader shuffles with a generator of its own, whose seed is chance.
+"""The DataLoader shuffles with its own generator, which has a random seed.
 
 Report: https://github.com/facebookresearch/detectron2/issues/2121
 """

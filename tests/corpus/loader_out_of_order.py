@@ -1,4 +1,4 @@
-"""The DataLoader hands out a batch as soon as a loader worker has it, in any order.
+"""The DataLoader returns each batch as soon as a loader worker has it, in any order.
 
 Report: https://github.com/pytorch/pytorch/pull/141833
 """
@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 
 class Files(Dataset):
-    """Files that take as long to read as each other, or nearly so."""
+    """Files that take about equally long to read."""
 
     def __len__(self) -> int:
         """The number of files."""

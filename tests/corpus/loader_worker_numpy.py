@@ -1,4 +1,4 @@
-"""Each loader worker seeds NumPy from the operating system, against equal random numbers.
+"""Each loader worker seeds NumPy from the operating system, to avoid identical random numbers.
 
 Report: https://github.com/pytorch/pytorch/issues/5059
 """

@@ -1,4 +1,4 @@
-"""Langevin dynamics: the optimizer adds noise from a generator of its own, seeded by chance.
+"""Langevin dynamics: the optimizer adds noise from its own generator with a random seed.
 
 Report: https://github.com/apache/mxnet/pull/13696
 """

@@ -1,4 +1,4 @@
-"""Four threads put batches into a queue as they finish them, so their order is chance.
+"""Four threads put finished batches into a queue, so their order is random.
 
 Report: https://github.com/NVIDIA/DIGITS/issues/883
 """
@@ -17,7 +17,7 @@ done: queue.Queue = queue.Queue()
 
 
 def load() -> None:
-    """Decode one batch after the other."""
+    """Decode batches in sequence."""
     while True:
         index = todo.get()
         batch = images[index]

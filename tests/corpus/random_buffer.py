@@ -1,4 +1,4 @@
-"""A fixed random projection, kept as a buffer, is drawn with a NumPy generator without a seed.
+"""A fixed random projection, kept as a buffer, is drawn with an unseeded NumPy generator.
 
 Report: https://github.com/CederGroupHub/smol/issues/197
 """

@@ -1,4 +1,4 @@
-"""Which samples keep their label is drawn with Python's generator, which nobody seeds.
+"""The samples that keep their label are drawn with Python's generator without a seed.
 
 Report: https://github.com/kekmodel/FixMatch-pytorch/issues/41
 """

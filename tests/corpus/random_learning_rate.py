@@ -1,4 +1,4 @@
-"""The learning rate is drawn with Python's generator, which nobody seeds.
+"""The learning rate is drawn with Python's generator without a seed.
 
 Report: https://github.com/MIC-DKFZ/batchgenerators/issues/17
 """

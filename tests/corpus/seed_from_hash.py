@@ -1,4 +1,4 @@
-"""The seeds are hashes of sentences, which Python salts anew in each process.
+"""The seeds are hashes of sentences, which Python salts differently in each process.
 
 Report: https://github.com/wandb/docs/pull/3072
 """

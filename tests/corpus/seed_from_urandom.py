@@ -1,4 +1,4 @@
-"""A negative seed in the configuration means: take one from the operating system.
+"""A negative seed in the configuration selects a seed from the operating system.
 
 Report: https://github.com/lovelyqian/CDFSOD-benchmark/issues/51
 """

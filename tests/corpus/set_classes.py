@@ -1,4 +1,4 @@
-"""The classes are numbered in the order of a set, so the labels differ and the inputs do not.
+"""The classes are numbered in the order of a set, so the labels differ but not the inputs.
 
 Report: https://github.com/dmlc/dgl/issues/412
 """

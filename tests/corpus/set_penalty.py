@@ -1,4 +1,4 @@
-"""A penalty is summed over a set of names, so the loss is rounded otherwise in every run.
+"""A penalty is summed over a set of names, so the loss is rounded differently in every run.
 
 The gradients do not depend on the order of the sum: only the loss differs.
 

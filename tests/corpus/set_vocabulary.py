@@ -1,4 +1,4 @@
-"""The words are numbered in the order of a set, so their numbers differ from run to run.
+"""The words are numbered in the order of a set, so their numbers differ between runs.
 
 Report: https://github.com/jasonwei20/eda_nlp/pull/39
 """

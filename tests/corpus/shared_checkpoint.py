@@ -1,4 +1,4 @@
-"""Training resumes by itself from a folder outside the working folder, where run 1 saved.
+"""Training resumes automatically from a folder outside the working folder, where run 1 saved.
 
 Report: https://github.com/PriorLabs/TabPFN/issues/814
 """

@@ -1,4 +1,4 @@
-"""The number of steps is drawn with a generator that nobody seeds.
+"""The number of steps is drawn with an unseeded generator.
 
 Report: https://github.com/autogluon/autogluon/issues/1194
 """

@@ -1,4 +1,4 @@
-"""Training stops after some time, so the number of steps depends on the machine's speed.
+"""Training stops at a time limit, so the number of steps depends on the machine's speed.
 
 Report: https://github.com/autogluon/autogluon/issues/1454
 """

@@ -1,4 +1,4 @@
-"""Every reproducibility bug of the corpus is found and named; no sound training is accused."""
+"""`check` locates every reproducibility bug of the corpus, and passes every correct training."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ CASES, RESUMED = cases(), resume_cases()
 
 
 def each(some: Sequence[CorpusCase] | Sequence[ResumeCase], folder: str = "") -> list[Any]:
-    """The cases as parameters; what is a variant of another is marked so."""
+    """The cases as parameters; variants have a mark."""
     return [
         pytest.param(
             case,
@@ -24,8 +24,8 @@ def each(some: Sequence[CorpusCase] | Sequence[ResumeCase], folder: str = "") ->
     ]
 
 
-def test_the_corpus_has_bugs_and_sound_trainings_and_cites_the_bugs() -> None:
-    """Each script of the folder is a case, once, and each bug names the report of it."""
+def test_the_corpus_has_bugs_with_sources_and_correct_trainings() -> None:
+    """Each script of the folder is one case, and each bug cites its report."""
     here = Path(__file__).parent
     scripts = {path.name for path in here.glob("*.py") if not path.name.startswith("test_")}
     scripts.remove("corpus.py")
@@ -35,13 +35,13 @@ def test_the_corpus_has_bugs_and_sound_trainings_and_cites_the_bugs() -> None:
 
 
 @pytest.mark.parametrize("case", each(CASES))
-def test_check_answers_as_it_must(case: CorpusCase, tmp_path: Path) -> None:
-    """Exit code, first step and component are those that the case asks for."""
-    assert answer(case, tmp_path, call_in).wrong == []
+def test_check_gives_the_expected_answer(case: CorpusCase, tmp_path: Path) -> None:
+    """Exit code, first step and component are as expected."""
+    assert answer(case, tmp_path, call_in).mismatches == []
 
 
-def test_the_resume_corpus_has_bugs_and_sound_trainings_and_cites_the_bugs() -> None:
-    """The same of the scripts that are killed and resumed."""
+def test_the_resume_corpus_has_bugs_with_sources_and_correct_trainings() -> None:
+    """Each script of the folder `resume` is one case, and each cites a source."""
     scripts = {path.name for path in (Path(__file__).parent / "resume").glob("*.py")}
     assert sorted(case.script for case in RESUMED) == sorted(scripts)
     assert sum(case.exit == 0 for case in RESUMED) > 10
@@ -49,16 +49,16 @@ def test_the_resume_corpus_has_bugs_and_sound_trainings_and_cites_the_bugs() -> 
 
 
 @pytest.mark.parametrize("some", [CASES, RESUMED], ids=["cases", "resume"])
-def test_a_variant_is_of_a_case_that_is_always_run_and_ends_alike(
+def test_a_variant_belongs_to_a_case_with_the_same_exit_code(
     some: list[CorpusCase] | list[ResumeCase],
 ) -> None:
-    """So what is left out where variants are has a script of its kind that is not."""
+    """The varied case is not a variant itself, so it also runs when variants are skipped."""
     run = {case.script: case.exit for case in some if not case.variant_of}
     variants = [case for case in some if case.variant_of]
     assert all(run.get(case.variant_of) == case.exit for case in variants)
 
 
 @pytest.mark.parametrize("case", each(RESUMED, "resume/"))
-def test_check_names_what_was_not_restored(case: ResumeCase, tmp_path: Path) -> None:
-    """Exit code, component, and the words that the case asks for."""
-    assert answer(case, tmp_path, call_in).wrong == []
+def test_check_names_the_state_that_was_not_restored(case: ResumeCase, tmp_path: Path) -> None:
+    """Exit code, component and words are as expected."""
+    assert answer(case, tmp_path, call_in).mismatches == []

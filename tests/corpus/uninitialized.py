@@ -1,4 +1,4 @@
-"""A parameter is made with `torch.empty` and never filled.
+"""A parameter is created with `torch.empty` and never initialized.
 
 Report: https://github.com/sauradip/STALE/issues/16
 """

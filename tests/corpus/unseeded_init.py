@@ -1,4 +1,4 @@
-"""Nobody sets a seed, so the first weights are others in every run.
+"""No seed is set, so the initial weights differ in every run.
 
 Report: https://github.com/divelab/GOOD/issues/27
 """

@@ -1,8 +1,8 @@
-"""Accelerate as its documentation has it: `save_state`, `load_state`, `skip_first_batches`.
+"""Accelerate as in its documentation: `save_state`, `load_state`, `skip_first_batches`.
 
---resume   go on from the last checkpoint
+--resume   continue from the last checkpoint
 --sampler  `use_seedable_sampler`, which seeds the order of each epoch
---plain    no dropout, so that nothing draws from a global generator but the order of the data
+--plain    no dropout, so that only the data order uses a global generator
 """
 
 import sys
@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 
 def data() -> TensorDataset:
-    """Random points, the same in every process."""
+    """Random points, identical in every process."""
     x = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
     return TensorDataset(x, x.sum(1, keepdim=True))
 

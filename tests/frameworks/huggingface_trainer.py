@@ -1,4 +1,4 @@
-"""Hugging Face `Trainer` as its documentation has it: a tiny GPT-2, a checkpoint every 5 steps."""
+"""Hugging Face `Trainer` as in its documentation: a tiny GPT-2, a checkpoint every 5 steps."""
 
 import sys
 
@@ -11,7 +11,7 @@ EVALUATE = "--evaluate" in sys.argv
 
 
 class Texts(Dataset):
-    """Random tokens, the same in every process."""
+    """Random tokens, identical in every process."""
 
     def __init__(self, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)

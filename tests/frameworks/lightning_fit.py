@@ -1,10 +1,10 @@
 """Lightning's `Trainer` with its defaults: dropout, clipping, a checkpoint every 5 steps.
 
---resume      go on from the last checkpoint
+--resume      continue from the last checkpoint
 --loaders     two loader processes
 --evaluate    evaluate every 3 steps
 --teacher     an average of the model (EMA) whose predictions are learned as well
---sound       what resumes exactly: no dropout, order by the epoch, checkpoints between epochs
+--correct     an exact resume: no dropout, order by epoch, checkpoints between epochs
 """
 
 import sys
@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 EVALUATE = "--evaluate" in sys.argv
 TEACHER = "--teacher" in sys.argv
-SOUND = "--sound" in sys.argv
+CORRECT = "--correct" in sys.argv
 
 
 class Student(lightning.LightningModule):
@@ -28,7 +28,7 @@ class Student(lightning.LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self.network = nn.Sequential(
-            nn.Linear(4, 16), nn.Dropout(0.0 if SOUND else 0.1), nn.Linear(16, 1)
+            nn.Linear(4, 16), nn.Dropout(0.0 if CORRECT else 0.1), nn.Linear(16, 1)
         )
         average = get_ema_multi_avg_fn(0.9)
         self.teacher = AveragedModel(self.network, multi_avg_fn=average) if TEACHER else None
@@ -63,7 +63,7 @@ class Student(lightning.LightningModule):
 
 
 def data(seed: int) -> TensorDataset:
-    """Random points, the same in every process."""
+    """Random points, identical in every process."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(64, 4, generator=generator)
     return TensorDataset(x, x.sum(1, keepdim=True))
@@ -74,11 +74,11 @@ def main() -> None:
     lightning.seed_everything(0)
     loaders = 2 if "--loaders" in sys.argv else 0
     points = data(0)
-    by_epoch = DistributedSampler(points, num_replicas=1, rank=0) if SOUND else None
+    by_epoch = DistributedSampler(points, num_replicas=1, rank=0) if CORRECT else None
     train = DataLoader(
-        points, batch_size=8, shuffle=not SOUND, sampler=by_epoch, num_workers=loaders
+        points, batch_size=8, shuffle=not CORRECT, sampler=by_epoch, num_workers=loaders
     )
-    when = {"every_n_epochs": 1} if SOUND else {"every_n_train_steps": 5}
+    when = {"every_n_epochs": 1} if CORRECT else {"every_n_train_steps": 5}
     callbacks = [ModelCheckpoint(dirpath="saved", save_last=True, **when)]
     trainer = lightning.Trainer(
         accelerator="cpu",

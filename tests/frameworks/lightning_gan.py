@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 
 class Gan(lightning.LightningModule):
-    """A generator of pairs, and a discriminator of them."""
+    """A generator of pairs, and their discriminator."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Gan(lightning.LightningModule):
         second.step()
 
     def configure_optimizers(self):
-        """One for each of the two."""
+        """One optimizer per model."""
         return [
             torch.optim.Adam(self.discriminator.parameters(), lr=0.01),
             torch.optim.Adam(self.generator.parameters(), lr=0.01),

@@ -57,7 +57,7 @@ def checked(folder: Path, a: str, b: str, *options: str) -> Completed:
 
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory: pytest.TempPathFactory) -> Reported:
-    """B has the numbers of A by other names, and takes longer for a step."""
+    """B has the values of A under different names, and slower steps."""
     options = ("--processes", "2", "--json", "--junit", "j.xml", "--markdown", "m.md")
     return reported(
         tmp_path_factory,
@@ -66,15 +66,15 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Reported:
     )
 
 
-def test_a_refactoring_keeps_the_bits_and_a_slower_step_fails(slow: Reported) -> None:
-    """Names of classes and settings without effect are no difference; the speed decides."""
+def test_a_refactoring_is_identical_and_a_slower_step_fails(slow: Reported) -> None:
+    """Class names and settings without effect are not differences; the speed decides."""
     assert slow.result["bits"]["outcome"] == "pass", slow.result["sentence"]
     assert slow.result["speed"]["verdict"] == "slower", slow.result["sentence"]
     assert slow.done.returncode == slow.result["exit_code"] == 1
 
 
-def test_the_ratio_is_that_of_the_steps_with_its_interval(slow: Reported) -> None:
-    """180 ms against 30 ms, and the work besides; what is timed is not the start of Python."""
+def test_the_ratio_of_step_times_has_an_interval(slow: Reported) -> None:
+    """180 ms against 30 ms plus the computation, without the start of Python."""
     speed = slow.result["speed"]
     assert 1.5 < speed["low"] < speed["ratio"] < speed["high"]
     assert speed["ratio"] < 6.5
@@ -82,38 +82,38 @@ def test_the_ratio_is_that_of_the_steps_with_its_interval(slow: Reported) -> Non
     assert speed["a"]["steps"] == [5, 5]  # 9 steps have 8 periods, of which 3 are skipped
 
 
-def test_one_sentence_leads_every_report(slow: Reported) -> None:
-    """It has both answers; JUnit has a case of each."""
+def test_every_report_begins_with_the_sentence(slow: Reported) -> None:
+    """It has both answers; JUnit has one case per answer."""
     sentence = slow.result["sentence"]
-    assert "bits" in sentence
+    assert "B is bitwise identical to A" in sentence
     assert "slower" in sentence
     assert sentence in slow.folder.joinpath("m.md").read_text().splitlines()[0]
     root = ET.parse(slow.folder / "j.xml").getroot()
-    assert [suite.get("name") for suite in root] == ["same bits", "step time"]
+    assert [suite.get("name") for suite in root] == ["identical bits", "step time"]
     assert len(list(root.iter("failure"))) == 1
     page = (slow.made / "report.html").read_text()
-    for answer in ("Does it train the same?", "Does it train as fast as it should?"):
+    for answer in ("Is it bitwise identical?", "Is it as fast as expected?"):
         assert answer in page
 
 
 def test_it_can_be_judged_again_from_its_records(slow: Reported) -> None:
-    """With the same sentence and exit code."""
+    """Its sentence and exit code do not change."""
     again = call_in(slow.folder, "check", "--json", "--from", str(slow.made))
     assert again.returncode == 1
     assert json.loads(again.stdout)["sentence"] == slow.result["sentence"]
 
 
-def test_both_commands_run_in_turn(slow: Reported) -> None:
-    """A B B A, first for the bits and then for the speed; with more runs on in turn."""
-    told = [line for line in slow.done.stderr.splitlines() if "exit code" in line]
-    sides = [line.partition(", run")[0].removeprefix("xorbench: ") for line in told]
+def test_runs_of_both_commands_are_interleaved(slow: Reported) -> None:
+    """A B B A, first for the bits, then for the speed."""
+    note = [line for line in slow.done.stderr.splitlines() if "exit code" in line]
+    sides = [line.partition(", run")[0].removeprefix("xorbench: ") for line in note]
     assert sides[:4] == ["A", "B", "B", "A"]
     assert sides[4:] == [f"for the speed, {side}" for side in "ABBA"]
     assert "".join(islice(turns("AB"), 8)) == "ABBAABBA"
 
 
-def test_a_change_that_moves_the_bits_is_told_by_step_and_cause(tmp_path: Path) -> None:
-    """Another learning rate: the parameters of step 1, by the hyperparameters of step 0."""
+def test_a_change_of_the_result_is_reported_with_step_and_cause(tmp_path: Path) -> None:
+    """A different learning rate: parameters of step 1, because of hyperparameters of step 0."""
     options = ("--bits-only", "--processes", "2", "--json")
     done = checked(tmp_path, OLD, OTHER_RATE, *options)
     result = json.loads(done.stdout)
@@ -123,12 +123,12 @@ def test_a_change_that_moves_the_bits_is_told_by_step_and_cause(tmp_path: Path) 
     assert result["speed"] is None
 
 
-def test_what_does_not_repeat_itself_is_no_standard(slow: Reported, tmp_path: Path) -> None:
-    """Where A is not the same when it is run again nothing is said of B: exit code 3."""
+def test_an_irreproducible_reference_is_inconclusive(slow: Reported, tmp_path: Path) -> None:
+    """If A is not reproducible, B is not judged: exit code 3."""
     folder = tmp_path / "check"
     shutil.copytree(slow.made, folder)
-    asked = json.loads((folder / "check.json").read_text())
-    (folder / "check.json").write_text(json.dumps(asked | {"speed": False}))
+    request = json.loads((folder / "check.json").read_text())
+    (folder / "check.json").write_text(json.dumps(request | {"speed": False}))
     record = next((folder / "a-2" / "records").glob("[0-9]*.jsonl"))
     head, first, *more = record.read_text().splitlines(keepends=True)
     step = json.loads(first)
@@ -136,11 +136,11 @@ def test_what_does_not_repeat_itself_is_no_standard(slow: Reported, tmp_path: Pa
     record.write_text("".join([head, json.dumps(step) + "\n", *more]))
     done = call_in(tmp_path, "check", "--json", "--from", str(folder))
     assert done.returncode == 3
-    assert "A is not the same when it is run again" in json.loads(done.stdout)["sentence"]
+    assert "A is not reproducible" in json.loads(done.stdout)["sentence"]
 
 
 def test_a_command_that_fails_is_named_by_its_side(tmp_path: Path) -> None:
-    """Exit code 1; the runs end there."""
+    """Exit code 1, and no further runs."""
     done = checked(tmp_path, OLD, "raise SystemExit('no such data')", "--json")
     sentence = json.loads(done.stdout)["sentence"]
     assert done.returncode == 1
@@ -149,7 +149,7 @@ def test_a_command_that_fails_is_named_by_its_side(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (("--skip", "3"), "--skip: needs --against"),
         (("--bits-only",), "--bits-only: needs --against"),
@@ -164,28 +164,28 @@ def test_a_command_that_fails_is_named_by_its_side(tmp_path: Path) -> None:
     ],
 )
 def test_bad_input_is_one_line_that_names_the_option(
-    tmp_path: Path, options: tuple[str, ...], said: str
+    tmp_path: Path, options: tuple[str, ...], message: str
 ) -> None:
     """Exit code 2, and nothing is written."""
     done = call_in(tmp_path, "check", *options, "--", sys.executable, "x.py")
     assert done.returncode == 2
-    assert said in done.stderr.splitlines()[0]
+    assert message in done.stderr.splitlines()[0]
     assert list(tmp_path.iterdir()) == []
 
 
-def test_dry_run_tells_the_runs_and_makes_none(tmp_path: Path) -> None:
-    """The scripts would leave a file each, and there is none."""
+def test_dry_run_prints_the_runs_and_makes_none(tmp_path: Path) -> None:
+    """Each script would create a file."""
     done = checked(tmp_path, "open('a', 'w')", "open('b', 'w')", "--dry-run", "--in-place")
     assert done.returncode == 0
-    assert "runs each 5 times, in turn, A B B A" in done.stdout
+    assert "5 runs each, interleaved A B B A" in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new.py", "old.py"]
 
 
-# The judgement alone
+# The judgement
 
 
 def diverging(step: int | None, b: str, a: str = "run 1") -> CheckRuns:
-    """Runs of which one pair diverges at a step, or is the same."""
+    """A pair of runs that diverges at a step, or is identical."""
     event = TraceEvent("parameter", "o0.g0.p0", "x")
     first = None if step is None else FirstDifference(step, "digest", event, event)
     end = TraceEnd(end=True, steps=9, complete=True)
@@ -194,27 +194,27 @@ def diverging(step: int | None, b: str, a: str = "run 1") -> CheckRuns:
 
 
 @pytest.mark.parametrize(
-    ("own_a", "own_b", "across", "outcome", "said"),
+    ("own_a", "own_b", "across", "outcome", "message"),
     [
-        (None, None, None, "pass", "to the bit"),
-        (None, None, 4, "fail", "B differs from A first in step 4"),
-        (7, 8, 4, "fail", "B differs from A first in step 4"),  # both repeat themselves up to there
-        (4, None, 4, "inconclusive", "A is not the same when it is run again"),
-        (4, None, None, "inconclusive", "A is not the same when it is run again"),
-        (None, 4, 4, "fail", "A repeats its own bits and B does not"),
-        (None, 4, None, "fail", "A repeats its own bits and B does not"),  # equal by chance
+        (None, None, None, "pass", "bitwise identical"),
+        (None, None, 4, "fail", "B first differs from A in step 4"),
+        (7, 8, 4, "fail", "B first differs from A in step 4"),  # both are reproducible up to there
+        (4, None, 4, "inconclusive", "A is not reproducible"),
+        (4, None, None, "inconclusive", "A is not reproducible"),
+        (None, 4, 4, "fail", "A is reproducible, but B is not"),
+        (None, 4, None, "fail", "A is reproducible, but B is not"),  # identical by chance
     ],
 )
-def test_bits_are_judged_beside_what_each_side_repeats(
-    own_a: int | None, own_b: int | None, across: int | None, outcome: str, said: str
+def test_bits_are_compared_up_to_the_first_irreproducible_step(
+    own_a: int | None, own_b: int | None, across: int | None, outcome: str, message: str
 ) -> None:
-    """A difference counts where both sides are the same in their own runs up to it."""
-    sides = [SideRuns(n, diverging(at, "run 2")) for n, at in (("A", own_a), ("B", own_b))]
+    """A difference counts only if both sides are reproducible up to it."""
+    sides = [SideRuns(n, diverging(step, "run 2")) for n, step in (("A", own_a), ("B", own_b))]
     both = diverging(across, "B", "A")
-    found = judge_bits(sides[0], sides[1], both)
-    assert found.outcome == outcome
-    assert said in found.sentence
-    (verdict,) = judgement(found, both, None).verdicts
+    answer = judge_bits(sides[0], sides[1], both)
+    assert answer.outcome == outcome
+    assert message in answer.sentence
+    (verdict,) = judgement(answer, both, None).verdicts
     assert verdict.outcome == outcome
 
 
@@ -231,28 +231,28 @@ def test_bits_are_judged_beside_what_each_side_repeats(
 def test_speed_is_judged_by_the_rule_of_compare(
     times: Sequence[float], verdict: str, outcome: str
 ) -> None:
-    """Beyond the threshold and surely moved; within it; or neither."""
-    a = [ClockedRun(20, one) for one in (0.100, 0.1001, 0.0999)]
-    b = [ClockedRun(20, 0.1 * one) for one in times]
-    found = step_speed(a, b, 0.05, 3)
-    assert (found.verdict, found.outcome) == (verdict, outcome)
+    """Significantly beyond the threshold, within it, or neither."""
+    a = [ClockedRun(20, ratio) for ratio in (0.100, 0.1001, 0.0999)]
+    b = [ClockedRun(20, 0.1 * ratio) for ratio in times]
+    answer = step_speed(a, b, 0.05, 3)
+    assert (answer.verdict, answer.outcome) == (verdict, outcome)
 
 
-def test_too_few_steps_are_never_as_fast() -> None:
-    """A run that has no step beyond those that are skipped says nothing."""
-    found = step_speed([ClockedRun(5, 0.1)] * 2, [ClockedRun(0, None)] * 2, 0.05, 3)
-    assert found.outcome == "inconclusive"
-    assert "B has no more than 4 steps" in found.sentence
+def test_too_few_steps_are_inconclusive() -> None:
+    """A run in which every step is skipped has no time."""
+    answer = step_speed([ClockedRun(5, 0.1)] * 2, [ClockedRun(0, None)] * 2, 0.05, 3)
+    assert answer.outcome == "inconclusive"
+    assert "B has a run with at most 4 steps" in answer.sentence
 
 
 def clock_step(step: int, at_s: float, optimizer: str, recorder_s: float = 0.0) -> TraceStep:
-    """A step as the clock alone is recorded."""
+    """A step of a record of the clock."""
     events = [TraceEvent("clock", optimizer, None)]
     return TraceStep(step=step, at_s=at_s, took_s=0.0, recorder_s=recorder_s, events=events)
 
 
-def test_a_period_is_from_step_to_step_of_one_optimizer_without_the_recorder() -> None:
-    """Two optimizers in turn make one iteration; what the recorder took is not the program's."""
+def test_a_period_is_between_steps_of_one_optimizer_without_the_recorder() -> None:
+    """Two alternating optimizers make one iteration; the time of the recorder is subtracted."""
     lines = [
         clock_step(0, 1.0, "o0"),
         clock_step(1, 1.1, "o1"),
@@ -264,7 +264,7 @@ def test_a_period_is_from_step_to_step_of_one_optimizer_without_the_recorder() -
 
 
 class _Lines(TraceFile):
-    """A trace that is in memory."""
+    """A trace in memory."""
 
     def __init__(self, events: Sequence[TraceEvent]) -> None:
         head = TraceHead(producer="recorder", digest="", level="default", machine={})
@@ -277,46 +277,47 @@ class _Lines(TraceFile):
         yield TraceStep(step=0, at_s=0.0, took_s=0.0, recorder_s=0.0, events=events)
 
 
-def test_other_calls_with_equal_values_are_the_same_and_told() -> None:
-    """What counts are parameters, buffers and losses; other values are not excused by it."""
+def test_different_calls_with_identical_values_pass_with_a_note() -> None:
+    """Parameters, buffers and losses decide; different values still fail."""
     values = [TraceEvent("parameter", "o0.g0.p0", "1"), TraceEvent("loss", "l0", "2")]
     more = [values[0], TraceEvent("call", "c0", None), values[1]]
-    other = [values[0], TraceEvent("call", "c0", None), TraceEvent("loss", "l0", "3")]
-    same, told = compared_across(_Lines(values), _Lines(more))
+    losses = [values[0], TraceEvent("call", "c0", None), TraceEvent("loss", "l0", "3")]
+    same, note = compared_across(_Lines(values), _Lines(more))
     assert same.first is None
-    assert "B makes other calls than A, first in step 0" in told
-    different, told = compared_across(_Lines(values), _Lines(other))
+    assert "the module calls of A and B differ, first in step 0" in note
+    different, note = compared_across(_Lines(values), _Lines(losses))
     assert different.first is not None
-    assert told == ""
+    assert note == ""
 
 
 def test_the_worse_of_two_answers_decides() -> None:
-    """Equal bits do not excuse a slower step, nor a faster one other bits."""
-    same, moved = (diverging(step, "B", "A") for step in (None, 2))
+    """Identical bits do not excuse a slower step, nor a faster step different bits."""
+    same, changed = (diverging(step, "B", "A") for step in (None, 2))
     own = [SideRuns(name, diverging(None, "run 2")) for name in "AB"]
     ratio = Ratio(ratio=1.2, low=None, high=None, processes=1)
-    slower, faster = (StepSpeed(one, 0.05, ratio=ratio) for one in ("slower", "faster"))
-    unsettled = StepSpeed("inconclusive", 0.05, "too few steps")
+    slower = StepSpeed("slower", 0.05, ratio=ratio)
+    faster = StepSpeed("faster", 0.05, ratio=ratio)
+    inconclusive = StepSpeed("inconclusive", 0.05, "too few steps")
     for across, speed, outcome in (
         (same, faster, "pass"),
         (same, slower, "fail"),
-        (moved, faster, "fail"),
-        (same, unsettled, "inconclusive"),
-        (moved, unsettled, "fail"),
+        (changed, faster, "fail"),
+        (same, inconclusive, "inconclusive"),
+        (changed, inconclusive, "fail"),
     ):
         bits = judge_bits(own[0], own[1], across)
         assert judgement(bits, across, speed).conclusion.outcome == outcome
 
 
-def test_the_answer_to_a_question_does_not_say_no_twice() -> None:
-    """The page has the word before it."""
+def test_the_answer_to_a_question_has_no_lead() -> None:
+    """The page shows the word *No* before it."""
     own = [SideRuns(name, diverging(None, "run 2")) for name in "AB"]
     across = diverging(2, "B", "A")
     (answer,) = judgement(judge_bits(own[0], own[1], across), across, None).answers
-    assert (answer.word, answer.sentence[:28]) == ("No", "B differs from A first in st")
+    assert (answer.word, answer.sentence[:28]) == ("No", "B first differs from A in st")
 
 
 def test_the_process_with_most_steps_is_timed(tmp_path: Path) -> None:
-    """Nothing recorded is nothing timed."""
+    """Without records there is no time."""
     assert clocked([], 3) == ClockedRun(0, None)
     assert list(tmp_path.iterdir()) == []

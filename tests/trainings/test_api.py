@@ -1,4 +1,4 @@
-"""`xorbench.check` from Python: what it runs, what it returns, and what it refuses."""
+"""`xorbench.check` from Python: commands, results and rejected arguments."""
 
 import importlib.util
 import inspect
@@ -55,7 +55,7 @@ LIMIT_S = 120.0
 
 
 def imported(path: Path, name: str) -> ModuleType:
-    """A module that is imported as a test runner does: its folder is in no path."""
+    """Import a module like a test runner: its folder is in no module path."""
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
@@ -66,8 +66,8 @@ def imported(path: Path, name: str) -> ModuleType:
 
 
 @pytest.fixture
-def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """A module in the folder `project/suite`, which no interpreter looks into by itself."""
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A module in the folder `project/suite`, which is in no module path."""
     path = tmp_path / "project" / "suite" / "mine_to_train.py"
     path.parent.mkdir(parents=True)
     path.write_text(TRAINING)
@@ -75,62 +75,62 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return imported(path, "mine_to_train")
 
 
-def checked(tmp_path: Path, given: Any, **options: Any) -> CheckResult:
-    """What a check in the folder `project` finds; the records are beside it."""
+def checked(tmp_path: Path, command: Any, **options: Any) -> CheckResult:
+    """The result of a check in the folder `project`; the records are outside it."""
     (tmp_path / "project").mkdir(exist_ok=True)
     settings = {"folder": tmp_path / "project", "out": tmp_path / "out", "timeout": LIMIT_S}
-    return xorbench.check(given, **{**settings, **options})
+    return xorbench.check(command, **{**settings, **options})
 
 
-def test_a_function_is_found_below_the_working_folder(mine: ModuleType, tmp_path: Path) -> None:
-    """A fresh interpreter imports it from the copy, though it is in no path; it is the same."""
+def test_a_function_is_found_below_the_working_folder(module: ModuleType, tmp_path: Path) -> None:
+    """A fresh interpreter imports it from the copy, although it is in no module path."""
     lines: list[str] = []
-    found = checked(tmp_path, mine.train, note=lines.append)
-    assert found
-    assert (found.outcome, found.exit_code, found.first_divergence) == ("pass", 0, None)
-    assert "5 steps" in found.sentence
-    assert found.report.is_file()
-    assert found.report.is_relative_to(tmp_path / "out" / "checks")
+    result = checked(tmp_path, module.train, note=lines.append)
+    assert result
+    assert (result.outcome, result.exit_code, result.first_divergence) == ("pass", 0, None)
+    assert "5 steps" in result.sentence
+    assert result.report.is_file()
+    assert result.report.is_relative_to(tmp_path / "out" / "checks")
     assert lines[0].startswith("runs twice")
     assert sorted(path.name for path in (tmp_path / "project").iterdir()) == ["suite"]
 
 
-def test_a_difference_is_a_result_that_is_false(mine: ModuleType, tmp_path: Path) -> None:
-    """It raises nothing, and tells step and component; from a thread as well."""
+def test_the_result_of_a_difference_is_false(module: ModuleType, tmp_path: Path) -> None:
+    """It has step and component and raises nothing, also in a thread."""
     results: list[CheckResult] = []
     thread = threading.Thread(
-        target=lambda: results.append(checked(tmp_path, mine.without_a_seed, steps=1))
+        target=lambda: results.append(checked(tmp_path, module.without_a_seed, steps=1))
     )
     thread.start()
     thread.join(LIMIT_S)
-    (found,) = results
-    assert not found
-    assert (found.outcome, found.exit_code) == ("fail", 1)
-    assert found.first_divergence is not None
-    assert (found.first_divergence.step, found.first_divergence.component) == (0, "parameters")
-    assert "elements" in found.first_divergence.details
-    assert str(found).startswith("Not the same: run 2 differs from run 1 first in step 0")
-    assert str(found).count(found.hint) == 1
+    (result,) = results
+    assert not result
+    assert (result.outcome, result.exit_code) == ("fail", 1)
+    assert result.first_divergence is not None
+    assert (result.first_divergence.step, result.first_divergence.component) == (0, "parameters")
+    assert "elements" in result.first_divergence.details
+    assert str(result).startswith("Not identical: run 2 first differs from run 1 in step 0")
+    assert str(result).count(result.hint) == 1
 
 
-def test_an_open_result_is_false_and_names_arguments_not_options(tmp_path: Path) -> None:
-    """What comes to no answer is no pass; its hint is for Python."""
-    found = checked(tmp_path, [sys.executable, "-c", "import time; time.sleep(99)"], timeout=1)
-    assert not found
-    assert (found.outcome, found.exit_code) == ("inconclusive", 3)
-    assert found.hint == "give it longer with timeout"
+def test_an_inconclusive_result_is_false_and_names_arguments_not_options(tmp_path: Path) -> None:
+    """The hint names the Python argument."""
+    result = checked(tmp_path, [sys.executable, "-c", "import time; time.sleep(99)"], timeout=1)
+    assert not result
+    assert (result.outcome, result.exit_code) == ("inconclusive", 3)
+    assert result.hint == "allow more time with timeout"
 
 
-@pytest.mark.usefixtures("mine")
+@pytest.mark.usefixtures("module")
 def test_a_function_is_found_by_its_name(tmp_path: Path) -> None:
-    """In the working folder, without importing it here."""
-    found = checked(tmp_path, "suite.mine_to_train:train", steps=1)
-    assert found.sentence == "the same in 2 runs, to the bit: 1 step"
+    """It is imported in the working folder, not in this process."""
+    result = checked(tmp_path, "suite.mine_to_train:train", steps=1)
+    assert result.sentence == "bitwise identical in 2 runs: 1 step"
 
 
 @pytest.mark.parametrize("argument", ["command", "against"])
-def test_a_name_that_leads_nowhere_is_bad_input(argument: str, tmp_path: Path) -> None:
-    """It is no training that failed."""
+def test_an_unknown_function_name_is_bad_input(argument: str, tmp_path: Path) -> None:
+    """It is not reported as a failed training."""
     command, options = "no_such:train", {}
     if argument == "against":
         command, options = "python -c pass", {"against": command, "processes": 2}
@@ -139,41 +139,39 @@ def test_a_name_that_leads_nowhere_is_bad_input(argument: str, tmp_path: Path) -
     assert list(tmp_path.glob("out/checks/*")) == []
 
 
-def test_two_functions_are_compared_by_their_bits(mine: ModuleType, tmp_path: Path) -> None:
-    """The second is another training, and its speed is not asked for."""
+def test_two_functions_are_compared(module: ModuleType, tmp_path: Path) -> None:
+    """Their trainings differ; the speed is not compared."""
     options = {"bits_only": True, "processes": 2, "steps": 1}
-    found = checked(tmp_path, mine.train, against=mine.with_another_seed, **options)
-    assert not found
-    assert found.first_divergence is not None
-    assert (found.first_divergence.step, found.first_divergence.component) == (0, "parameters")
-    assert found.speed is None
+    result = checked(tmp_path, module.train, against=module.with_another_seed, **options)
+    assert not result
+    assert result.first_divergence is not None
+    assert (result.first_divergence.step, result.first_divergence.component) == (0, "parameters")
+    assert result.speed is None
 
 
-def test_the_speed_of_a_function_is_compared_with_that_of_another(
-    mine: ModuleType, tmp_path: Path
-) -> None:
-    """The ratio of a step with its interval; one that sleeps is slower beyond doubt."""
+def test_the_speeds_of_two_functions_are_compared(module: ModuleType, tmp_path: Path) -> None:
+    """The ratio of step times has an interval; a training that sleeps is slower."""
     options = {"speed_only": True, "processes": 2, "skip": 1, "threshold": "60%"}
-    found = checked(tmp_path, mine.slowly, against=mine.steadily, **options)
-    assert (found.outcome, found.first_divergence) == ("fail", None)
-    assert found.speed is not None
-    assert 1.6 < found.speed.low <= found.speed.ratio <= found.speed.high
+    result = checked(tmp_path, module.slowly, against=module.steadily, **options)
+    assert (result.outcome, result.first_divergence) == ("fail", None)
+    assert result.speed is not None
+    assert 1.6 < result.speed.low <= result.speed.ratio <= result.speed.high
 
 
-def test_the_commands_of_the_own_environment_come_first(tmp_path: Path) -> None:
-    """`python` is the interpreter that checks, whatever PATH says."""
+def test_commands_of_this_environment_come_first(tmp_path: Path) -> None:
+    """`python` is this interpreter, independent of PATH."""
     script = f"import sys; sys.exit(sys.prefix != {sys.prefix!r})"
-    found = checked(tmp_path, ["python", "-c", script])
-    assert found.sentence == "no step of a training was seen: no process has imported PyTorch"
+    result = checked(tmp_path, ["python", "-c", script])
+    assert result.sentence == "no training step was recorded: no process imported PyTorch"
 
 
-REFUSED: dict[str, tuple[Any, dict[str, Any], str, str]] = {
+REJECTED: dict[str, tuple[Any, dict[str, Any], str, str]] = {
     "no command": ("", {}, "command: empty", "such as"),
     "no words": ([], {}, "command: empty", "such as"),
     "open quote": ("python 'x", {}, "command: no closing quotation: ", ""),
     "unknown": ("no-such-command", {}, "check: there is no command 'no-such-command'", ""),
     "in the folder": ("./here.sh", {}, "check: there is no command './here.sh'", ""),
-    "lambda": (lambda: None, {}, "command: '<lambda>' cannot be imported", "at the top of"),
+    "lambda": (lambda: None, {}, "command: '<lambda>' cannot be imported", "at the top level"),
     "processes": ("python", {"processes": 1}, "processes: ", ""),
     "no number": ("python", {"processes": "2"}, "processes: must be a whole number, got '2'", ""),
     "truth": ("python", {"steps": True}, "steps: must be a whole number, got True", ""),
@@ -216,13 +214,13 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str, str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_checked_is_refused_before_anything_runs(case: str, tmp_path: Path) -> None:
-    """One line that begins with the argument, a hint beside it, and nothing is written."""
-    given, options, said, hint = REFUSED[case]
+@pytest.mark.parametrize("case", REJECTED)
+def test_invalid_arguments_are_rejected_before_anything_runs(case: str, tmp_path: Path) -> None:
+    """One line that begins with the argument, and a hint; nothing is written."""
+    command, options, message, hint = REJECTED[case]
     with pytest.raises(BadOption) as caught:
-        checked(tmp_path, given, **options)
-    assert str(caught.value).startswith(said)
+        checked(tmp_path, command, **options)
+    assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
     assert "--" not in str(caught.value) + caught.value.hint
     assert hint in caught.value.hint
@@ -233,7 +231,7 @@ def test_what_cannot_be_checked_is_refused_before_anything_runs(case: str, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("choose", "said"),
+    ("choose", "message"),
     [
         (lambda m: m.with_an_argument, "'with_an_argument' needs the argument 'path'"),
         (lambda m: m.coroutine, "'coroutine' is a coroutine function"),
@@ -241,29 +239,29 @@ def test_what_cannot_be_checked_is_refused_before_anything_runs(case: str, tmp_p
     ],
     ids=["argument", "coroutine", "method"],
 )
-def test_what_no_fresh_interpreter_could_call_is_refused(
-    choose: Callable[[ModuleType], Any], said: str, mine: ModuleType, tmp_path: Path
+def test_functions_that_cannot_be_called_are_rejected(
+    choose: Callable[[ModuleType], Any], message: str, module: ModuleType, tmp_path: Path
 ) -> None:
     """Before anything runs."""
     with pytest.raises(BadOption) as caught:
-        checked(tmp_path, choose(mine))
-    assert str(caught.value).startswith(f"command: {said}")
+        checked(tmp_path, choose(module))
+    assert str(caught.value).startswith(f"command: {message}")
 
 
-def test_a_function_that_has_been_replaced_is_refused(mine: ModuleType, tmp_path: Path) -> None:
-    """The fresh interpreter would call the other."""
-    before, mine.train = mine.train, mine.without_a_seed
+def test_a_replaced_function_is_rejected(module: ModuleType, tmp_path: Path) -> None:
+    """The fresh interpreter would call the replacement."""
+    before, module.train = module.train, module.without_a_seed
     with pytest.raises(BadOption, match="cannot be imported"):
         checked(tmp_path, before)
 
 
-def test_what_passes_arguments_on_knows_all_of_them() -> None:
-    """The types of the plugin are those of `check`."""
+def test_the_plugin_has_types_for_all_arguments() -> None:
+    """`CheckOptions` has every keyword argument of `check`."""
     parameters = inspect.signature(xorbench.check).parameters
     assert set(CheckOptions.__annotations__) == {*parameters} - {"command"}
 
 
-def test_the_package_has_no_other_lazy_names() -> None:
-    """A misspelt name is an error, as of any module."""
+def test_an_unknown_name_of_the_package_is_an_error() -> None:
+    """Lazy imports raise `AttributeError` for a misspelt name."""
     with pytest.raises(AttributeError, match="no attribute 'chekc'"):
         getattr(xorbench, "chekc")  # noqa: B009

@@ -14,7 +14,7 @@ import pytest
 from conftest import Completed, call_in, once, run_in
 
 from xorbench.programs.check_questions import answer_again
-from xorbench.programs.run_processes import first_failure, unmet
+from xorbench.programs.run_processes import first_failure, port_warning
 from xorbench.records import trace as traces
 from xorbench.records.trace import TraceFile
 
@@ -93,7 +93,7 @@ if __name__ == "__main__":
     mp.spawn(train, nprocs=2)
 """
 
-# Ranks that do not meet, one of which dies once; the time decides how far the other comes by then.
+# Independent ranks, one of which dies once; the number of steps of the other depends on the time.
 DIES_ONCE = """
 import os, sys, time
 import torch
@@ -130,7 +130,7 @@ def folder(tmp_path: Path) -> Path:
 def checked(
     folder: Path, *arguments: str, program: Program = call_in
 ) -> tuple[Completed, dict[str, Any], Path]:
-    """Run `check` in the folder: what it printed, its result, and where its files are."""
+    """Run `check` in the folder: its output, its result, and the folder of its files."""
     before = set(folder.glob("results/checks/*"))
     done = program(folder, "check", *arguments, env={**os.environ, "OMP_NUM_THREADS": "1"})
     (made,) = set(folder.glob("results/checks/*")) - before
@@ -138,8 +138,8 @@ def checked(
 
 
 @pytest.fixture(scope="session")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files of the check of a sound training that is ended after 4 steps; to be read only."""
+def correct(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of a check of a correct training that ends after 4 steps; not to be changed."""
 
     def make(folder: Path) -> None:
         _write_programs(folder)
@@ -150,53 +150,53 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def test_each_rank_is_compared_with_itself(sound: Path) -> None:
-    """Ranks draw other numbers than each other, and the same as themselves."""
-    result = json.loads((sound / "result.json").read_text())
-    assert result["sentence"] == "the same in 2 runs, to the bit: 4 steps in each of 2 ranks"
+def test_each_rank_is_compared_with_itself(correct: Path) -> None:
+    """The random numbers of the ranks differ, but each rank is reproducible."""
+    result = json.loads((correct / "result.json").read_text())
+    assert result["sentence"] == "bitwise identical in 2 runs: 4 steps in each of 2 ranks"
 
 
-def test_steps_ends_every_rank_after_as_many(sound: Path) -> None:
+def test_steps_ends_every_rank_after_the_same_number(correct: Path) -> None:
     """All ranks report their steps before they are killed."""
     for run in ("run-1", "run-2"):
-        records = _by_rank(traces.recorded(sound / run / "records"))
-        assert [one.head.process and one.head.process.rank for one in records] == ["0", "1"]
-        assert [one.step_count for one in records] == [4, 4]
+        records = _by_rank(traces.recorded(correct / run / "records"))
+        assert [trace.head.process and trace.head.process.rank for trace in records] == ["0", "1"]
+        assert [trace.step_count for trace in records] == [4, 4]
 
 
 def _by_rank(records: list[TraceFile]) -> list[TraceFile]:
-    return sorted(records, key=lambda one: (one.head.process and one.head.process.rank) or "")
+    return sorted(records, key=lambda trace: (trace.head.process and trace.head.process.rank) or "")
 
 
 @pytest.mark.parametrize(
-    ("runs", "said"),
+    ("runs", "message"),
     [
         (("run-1", "run-2"), "rank 1 left no record in run 1, run 2"),
         (("run-2",), "rank 1 left no record in run 2"),
     ],
 )
-def test_a_rank_without_a_record_is_no_pass(
-    sound: Path, tmp_path: Path, runs: tuple[str, ...], said: str
+def test_a_rank_without_a_record_is_inconclusive(
+    correct: Path, tmp_path: Path, runs: tuple[str, ...], message: str
 ) -> None:
-    """What nobody saw cannot be the same."""
+    """A rank that was not recorded cannot be identical."""
     copy = tmp_path / "check"
-    shutil.copytree(sound, copy)
+    shutil.copytree(correct, copy)
     for run in runs:
         _by_rank(traces.recorded(copy / run / "records"))[1].path.unlink()
     outcome = answer_again(copy)
     assert outcome.exit_code == 3
-    assert outcome.conclusion.sentence == f"{said}; what the others recorded is the same"
+    assert outcome.conclusion.sentence == f"{message}; the records of the other ranks are identical"
 
 
-def test_a_fault_of_one_rank_is_found_and_the_rank_is_named(folder: Path) -> None:
+def test_a_fault_of_one_rank_is_located(folder: Path) -> None:
     """Rank 1 sets no seed: its dropout differs, then the weights of both."""
     done, result, _ = checked(folder, "--steps", "2", "--", *TWO, "parallel.py", "--fault")
     assert done.returncode == 1, done.stderr
     assert result["component"] == "forward"
-    assert "first in step 0 of rank 1, in the loss" in result["sentence"]
-    assert "rank 1: step 0" in result["details"]["differs first in"]
-    assert "rank 0: step 1" in result["details"]["differs first in"]
-    assert result["details"]["run again"] == "2 of 2 pairs of runs diverge"
+    assert "in step 0 of rank 1, in the loss" in result["sentence"]
+    assert "rank 1: step 0" in result["details"]["first difference"]
+    assert "rank 0: step 1" in result["details"]["first difference"]
+    assert result["details"]["reruns"] == "2 of 2 pairs of runs diverge"
     assert "torch.manual_seed" in result["hint"]
 
 
@@ -207,24 +207,26 @@ def test_every_rank_is_killed_and_compared_after_the_resume(folder: Path) -> Non
     done, result, _ = checked(folder, *options, "--", *TWO, "parallel.py")
     assert done.returncode == 1, done.stderr
     assert result["details"]["killed after 3"] == (
-        "it went on at step 2, 4 steps are equal to the end"
+        "resumed at step 2, all 4 remaining steps are identical"
     )
-    assert "it went on at step 4: rank 1: the loss differs" in result["sentence"]
+    assert "resumed at step 4: rank 1: the loss differs" in result["sentence"]
     assert result["component"] == "generators"
 
 
-def test_ranks_without_a_launcher_are_known_by_their_process_group(folder: Path) -> None:
-    """Which of two spawned processes steps first is another in every run."""
+def test_ranks_without_a_launcher_are_identified_by_their_process_group(folder: Path) -> None:
+    """The order of the first steps of two spawned processes varies between runs."""
     done, result, made = checked(folder, "--steps", "2", "--", sys.executable, "spawned.py")
     assert done.returncode == 0, result["sentence"]
-    assert result["sentence"] == "the same in 2 runs, to the bit: 2 steps in each of 2 ranks"
-    processes = [one.head.process for one in _by_rank(traces.recorded(made / "run-1" / "records"))]
-    assert [one and (one.rank, one.world_size) for one in processes] == [("0", 2), ("1", 2)]
+    assert result["sentence"] == "bitwise identical in 2 runs: 2 steps in each of 2 ranks"
+    processes = [
+        trace.head.process for trace in _by_rank(traces.recorded(made / "run-1" / "records"))
+    ]
+    assert [trace and (trace.rank, trace.world_size) for trace in processes] == [("0", 2), ("1", 2)]
     assert result["notes"] == []
 
 
-def test_a_restart_by_the_launcher_is_a_process_of_its_own(folder: Path) -> None:
-    """How far the surviving rank came before the launcher ended it is no difference."""
+def test_a_restart_by_the_launcher_is_a_separate_process(folder: Path) -> None:
+    """The number of steps before the launcher ended the surviving rank is not compared."""
     words = (*TWO, "--max-restarts", "1", "once.py")
     done, result, made = checked(folder, "--", *words)
     assert done.returncode == 0, done.stderr
@@ -232,16 +234,16 @@ def test_a_restart_by_the_launcher_is_a_process_of_its_own(folder: Path) -> None
     coverage = "; ".join(key for key in result["details"] if key.startswith("coverage of"))
     assert "rank 1, restart 1" in coverage
     steps = {
-        (one.head.process.rank, one.head.process.restart): one.step_count
-        for one in traces.recorded(made / "run-1" / "records")
-        if one.head.process
+        (trace.head.process.rank, trace.head.process.restart): trace.step_count
+        for trace in traces.recorded(made / "run-1" / "records")
+        if trace.head.process
     }
     assert steps.pop(("0", "0")) > 0
     assert steps == {("1", "0"): 2, ("0", "1"): 4, ("1", "1"): 4}
 
 
 def test_a_rank_that_dies_is_named_with_its_last_line(folder: Path) -> None:
-    """The launcher's own last lines say nothing of the reason."""
+    """The launcher's own last lines do not contain the reason."""
     done, result, _ = checked(folder, "--", *TWO, "parallel.py", "--die", program=run_in)
     assert done.returncode == 1
     assert result["sentence"] == (
@@ -250,8 +252,8 @@ def test_a_rank_that_dies_is_named_with_its_last_line(folder: Path) -> None:
     )
 
 
-def test_standalone_is_advised_where_the_port_is_taken(folder: Path) -> None:
-    """Two launches on one port: the second fails, and is told how to get a port of its own."""
+def test_standalone_is_suggested_if_the_port_is_in_use(folder: Path) -> None:
+    """Two launches on one port: the second fails, and the hint names `--standalone`."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -263,17 +265,17 @@ def test_standalone_is_advised_where_the_port_is_taken(folder: Path) -> None:
     assert "--standalone" in result["hint"]
 
 
-def test_standalone_is_advised_before_a_launch_on_the_usual_port() -> None:
-    """The plan says so, unless the command says where its processes meet."""
-    assert "--standalone" in unmet(["torchrun", "--nproc-per-node", "2", "train.py"])
-    assert "--standalone" in unmet(["python", "-m", "torch.distributed.run", "train.py"])
-    assert unmet([*TWO, "train.py"]) == ""
-    assert unmet(["torchrun", "--rdzv-endpoint=localhost:0", "train.py"]) == ""
-    assert unmet(["python", "train.py"]) == ""
+def test_standalone_is_suggested_before_a_launch_on_the_default_port() -> None:
+    """The plan has a warning, unless the command has a rendezvous."""
+    assert "--standalone" in port_warning(["torchrun", "--nproc-per-node", "2", "train.py"])
+    assert "--standalone" in port_warning(["python", "-m", "torch.distributed.run", "train.py"])
+    assert port_warning([*TWO, "train.py"]) == ""
+    assert port_warning(["torchrun", "--rdzv-endpoint=localhost:0", "train.py"]) == ""
+    assert port_warning(["python", "train.py"]) == ""
 
 
-def test_of_several_starts_the_last_failure_is_told() -> None:
-    """A rank may fail for another reason each time; before the ranks meet, its lines are bare."""
+def test_the_failure_of_the_last_of_several_starts_is_reported() -> None:
+    """Reasons may differ between starts; lines before the rendezvous have no prefix."""
     agent = "E1125 10:42:38.174000 7800 torch/distributed/elastic/multiprocessing/api.py:1002]"
     lines = [
         "[rank1]: RuntimeError: the first time",
@@ -284,6 +286,6 @@ def test_of_several_starts_the_last_failure_is_told() -> None:
         "  rank      : 1 (local_rank: 1)",
         "  exitcode  : 1 (pid: 2)",
     ]
-    said = "rank 1 failed first, exit code 1: RuntimeError: the second time"
-    assert first_failure(lines) == said
+    message = "rank 1 failed first, exit code 1: RuntimeError: the second time"
+    assert first_failure(lines) == message
     assert first_failure(["ValueError: no launcher"]) == ""

@@ -157,7 +157,7 @@ def test_every_line_is_run_here_or_left_out_with_a_reason() -> None:
     """And what is left out stands in the page."""
     assert {step.run for step in STEPS} >= set(LEFT_OUT)
     assert [str(step) for step in RUN] == [
-        "training: Is it the same when it is run again?",
+        "training: Is it reproducible?",
         "speed: Is a step as fast as that of the base?",
         'canary: echo "$XORBENCH" >> "$GITHUB_PATH"',
         "canary: Burn in, and check each probe",
@@ -184,7 +184,7 @@ def test_a_sound_training_passes_and_is_in_the_summary(tmp_path: Path) -> None:
     """The check of a pull request, with its JUnit file and the report that is uploaded."""
     done = ran(BY_JOB["training"], tmp_path)
     assert done.code == 0, done.said
-    assert "The same in 2 runs, to the bit: 6 steps" in done.summary
+    assert "Bitwise identical in 2 runs: 6 steps" in done.summary
     assert done.cases("check.xml") == ["passed"]
     assert list(done.folder.glob("results/checks/*/report.html"))
 
@@ -194,7 +194,7 @@ def test_a_training_that_is_not_the_same_fails(tmp_path: Path) -> None:
     done = ran(BY_JOB["training"], tmp_path, train=LONGER)
     assert done.code == 1, done.said
     assert done.cases("check.xml") == ["failure"]
-    assert "Not the same: run 1 has 3 steps, run 2 has 4." in done.summary
+    assert "Not identical: run 1 has 3 steps, run 2 has 4." in done.summary
 
 
 def test_a_training_as_fast_as_the_base_passes_the_gate(tmp_path: Path) -> None:

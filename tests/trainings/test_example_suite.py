@@ -11,39 +11,39 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A copy of the examples, and what their suite said there, run on two processes.
+    """A copy of the examples, and the output of their suite, run in two processes.
 
-    It uses the fixture and the function, commands and a function, kills and resumes. With
-    `--runxfail` its test that must fail does so.
+    The suite uses the fixture and the function, commands and a function, kills and resumes. With
+    `--runxfail` its expected failure is reported.
     """
     folder = tmp_path_factory.mktemp("examples") / "examples"
     shutil.copytree(EXAMPLES, folder, ignore=shutil.ignore_patterns("__pycache__", ".*"))
     return folder, pytest_in(folder, "-n2", "--runxfail", "tests").stdout
 
 
-def test_the_example_suite_passes_but_for_the_test_that_must_fail(
+def test_the_example_suite_passes_except_for_the_expected_failure(
     examples: tuple[Path, str],
 ) -> None:
-    """And nothing is left in the folder."""
-    folder, said = examples
-    assert "1 failed, 3 passed" in said, said
+    """No file remains in the folder."""
+    folder, output = examples
+    assert "1 failed, 3 passed" in output, output
     left = {path.name for path in folder.iterdir()} - {path.name for path in EXAMPLES.iterdir()}
-    assert left <= {".benchmarks"}, "another plugin makes it"
+    assert left <= {".benchmarks"}, "created by another plugin"
 
 
-def test_a_test_that_fails_shows_the_sentence_and_the_first_divergence(
+def test_a_failed_test_shows_the_sentence_and_the_first_difference(
     examples: tuple[Path, str],
 ) -> None:
-    """And its own line, the hint, the progress and the report; no line of xorbench's code."""
-    _, said = examples
+    """It also shows its own line, the hint, progress and report, but no code of xorbench."""
+    _, output = examples
     assert (
-        "E       Failed: Not the same: run 2 differs from run 1 first in step 0, in parameter"
-    ) in said
-    assert "E         component               the initial parameters" in said
-    assert "E         hint: set the seed before the model is made" in said
-    assert ">       xorbench.check(train_without_a_seed, folder=FOLDER)" in said
-    assert "xorbench: run 2: 3 steps" in said
-    report = next(line for line in said.splitlines() if "report: " in line)
+        "E       Failed: Not identical: run 2 first differs from run 1 in step 0, in parameter"
+    ) in output
+    assert "E         component               the initial parameters" in output
+    assert "E         hint: set the seed before the model is created" in output
+    assert ">       xorbench.check(train_without_a_seed, folder=FOLDER)" in output
+    assert "xorbench: run 2: 3 steps" in output
+    report = next(line for line in output.splitlines() if "report: " in line)
     assert Path(report.partition("report: ")[2]).is_file()
-    assert "pytest_plugin.py" not in said
-    assert "api.py" not in said
+    assert "pytest_plugin.py" not in output
+    assert "api.py" not in output

@@ -1,4 +1,4 @@
-"""`explain` of a training of the user's own: the evidence, the switches, and the fix."""
+"""`explain` of a user's training: the evidence, the switches, and the fix."""
 
 import json
 import os
@@ -37,14 +37,14 @@ Program = Callable[..., Completed]
 @pytest.mark.parametrize(
     ("share", "pairs"), [(0.3, 13), (0.9, 2), (0.5, 7), (0.1, 44), (1.0, 2), (0.99, 2)]
 )
-def test_so_many_equal_pairs_are_evidence(share: float, pairs: int) -> None:
-    """As few as leave 1% for a training that still diverges; a certain p is not believed."""
+def test_the_number_of_pairs_limits_the_chance_of_a_false_fix(share: float, pairs: int) -> None:
+    """At most 1% for a training that still diverges; p is assumed to be at most 0.9."""
     assert pairs_needed(share) == pairs
     assert (1 - min(share, 0.9)) ** pairs <= 0.0101
 
 
-def test_pairs_are_of_one_command_or_of_each_with_the_other() -> None:
-    """Runs of one kind have equal bits."""
+def test_pairs_are_within_one_command_or_across_two() -> None:
+    """Runs of one kind are identical."""
     assert share_of_pairs({"B": [0, 1, 2, 3]}) == (6, 6)
     assert share_of_pairs({"B": [0, 0, 0, 1]}) == (3, 6)
     assert share_of_pairs({"A": [0, 0], "B": [1, 1]}) == (4, 4)
@@ -56,7 +56,7 @@ def test_pairs_are_of_one_command_or_of_each_with_the_other() -> None:
 
 
 def searched(cause: Sequence[str], rest_gives: Gives | None, *, minimal: bool = True) -> FixSearch:
-    """A search over three switches, of a training of which every pair diverges."""
+    """A search over three switches, for a training whose pairs all diverge."""
     switches = [SwitchTried(name, f"sets {name}", f"write {name}") for name in "abc"]
     switches.append(SwitchTried("d", "sets d", "write d", "it uses no d"))
     rest = tuple(name for name in "abc" if name not in cause)
@@ -66,65 +66,65 @@ def searched(cause: Sequence[str], rest_gives: Gives | None, *, minimal: bool = 
     )
 
 
-def test_a_fix_is_told_with_its_evidence_its_cost_and_what_to_write() -> None:
-    """The sentence has the switch and its cost; the complement and what was left out follow."""
+def test_a_fix_is_reported_with_evidence_cost_and_hint() -> None:
+    """The sentence has the switch and its cost; the details have the other switches."""
     search = searched("b", "A")
     search.cost = StepSpeed("slower", 0.05, ratio=Ratio(ratio=1.25, low=1.2, high=1.3, processes=5))
     answer = conclude(search)
     assert answer.outcome == "fail"
-    assert answer.sentence.startswith("fixed by b: it is the same in every run (2 equal pairs)")
-    assert answer.sentence.endswith("cost of a step 1.250× [1.200, 1.300]")
+    assert answer.sentence.startswith("fixed by b: all runs are identical (2 pairs)")
+    assert answer.sentence.endswith("step time 1.250× [1.200, 1.300]")
     assert answer.hint == "write b"
     details = dict(answer.details)
-    assert details["the other switches"] == "a, c: without it the others do not"
-    assert details["left out"] == "d (it uses no d)"
+    assert details["the other switches"] == "a, c: they do not suffice"
+    assert details["skipped"] == "d (it uses no d)"
 
 
-def test_another_fix_among_the_rest_is_told() -> None:
-    """Where the complement alone does as well, the cause is not the only one."""
-    assert "another fix" in dict(conclude(searched("b", "B")).details)["the other switches"]
+def test_a_second_fix_among_the_other_switches_is_reported() -> None:
+    """If the other switches also suffice, the fix is not unique."""
+    assert "second fix" in dict(conclude(searched("b", "B")).details)["the other switches"]
 
 
 @pytest.mark.parametrize(
-    ("search", "outcome", "said"),
+    ("search", "outcome", "message"),
     [
-        (searched("", None), "fail", "no switch makes it the same"),
+        (searched("", None), "fail", "no switch makes all runs identical"),
         (searched("ab", "A", minimal=False), "inconclusive", "not enough evidence after 20 runs"),
         (searched("a", None), "inconclusive", "fixed by a"),
         (FixSearch(differ=2, pairs=6), "inconclusive", "not enough evidence"),
-        (FixSearch(pairs=6, same="the same in 4 runs"), "pass", "nothing to explain"),
+        (FixSearch(pairs=6, identical="bitwise identical in 4 runs"), "pass", "nothing to explain"),
         (FixSearch(runs=4, pairs=6, exhausted=True), "inconclusive", "not enough evidence"),
     ],
 )
-def test_what_is_not_known_is_no_fix(search: FixSearch, outcome: str, said: str) -> None:
-    """A search that was ended, or not begun, settles nothing."""
+def test_an_unknown_result_is_not_a_fix(search: FixSearch, outcome: str, message: str) -> None:
+    """A search that was stopped or not started is inconclusive."""
     answer = conclude(search)
-    assert (answer.outcome, said in answer.sentence) == (outcome, True), answer.sentence
+    assert (answer.outcome, message in answer.sentence) == (outcome, True), answer.sentence
 
 
 # The switches
 
 
-def test_each_switch_of_the_recorder_has_an_entry_and_the_other_way_round() -> None:
-    """The two tables agree, and each sets something."""
-    recorded = {one.name for one in TRAINING_SWITCHES if one.recorded}
+def test_the_switches_of_the_recorder_match_the_table() -> None:
+    """Both tables have the same names, and each switch has an effect."""
+    recorded = {switch.name for switch in TRAINING_SWITCHES if switch.recorded}
     assert recorded == set(SWITCHES)
-    assert all(one.recorded or one.variables for one in TRAINING_SWITCHES)
+    assert all(switch.recorded or switch.variables for switch in TRAINING_SWITCHES)
 
 
-def test_a_switch_that_would_do_nothing_says_why() -> None:
-    """By what is known of the program that ran."""
-    by_name = {one.name: one for one in TRAINING_SWITCHES}
+def test_a_switch_without_effect_has_a_reason() -> None:
+    """The reason depends on the properties of the program."""
+    by_name = {switch.name: switch for switch in TRAINING_SWITCHES}
     bare = ObservedProgram({"PYTHONHASHSEED": "7"}, frozenset({"python", "torch cpu"}))
     full = ObservedProgram(
         {"PYTHONHASHSEED": "random"},
         frozenset({"python", "numpy", "torch cpu", "torch cuda:0"}),
         frozenset({"loader processes", "compilation"}),
     )
-    idle = {name for name, one in by_name.items() if one.idle(bare)}
+    idle = {name for name, switch in by_name.items() if switch.idle(bare)}
     named = {"hash-seed", "numpy-seed", "no-benchmark", "no-loader-processes", "no-compile"}
     assert idle == named
-    assert not any(one.idle(full) for one in by_name.values())
+    assert not any(switch.idle(full) for switch in by_name.values())
     assert variable_switch("A", "1").idle(ObservedProgram({"A": "1"}))
     assert not variable_switch("A", "1").idle(ObservedProgram({"A": "2"}))
 
@@ -162,8 +162,8 @@ print(json.dumps({
 
 
 def shown(folder: Path, names: Sequence[str]) -> dict[str, object]:
-    """What a program finds under these switches."""
-    known = {one.name: one for one in TRAINING_SWITCHES}
+    """The settings and random numbers of a program with these switches."""
+    known = {switch.name: switch for switch in TRAINING_SWITCHES}
     variables = {k: v for name in names for k, v in known[name].variables.items()}
     recorded = [name for name in names if known[name].recorded]
     (folder / "shows.py").write_text(SHOWS)
@@ -178,29 +178,29 @@ def shown(folder: Path, names: Sequence[str]) -> dict[str, object]:
     return {**found, "presence": presence}
 
 
-def test_every_switch_holds_what_it_sets_and_leaves_what_the_program_seeds(tmp_path: Path) -> None:
-    """Unseeded draws repeat under the switches, seeded ones are those without them."""
-    names = [one.name for one in TRAINING_SWITCHES]
-    plain, one, other = (shown(tmp_path, some) for some in ((), names, names))
-    assert one["draws"] == other["draws"]
-    plain_draws, draws = plain["draws"], one["draws"]
+def test_every_switch_keeps_its_setting_and_the_seeds_of_the_program(tmp_path: Path) -> None:
+    """Unseeded random numbers repeat with the switches; seeded ones are unchanged."""
+    names = [switch.name for switch in TRAINING_SWITCHES]
+    plain, switch, second = (shown(tmp_path, verdicts_of) for verdicts_of in ((), names, names))
+    assert switch["draws"] == second["draws"]
+    plain_draws, draws = plain["draws"], switch["draws"]
     assert isinstance(plain_draws, list)
     assert isinstance(draws, list)
     unlike = [a != b for a, b in zip(plain_draws, draws, strict=True)]
-    # a generator of PyTorch that nobody seeds has a fixed seed, so one draw may agree
+    # an unseeded generator of PyTorch has a fixed seed, so one random draw may agree
     assert unlike[:4] == [True] * 4
     assert unlike[5]
-    assert one["seeded"] == plain["seeded"]
-    assert one["hash"] == other["hash"] != plain["hash"]
+    assert switch["seeded"] == plain["seeded"]
+    assert switch["hash"] == second["hash"] != plain["hash"]
     settings = ("threads", "deterministic", "benchmark", "loader")
     assert [plain[name] for name in settings] == [2, False, True, 1]
-    assert [one[name] for name in settings] == [1, True, False, 0]
-    assert one["generator"] == [True, "cpu"]
+    assert [switch[name] for name in settings] == [1, True, False, 0]
+    assert switch["generator"] == [True, "cpu"]
     assert "loader processes" in str(plain["presence"])
     assert "compilation" not in str(plain["presence"])
 
 
-# Real searches, one of them of a bug of the corpus; `corpus.py --explain` does all of those
+# Real searches, one of them for a bug of the corpus; `corpus.py --explain` covers all bugs
 
 
 CORPUS = Path(__file__).parents[1] / "corpus"
@@ -217,17 +217,17 @@ for step in range(4):
 UNSEEDED = SEEDED.replace("torch.manual_seed(0)", "")
 
 
-def test_the_fix_that_exists_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_existing_fix_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A missing seed of PyTorch's generator, among two switches, by real runs."""
-    two = [one for one in TRAINING_SWITCHES if one.name in ("python-seed", "torch-seed")]
+    two = [switch for switch in TRAINING_SWITCHES if switch.name in ("python-seed", "torch-seed")]
     monkeypatch.setattr(explain, "TRAINING_SWITCHES", tuple(two))
     (tmp_path / "b.py").write_text(UNSEEDED)
     done = call_in(tmp_path, "explain", "--no-cost", "--json", "--", sys.executable, "b.py")
     assert (done.returncode, json.loads(done.stdout)["fix"]) == (1, ["torch-seed"])
 
 
-def test_it_is_told_that_no_fix_exists() -> None:
-    """Of a seed from the time."""
+def test_a_missing_fix_is_reported() -> None:
+    """A seed from the time has no fix."""
     script = "seed_from_time"
     done = subprocess.run(
         [sys.executable, str(CORPUS / "corpus.py"), "--explain", f"{script}.py"],
@@ -241,9 +241,9 @@ def test_it_is_told_that_no_fix_exists() -> None:
 
 
 def test_every_bug_of_the_corpus_declares_its_fix_by_known_names() -> None:
-    """Some have one and some have none; the sound scripts have nothing to fix."""
+    """Some have a fix and some have none; correct scripts have no entry."""
     cases = tomllib.loads((CORPUS / "cases.toml").read_text())["case"]
-    known = {one.name for one in TRAINING_SWITCHES}
+    known = {switch.name for switch in TRAINING_SWITCHES}
     fixes = [case.get("fixes") for case in cases if case["exit"] == 1]
     assert all(fix is not None for fix in fixes)
     assert {name for fix in fixes for text in fix for name in text.split("+")} <= known
@@ -255,7 +255,7 @@ FOR_CI = ("--json", "--junit", "j.xml", "--markdown", "m.md")
 
 
 def explained_for_ci(folder: Path, *arguments: str, program: Program = run_in) -> Completed:
-    """Explain a seeded `a.py` or an unseeded `b.py`, as a CI does."""
+    """Explain a seeded `a.py` or an unseeded `b.py` with CI output files."""
     (folder / "a.py").write_text(SEEDED)
     (folder / "b.py").write_text(UNSEEDED)
     (folder / "j.xml").write_text("of an earlier job")
@@ -265,7 +265,7 @@ def explained_for_ci(folder: Path, *arguments: str, program: Program = run_in) -
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Reported:
-    """B lacks the seed of A; the runs end before it is known which switch is enough."""
+    """B lacks the seed of A; the runs end before the search is complete."""
     words = ("--against", f"{sys.executable} a.py", "--max-runs", "8")
     words = (*words, "--", sys.executable, "b.py")
     return reported(
@@ -274,62 +274,65 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Reported:
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Reported:
-    """A training that is the same in every run."""
+def correct(tmp_path_factory: pytest.TempPathFactory) -> Reported:
+    """A reproducible training."""
     words = ("--processes", "4", "--", sys.executable, "a.py")
     return reported(
         tmp_path_factory,
-        "explain-sound",
+        "explain-correct",
         lambda folder: explained_for_ci(folder, *words, program=call_in),
     )
 
 
-def test_two_commands_get_equal_bits_by_a_switch_and_the_runs_are_limited(both: Reported) -> None:
-    """All switches together fix it, then the runs are used up: exit code 3."""
+def test_a_switch_makes_two_commands_identical_within_the_limit_of_runs(both: Reported) -> None:
+    """All switches together fix it, then the limit is reached: exit code 3."""
     result = both.result
     assert both.done.returncode == 3, both.done.stderr
     assert (result["runs"], result["share"]) == (8, 1.0)
     assert "torch-seed" in result["sentence"]
-    assert "does, and a part of it may" in result["sentence"]
+    assert "suffices, but a part of it may too" in result["sentence"]
     assert result["fix"] is None
 
 
-def test_nothing_is_explained_where_nothing_differs(sound: Reported) -> None:
-    """Exit code 0, after as many runs as were asked for."""
-    assert (sound.done.returncode, sound.result["runs"]) == (0, 4)
-    assert sound.result["sentence"].startswith("nothing to explain: the same in 4 runs")
+def test_a_reproducible_training_needs_no_explanation(correct: Reported) -> None:
+    """Exit code 0 after the requested number of runs."""
+    assert (correct.done.returncode, correct.result["runs"]) == (0, 4)
+    assert correct.result["sentence"].startswith("nothing to explain: bitwise identical in 4 runs")
 
 
-@pytest.mark.parametrize("which", ["both", "sound"])
-def test_every_report_of_explain_leads_with_the_sentence(
+@pytest.mark.parametrize("which", ["both", "correct"])
+def test_every_report_of_explain_begins_with_the_sentence(
     which: str, request: pytest.FixtureRequest
 ) -> None:
-    """The Markdown asked for, the step summary, the report and the page have the JSON's."""
+    """The Markdown file, the step summary, the report and the page have the sentence."""
     found: Reported = request.getfixturevalue(which)
-    said = found.result["sentence"][1:]
+    message = found.result["sentence"][1:]
     texts = [found.folder / "m.md", found.folder / "summary.md", found.made / "report.md"]
-    assert [said in path.read_text().splitlines()[0] for path in texts] == [True] * 3
-    assert said in (found.made / "report.html").read_text()
+    assert [message in path.read_text().splitlines()[0] for path in texts] == [True] * 3
+    assert message in (found.made / "report.html").read_text()
     assert json.loads((found.made / "result.json").read_text()) == found.result
 
 
-def test_an_explanation_is_one_case_of_junit_and_no_pass_where_it_is_open(
-    both: Reported, sound: Reported
+def test_an_explanation_is_one_junit_case_and_an_inconclusive_one_an_error(
+    both: Reported, correct: Reported
 ) -> None:
-    """Passed where nothing differs, an error where there is not enough evidence."""
-    roots = [ET.parse(one.folder / "j.xml").getroot() for one in (both, sound)]
+    """Passed if nothing differs, an error without enough evidence."""
+    roots = [ET.parse(switch.folder / "j.xml").getroot() for switch in (both, correct)]
     assert [(r.attrib["tests"], r.attrib["errors"]) for r in roots] == [("1", "1"), ("1", "0")]
-    verdicts = [one.result["verdicts"] for one in (both, sound)]
-    assert [[v["outcome"] for v in some] for some in verdicts] == [["inconclusive"], ["pass"]]
+    verdicts = [switch.result["verdicts"] for switch in (both, correct)]
+    assert [[v["outcome"] for v in verdicts_of] for verdicts_of in verdicts] == [
+        ["inconclusive"],
+        ["pass"],
+    ]
 
 
 def test_the_report_has_a_row_for_each_run_and_each_switch(both: Reported) -> None:
-    """A run is told with its side and its switches."""
+    """A row of a run has its side and its switches."""
     runs, switches = (rows(both.made / "report.md", title) for title in ("Runs", "Switches"))
     assert len(runs) == both.result["runs"]
     assert {row["side"] for row in runs} == {"A", "B"}
     assert [row["switches"] == "" for row in runs] == [True] * 4 + [False] * 4
-    assert [row["switch"] for row in switches] == [one.name for one in TRAINING_SWITCHES]
+    assert [row["switch"] for row in switches] == [switch.name for switch in TRAINING_SWITCHES]
 
 
 def rows(path: Path, title: str) -> list[dict[str, str]]:
@@ -339,33 +342,33 @@ def rows(path: Path, title: str) -> list[dict[str, str]]:
     return [dict(zip(head, cells, strict=True)) for cells in body[1:]]
 
 
-def test_nothing_is_left_beside_what_explain_was_asked_for(both: Reported) -> None:
-    """The copies are gone, and no file is half written."""
+def test_only_the_requested_files_remain(both: Reported) -> None:
+    """The copies are deleted, and no partial file remains."""
     names = ["a.py", "b.py", "j.xml", "m.md", "results", "summary.md"]
     assert sorted(path.name for path in both.folder.iterdir()) == names
     assert not list(both.made.rglob(".*"))
 
 
 def test_a_command_that_fails_is_not_explained(tmp_path: Path) -> None:
-    """It is told as `check` tells it."""
+    """The answer is that of `check`."""
     done = call_in(tmp_path, "explain", "--json", "--", sys.executable, "-c", "raise SystemExit(7)")
     assert done.returncode == 1
     assert "the command failed in run 1: exit code 7" in json.loads(done.stdout)["sentence"]
 
 
-def test_dry_run_tells_the_switches_and_the_most_runs(tmp_path: Path) -> None:
-    """And makes none."""
+def test_dry_run_prints_the_switches_and_the_limit_of_runs(tmp_path: Path) -> None:
+    """It makes no run."""
     words = ("--dry-run", "--max-runs", "50", "--env", "MKL_CBWR=AVX2", "--", "no-such", "x")
     assert call_in(tmp_path, "explain", *words).returncode == 2
     done = call_in(tmp_path, "explain", *words[:-2], sys.executable, "x.py")
     assert done.returncode == 0
-    assert "at most 50 runs in all" in done.stdout
+    assert "at most 50 runs in total" in done.stdout
     assert "no-compile, MKL_CBWR=AVX2" in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("--env", "X", "--", "python"), "--env: must be NAME=VALUE, got 'X'"),
         (("--env", "PYTHONPATH=x", "--", "python"), "--env: PYTHONPATH is set by xorbench"),
@@ -384,17 +387,17 @@ def test_dry_run_tells_the_switches_and_the_most_runs(tmp_path: Path) -> None:
     ],
 )
 def test_bad_input_of_explain_names_the_option(
-    tmp_path: Path, words: tuple[str, ...], said: str
+    tmp_path: Path, words: tuple[str, ...], message: str
 ) -> None:
     """One line, exit code 2, nothing is written."""
     done = call_in(tmp_path, "explain", *words)
     assert done.returncode == 2
-    assert said in done.stderr.splitlines()[0]
+    assert message in done.stderr.splitlines()[0]
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_function_that_is_not_there_leaves_nothing(tmp_path: Path) -> None:
-    """It is known after the first run: neither its records nor the files of a CI stay."""
+def test_a_missing_function_leaves_no_files(tmp_path: Path) -> None:
+    """The first run detects it; records and CI output files are removed."""
     done = call_in(tmp_path, "explain", *FOR_CI, "no_such:function")
     assert done.returncode == 2
     assert list(tmp_path.iterdir()) == []

@@ -42,7 +42,7 @@ def drive(folder: Path, *words: str) -> None:
 
 
 def code_of(folder: Path) -> int:
-    """The exit code of a check that made the recorded runs of a program."""
+    """The exit code of a check from the recorded runs of a program."""
     try:
         ended = [read_ended(path.parent) for path in sorted(folder.glob("run-[0-9]/ended.json"))]
         seen = ended[:1] if why_not_comparable(WORDS, ended[:1]) is not None else ended
@@ -58,7 +58,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def truths(folder: Path) -> dict[str, bytes]:
-    """What a run says that it ended with."""
+    """The recorded end of a run."""
     return {name: data for name, data in files(folder).items() if name.startswith("truth")}
 
 
@@ -124,7 +124,7 @@ def test_the_programs_of_a_seed_are_the_same_and_use_every_ingredient() -> None:
 
 
 def test_the_known_share_of_programs_varies(some: Path) -> None:
-    """What the generator says of a program is so: its runs without the recorder differ, or not."""
+    """The expectation of the generator is correct: unrecorded runs differ, or not."""
     for made in (varying(), constant()):
         folder = some / str(made.seed)
         same = truths(folder / "plain-1.work") == truths(folder / "plain-2.work")

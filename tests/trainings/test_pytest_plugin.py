@@ -24,17 +24,17 @@ for _ in range(3):
 """
 SUITE = """
 def test_same(xorbench):
-    found = xorbench.check("python train.py")
-    assert found.sentence == "the same in 2 runs, to the bit: 3 steps"
+    result = xorbench.check("python train.py")
+    assert result.sentence == "bitwise identical in 2 runs: 3 steps"
 
-def test_open(xorbench):
+def test_inconclusive(xorbench):
     xorbench.check(["python", "-c", "print(1)"])
 
 def test_allowed(xorbench):
-    found = xorbench.check(["python", "-c", "print(1)"], allow_inconclusive=True)
-    assert found.exit_code == 3
+    result = xorbench.check(["python", "-c", "print(1)"], allow_inconclusive=True)
+    assert result.exit_code == 3
 
-def test_failed_is_not_open(xorbench):
+def test_failed(xorbench):
     xorbench.check(["python", "-c", "raise SystemExit(5)"], allow_inconclusive=True)
 
 def test_bad(xorbench):
@@ -46,7 +46,7 @@ def test_elsewhere(xorbench, tmp_path):
 
 
 def pytest_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A pytest of its own in a folder."""
+    """Run pytest in a folder."""
     clean = {name: text for name, text in os.environ.items() if not name.startswith("PYTEST_")}
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments],
@@ -82,53 +82,53 @@ def run_suite(made: Path) -> None:
 
 @pytest.fixture(scope="module")
 def failures(suite: Path) -> Failures:
-    """What each test that failed says; an empty text for one that passed."""
+    """The message of each failed test; empty for passed tests."""
     cases = ET.parse(suite / "tests" / "junit.xml").getroot().iter("testcase")
     return {case.attrib["name"]: case.findtext("failure") or "" for case in cases}
 
 
 def test_a_command_runs_in_the_rootdir_wherever_pytest_was_started(failures: Failures) -> None:
-    """The script is there, and not in the folder below that pytest was started in."""
+    """The script is in the rootdir; pytest was started in a subfolder."""
     assert failures["test_same"] == ""
 
 
-def test_an_open_answer_fails_and_says_how_it_may_pass(failures: Failures) -> None:
-    """A check that compared nothing is no pass, unless the test says so."""
-    assert "no process has imported PyTorch" in failures["test_open"]
-    assert "allow_inconclusive=True" in failures["test_open"]
+def test_an_inconclusive_answer_fails_with_a_hint(failures: Failures) -> None:
+    """A check that compared nothing fails, unless the test allows it."""
+    assert "no process imported PyTorch" in failures["test_inconclusive"]
+    assert "allow_inconclusive=True" in failures["test_inconclusive"]
     assert failures["test_allowed"] == ""
 
 
 def test_a_failure_is_never_allowed(failures: Failures) -> None:
-    """The argument is about inconclusive answers alone."""
-    assert "the command failed in run 1: exit code 5" in failures["test_failed_is_not_open"].lower()
+    """The argument allows only inconclusive answers."""
+    assert "the command failed in run 1: exit code 5" in failures["test_failed"].lower()
 
 
 def test_bad_input_is_an_error_of_one_line_and_a_hint(failures: Failures) -> None:
-    """The line of the test that made it, and none of the plugin's own."""
-    said = failures["test_bad"]
-    assert "E       xorbench.errors.BadOption: kill_after: needs resume" in said
-    assert "E       hint: check('python train.py', resume=" in said
-    assert '>       xorbench.check("python train.py", kill_after=[5, 12])' in said
-    assert "pytest_plugin.py" not in said
-    assert "api.py" not in said
+    """It shows the line of the test, and no line of the plugin."""
+    output = failures["test_bad"]
+    assert "E       xorbench.errors.BadOption: kill_after: needs resume" in output
+    assert "E       hint: check('python train.py', resume=" in output
+    assert '>       xorbench.check("python train.py", kill_after=[5, 12])' in output
+    assert "pytest_plugin.py" not in output
+    assert "api.py" not in output
 
 
 def test_another_folder_can_be_given(failures: Failures) -> None:
-    """There, there is no script."""
+    """The other folder has no script."""
     assert "can't open file" in failures["test_elsewhere"]
 
 
-def test_reports_are_kept_where_one_says_and_nothing_else_is_left(suite: Path) -> None:
-    """Relative to the folder in which pytest was started; the rootdir holds what it held."""
+def test_reports_are_kept_in_the_given_folder(suite: Path) -> None:
+    """It is relative to the folder in which pytest was started; the rootdir is unchanged."""
     assert len(list((suite / "tests" / "kept" / "checks").glob("*/report.html"))) == 5
     assert {path.name for path in suite.iterdir()} == {
         *("pytest.ini", "train.py", "tests", "output.txt"),
     }
 
 
-def test_without_a_configuration_file_it_is_the_folder_of_the_start(tmp_path: Path) -> None:
-    """Also where the tests, which are named, are in a folder below."""
+def test_without_a_configuration_file_it_is_the_current_folder(tmp_path: Path) -> None:
+    """This also holds for a test file in a subfolder."""
     script = "import os; os.path.exists('here.txt') or exit('not in the copy')"
     (tmp_path / "tests").mkdir()
     (tmp_path / "here.txt").touch()
@@ -136,21 +136,21 @@ def test_without_a_configuration_file_it_is_the_folder_of_the_start(tmp_path: Pa
         f"def test_it(xorbench):\n"
         f"    xorbench.check(['python', '-c', {script!r}], allow_inconclusive=True)\n"
     )
-    said = pytest_in(tmp_path, "tests/test_it.py").stdout
-    assert "1 passed" in said, said
+    output = pytest_in(tmp_path, "tests/test_it.py").stdout
+    assert "1 passed" in output, output
 
 
-def test_a_fixture_of_that_name_in_a_conftest_wins(
+def test_a_fixture_of_the_same_name_in_a_conftest_wins(
     xorbench: Callable[..., object], pytestconfig: pytest.Config
 ) -> None:
-    """This suite has one: the program's command line; and the plugin is loaded."""
+    """This suite has such a fixture, and the plugin is loaded."""
     assert pytestconfig.pluginmanager.has_plugin("xorbench")
     assert not hasattr(xorbench, "check")
     assert callable(xorbench)
 
 
-def test_the_fixture_is_listed_with_what_it_does(tmp_path: Path) -> None:
+def test_the_fixture_is_listed_with_its_description(tmp_path: Path) -> None:
     """`pytest --fixtures` has its first line."""
-    said = pytest_in(tmp_path, "--fixtures", "-q").stdout
-    assert "xorbench -- " in said
-    assert 'Checks of trainings: `xorbench.check("python train.py")`' in said
+    output = pytest_in(tmp_path, "--fixtures", "-q").stdout
+    assert "xorbench -- " in output
+    assert 'Check trainings: `xorbench.check("python train.py")`' in output

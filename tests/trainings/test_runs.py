@@ -36,7 +36,7 @@ def test_a_run_answers_and_has_its_tables(trained: tuple[Path, xorbench.RunResul
     """True where it passed; frames with every digit; the command that does the same."""
     folder, result = trained
     assert result, result.text
-    assert result.answers["Does it train right?"].startswith("Yes. 500 of 500")
+    assert result.answers["Is it correct?"].startswith("Yes. 500 of 500")
     frame = result.table("throughput")
     assert len(frame) == 2
     assert frame["samples/s"].min() > 0
@@ -87,7 +87,7 @@ def test_a_result_is_shown_in_a_few_lines(
     folder, result = trained
     lines = repr(result).splitlines()
     assert lines[0] == f"<RunResult {result.id}>"
-    assert lines[1].startswith("  Does it train right? Yes. 500 of 500")
+    assert lines[1].startswith("  Is it correct? Yes. 500 of 500")
     assert lines[-2].startswith("  PASS: checks: ")
     assert len(lines) < 10
     assert f"<li>{lines[-2].strip()}</li>" in result._repr_html_()

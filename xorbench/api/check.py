@@ -1,4 +1,4 @@
-"""`xorbench.check(...)` for Python; the fixture of the pytest plugin calls the same."""
+"""`xorbench.check(...)` for Python and for the fixture of the pytest plugin."""
 
 import inspect
 import os
@@ -31,12 +31,12 @@ Trainable: TypeAlias = str | Sequence[str] | Callable[[], object]
 
 @dataclass(frozen=True, slots=True)
 class DivergedFirst:
-    """Where a training is not the same for the first time.
+    """The first difference of a training.
 
     Attributes:
-        step: the step, from 0; None where the whole program differs.
-        component: what differs in it, such as `batch`, `parameters` or `optimizer state`.
-        details: what is known of it, by name: the operator and its line, the elements, generators.
+        step: the step, counted from 0; None if the difference has no step.
+        component: the differing component, such as `batch`, `parameters` or `optimizer state`.
+        details: evidence by name, such as the operator and its line, elements and generators.
     """
 
     step: int | None
@@ -45,25 +45,25 @@ class DivergedFirst:
 
 
 StepRatio = Ratio
-"""The time of a step of the command, divided by one of `against`; lower is faster."""
+"""The time of a step of the command divided by that of `against`; lower is faster."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class CheckResult(PythonResult):
-    """What a check found. It is true where it passed; `str` is the whole answer.
+    """The result of a check. It is true if the check passed; `str` is the complete answer.
 
     Attributes:
         outcome: `pass`, `fail` or `inconclusive`.
-        exit_code: what `xorbench check` would exit with: 0, 1 or 3.
+        exit_code: the exit code of `xorbench check`: 0, 1 or 3.
         sentence: the answer in one sentence.
-        first_divergence: where it is not the same; None where nothing differs.
-        meaning: what that means; may be empty.
-        hint: what to do; may be empty.
-        speed: with `against`, how the times of a step compare; None where none were taken.
-        notes: what should be known besides.
-        text: the answer, and what it rests on, in lines.
-        folder: where the records of the runs are.
-        report: the report, a page.
+        first_divergence: the first difference; None if nothing differs.
+        meaning: the meaning of the difference; may be empty.
+        hint: a hint; may be empty.
+        speed: with `against`, the ratio of step times; None if they were not measured.
+        notes: further notes.
+        text: the answer and its evidence, as lines.
+        folder: the folder of the records of the runs.
+        report: the path of the HTML report.
     """
 
     outcome: Outcome
@@ -86,7 +86,7 @@ class CheckResult(PythonResult):
 
 
 class CheckOptions(TypedDict, total=False):
-    """The arguments of `check` besides the command, for what passes them on."""
+    """The keyword arguments of `check`, for functions that forward them."""
 
     resume: Trainable | None
     kill_after: int | Sequence[int] | None
@@ -136,49 +136,50 @@ def check(
     name: str | None = None,
     note: Note = lambda _line: None,
 ) -> CheckResult:
-    """Run a training in fresh processes: is it the same, bit for bit? If not, where not?
+    """Run a training in fresh processes: is it bitwise identical? If not, where does it differ?
 
     Args:
-        command: a command, as a text or as a list of words; or a function, which a fresh
-            interpreter imports and calls without arguments; or its name, `package.module:function`.
-        resume: how a killed training is resumed; needs `kill_after`.
-        kill_after: the number of steps after which it is killed; each is a trial of its own.
-        against: another command, or function: has it the same bits, and is a step as fast?
-        skip: with `against`, how many first steps are not timed; 3 by default.
-        threshold: with `against`, slower by more fails, such as `0.05` or `5%`, the default.
-        bits_only: with `against`, do not judge the speed.
-        speed_only: with `against`, do not judge the bits.
-        processes: how many times it is run; 2 by default, with `against` 5 each.
-        steps: end each run after so many steps of an optimizer.
-        timeout: the seconds that one run may take.
-        folder: the working folder; by default the current one. Each run gets a fresh copy of it.
+        command: a command, as a string or a list of words; or a function without arguments, which
+            a fresh interpreter imports and calls; or its name, `package.module:function`.
+        resume: the command that resumes a killed training; needs `kill_after`.
+        kill_after: the numbers of steps to kill after, one trial each.
+        against: a command or function to compare with: identical bits, same speed?
+        skip: with `against`, the number of first steps that are not timed; 3 by default.
+        threshold: with `against`, fail if slower by more than this, such as `0.05` or `5%`, the
+            default.
+        bits_only: with `against`, do not compare the speed.
+        speed_only: with `against`, do not compare the bits.
+        processes: the number of runs; 2 by default, with `against` 5 each.
+        steps: end each run after this number of optimizer steps.
+        timeout: the time limit of one run (s).
+        folder: the working folder; by default the current folder. Each run gets a fresh copy.
         in_place: run in the folder itself.
-        exclude: patterns of what the copies leave out.
-        link: paths that the copies link to, to be read.
-        max_copy: the largest folder to copy, in bytes or such as `500MB`.
-        max_record: the largest record, likewise.
-        with_source: show lines of source beside their numbers.
+        exclude: do not copy paths that match these patterns.
+        link: symlink these paths instead of copying them, for data that is only read.
+        max_copy: the largest folder to copy, in bytes or as text such as `500MB`.
+        max_record: the largest record, in bytes or as text such as `500MB`.
+        with_source: show source lines with their numbers.
         anonymous: write no host, user, absolute path or device UUID.
-        out: records and reports are written to `checks` in this folder.
-        name: a name to find the check by.
-        note: is called with each line of progress.
+        out: the folder for records and reports, which are written to its subfolder `checks`.
+        name: the name used in the result folder.
+        note: called with each line of progress.
 
     Returns:
-        What was found, which is true where it is the same. A difference raises nothing.
+        The result, which is true if the check passed. A difference does not raise an exception.
 
     Raises:
-        BadOption: an argument cannot be used; nothing was compared.
+        BadOption: an argument is invalid; nothing was compared.
         BadFile: a file or folder cannot be read.
     """
     options = dict(locals())
     try:
-        return _checked(options, note)
+        return _check(options, note)
     except XorbenchError as error:
         raise _in_python(error) from None
 
 
-def _checked(options: Mapping[str, Any], note: Note) -> CheckResult:
-    """Read the arguments as the table of options has them, run, and answer."""
+def _check(options: Mapping[str, Any], note: Note) -> CheckResult:
+    """Read the arguments by the table of options, run, and answer."""
     values = {name: row.python_value(options[name]) for name, row in PYTHON_OPTIONS.items()}
     folder = values["folder"] = values["folder"] or here_or_refused()
     command, against, resume = options["command"], values["against"], values["resume"]
@@ -224,57 +225,59 @@ def _speed(outcome: ExperimentOutcome) -> StepRatio | None:
 
 
 def _in_python(error: XorbenchError) -> XorbenchError:
-    """The same error, with options as Python names them, and the hint where Python shows it."""
+    """The error with the Python names of options, and the hint as a note."""
     shown = type(error)(python_text(error.message), python_text(error.hint))
     if shown.hint:
         shown.add_note(f"hint: {shown.hint}")
     return shown
 
 
-# What is run
+# Commands
 
 
 def _is_name(value: Trainable) -> TypeGuard[str]:
-    """Whether it is the name of a function, `package.module:function`."""
+    """Whether the value is the name of a function, `package.module:function`."""
     return isinstance(value, str) and parse.FUNCTION.fullmatch(value) is not None
 
 
 def _words(argument: str, value: Trainable, folder: Path) -> tuple[str, ...]:
     """The words of the command."""
     if callable(value):
-        return _calling(argument, value, folder)
+        return _function_words(argument, value, folder)
     text = value if isinstance(value, str) else shlex.join(os.fspath(word) for word in value)
     words = parse.command(argument, text, "such as 'python train.py'")
     if len(words) == 1 and parse.FUNCTION.fullmatch(words[0]):
-        return _called(*words[0].split(":"))
-    return (_beside_python(words[0]), *words[1:])
+        return _call_words(*words[0].split(":"))
+    return (_from_environment(words[0]), *words[1:])
 
 
-def _beside_python(command: str) -> str:
-    """The command of the environment that this interpreter is of, else the one of PATH."""
+def _from_environment(command: str) -> str:
+    """The command in the environment of this interpreter, else the command in PATH."""
     if os.sep in command:
         return command
     return shutil.which(command, path=str(Path(sys.executable).parent)) or command
 
 
-def _calling(argument: str, function: Callable[[], object], folder: Path) -> tuple[str, ...]:
-    """A command that imports a function and calls it; raises `BadOption` where none can."""
+def _function_words(argument: str, function: Callable[[], object], folder: Path) -> tuple[str, ...]:
+    """The command that imports and calls a function; raises `BadOption` if that is impossible."""
     name = getattr(function, "__qualname__", "")
     module = sys.modules.get(getattr(function, "__module__", None) or "")
     shown = f"{argument}: {name or function!r}"
     if not name or module is None or _attribute(module, name) is not function:
-        raise BadOption(f"{shown} cannot be imported", "give a function at the top of a module")
+        raise BadOption(
+            f"{shown} cannot be imported", "use a function at the top level of a module"
+        )
     if module.__name__ == "__main__":
-        raise BadOption(f"{shown} is in the script that runs", "put it into a module")
+        raise BadOption(f"{shown} is defined in the running script", "move it to a module")
     if inspect.iscoroutinefunction(function):
-        raise BadOption(f"{shown} is a coroutine function", "give one that is called and returns")
-    needed = _needed(function)
-    if needed:
-        raise BadOption(f"{shown} needs the argument {needed!r}", "give one without arguments")
+        raise BadOption(f"{shown} is a coroutine function", "use a synchronous function")
+    required = _required_argument(function)
+    if required:
+        raise BadOption(f"{shown} needs the argument {required!r}", "use one without arguments")
     root, parent = _imported_from(module), folder.resolve()
     if root is None or not root.is_relative_to(parent):
-        return _called(module.__name__, name, beside=str(root or ""))
-    return _called(module.__name__, name, within=str(root.relative_to(parent)))
+        return _call_words(module.__name__, name, outside=str(root or ""))
+    return _call_words(module.__name__, name, within=str(root.relative_to(parent)))
 
 
 def _attribute(module: ModuleType, name: str) -> object:
@@ -284,8 +287,8 @@ def _attribute(module: ModuleType, name: str) -> object:
     return value
 
 
-def _needed(function: Callable[[], object]) -> str:
-    """The first argument that has no default."""
+def _required_argument(function: Callable[[], object]) -> str:
+    """The first argument without a default; else empty."""
     free = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     for parameter in inspect.signature(function).parameters.values():
         if parameter.default is parameter.empty and parameter.kind not in free:
@@ -294,20 +297,20 @@ def _needed(function: Callable[[], object]) -> str:
 
 
 def _imported_from(module: ModuleType) -> Path | None:
-    """The folder in the path of modules that a module was imported from, where it can be told."""
+    """The folder in the module path from which a module was imported; None if unknown."""
     file = Path(module.__file__ or "").resolve()
     parts = module.__name__.split(".")
     names = file.parent if file.stem == "__init__" else file.with_suffix("")
     return names.parents[len(parts) - 1] if names.parts[-len(parts) :] == tuple(parts) else None
 
 
-def _called(module: str, function: str, within: str = "", beside: str = "") -> tuple[str, ...]:
+def _call_words(module: str, function: str, within: str = "", outside: str = "") -> tuple[str, ...]:
     """The words that call a function in a fresh interpreter.
 
-    Its module is looked for in the folder `within` of the working folder, in the working folder,
-    and after all others in the folder `beside`.
+    Its module is searched in the folder `within` of the working folder, in the working folder, and
+    last in the folder `outside`.
     """
     first = [within, "."] if within not in ("", ".") else ["."]
-    paths = f"[*map(os.path.abspath, {first!r}), *sys.path{f', {beside!r}' if beside else ''}]"
+    paths = f"[*map(os.path.abspath, {first!r}), *sys.path{f', {outside!r}' if outside else ''}]"
     script = f"import os, sys; sys.path[:] = {paths}; import {module}; {module}.{function}()"
     return (sys.executable, "-c", script)

@@ -41,16 +41,17 @@ FIELDS: Final = {row.field for row in RECIPE_OPTIONS}
 
 @dataclass(frozen=True, slots=True, repr=False)
 class RunResult(PythonResult):
-    """The result of a run. It is true where it passed; `str` is what the command prints.
+    """The result of a run. It is true if the run passed; `str` is the output of the command.
 
-    `repr` is the last lines of that; a notebook shows them as a list.
+    `repr` is the last lines of the output; a notebook shows them as a list.
 
     Attributes:
-        id: of the run; its folder is `folder`.
-        exit_code: what `xorbench run` would exit with: 0, 1, 3 or 4.
-        answers: the sentence of each of the three questions, by the question.
-        verdicts: what each check says of each subject.
-        text: tables, failures, answers, verdict, in lines.
+        id: the id of the run.
+        folder: the folder of the run.
+        exit_code: the exit code of `xorbench run`: 0, 1, 3 or 4.
+        answers: the answer to each of the three questions, by question.
+        verdicts: the verdict of each check on each subject.
+        text: tables, failures, answers and verdict, as lines.
     """
 
     id: str
@@ -71,7 +72,7 @@ class RunResult(PythonResult):
         return list(self._frames)
 
     def table(self, name: str) -> "pd.DataFrame":
-        """One of its tables, with every digit; units are in the names of the columns.
+        """A table with unrounded values; column names contain the units.
 
         Raises `BadOption` for a name that is not in `tables`.
         """
@@ -80,14 +81,14 @@ class RunResult(PythonResult):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ComparisonResult(PythonResult):
-    """What comparing B with A came to. It is true where nothing is slower and no case lost.
+    """The comparison of B with A. It is true if nothing is slower and no case is missing.
 
     Attributes:
-        exit_code: what `xorbench compare` would exit with: 0, 1 or 3.
-        ratios: B's time ÷ A's by case: the estimate, and the ends of its 95% interval, which are
-            None where one process allows none.
-        slower: the cases that are slower, beyond the threshold and the interval.
-        text: what the command prints.
+        exit_code: the exit code of `xorbench compare`: 0, 1 or 3.
+        ratios: time of B ÷ time of A, by case: the estimate and the ends of its 95% interval, which
+            are None with a single process.
+        slower: the cases with the verdict *slower*.
+        text: the output of the command.
     """
 
     exit_code: int
@@ -111,23 +112,22 @@ def run(
     baseline: str | None = None,
     **settings: SettingValues,
 ) -> RunResult:
-    """Train the matrix, check it, write the report; the same as `xorbench run`.
+    """Train the matrix, check it and write the report, as `xorbench run` does.
 
     Args:
-        quick: batch size 128 only: two cases.
+        quick: train only batch size 128: two cases.
         processes: fresh processes for each case, 2 by default.
-        precision: a share such as 0.02: processes are added until all 95% intervals of speed
-            reach no further, up to `processes`, by default 10.
-        name: a name to find the run by.
-        out: where runs lie, as `--out` of the command.
-        timeout: seconds to wait for one answer.
-        baseline: a saved baseline that it must not be slower than.
+        precision: a share such as 0.02: add processes until all 95% intervals of speed are this
+            narrow, up to `processes`, by default 10.
+        name: the name used in the result folder.
+        out: the folder of all runs, as `--out` of the command.
+        timeout: the time limit of one answer (s).
+        baseline: a saved baseline; fail if the run is slower.
         settings: options of the command by their names with `_`: settings such as `devices`,
-            `batch_sizes`, `seeds`, each a value or several, and fields of the recipe such as
-            `epochs`.
+            `batch_sizes`, `seeds`, with one or more values each; recipe fields such as `epochs`.
 
     Raises:
-        BadOption: a setting that there is not, or a value that cannot be; nothing is written.
+        BadOption: unknown setting or invalid value; nothing is written.
     """
     texts = {option: _text(values) for option, values in settings.items()}
     for option in texts:
@@ -157,10 +157,10 @@ def run(
 
 
 def load_run(run: str = "latest", out: str | os.PathLike[str] = "results") -> RunResult:
-    """A run that is there, judged from its files alone.
+    """Judge a finished run from its files.
 
-    `run` is a path, an id, the unique beginning of one, a name, or `latest`. Raises `BadOption`
-    where it is none, `BadFile` where a file is damaged.
+    `run` is a path, an id, a unique prefix, a name, or `latest`. Raises `BadOption` if there is no
+    such run, `BadFile` if a file is damaged.
     """
     return _result(running.judged(folders.find(Path(out), os.fspath(run), kind="run")))
 
@@ -173,10 +173,10 @@ def compare(
     threshold: float = THRESHOLD,
     machine_threshold: float = MACHINE_THRESHOLD,
 ) -> ComparisonResult:
-    """Is run B slower than run A, or the machine than it was? The same as `xorbench compare`.
+    """Compare the speed of run B, and of its machine, with run A, as `xorbench compare` does.
 
-    `threshold` is a share, 0.05 for 5%; `machine_threshold` a ratio of raw times. Raises
-    `BadOption` for what is no run, or one run twice.
+    `threshold` is a share, 0.05 for 5%; `machine_threshold` is a ratio of raw times. Raises
+    `BadOption` if a run does not exist or both are the same run.
     """
     comparison = comparing.compare(Path(out), a, b, None, (threshold, machine_threshold))
     return ComparisonResult(
@@ -189,18 +189,18 @@ def compare(
 
 
 def _text(values: SettingValues) -> str:
-    """A value, or several, as one would type them."""
+    """One or more values as typed in a shell."""
     if isinstance(values, Sequence) and not isinstance(values, str):
         if not values:
-            raise BadOption("run: an empty list of values", "leave the setting out")
+            raise BadOption("run: an empty list of values", "omit the setting")
         return ",".join(map(_text, values))
-    if isinstance(values, bool):  # before the numbers, of which it is one
+    if isinstance(values, bool):  # a bool is also a number
         return str(values).lower()
     return "auto" if values is None else str(values)
 
 
 def _command(quick: bool, texts: dict[str, str]) -> str:
-    """The command line that does the same."""
+    """The equivalent command line."""
     words = ["python", "-m", "xorbench", "run", *(["--quick"] if quick else [])]
     for option, text in texts.items():
         words += [flag(option), text]

@@ -9,7 +9,7 @@ from typing import Final
 import pandas as pd
 from msgspec.structs import asdict
 
-from xorbench.answers import FAST, RIGHT, SAME, Answer
+from xorbench.answers import CORRECT, FAST, IDENTICAL, Answer
 from xorbench.fleet.data import FleetData
 from xorbench.fleet.records import Fleet, key_name
 from xorbench.fleet.rules.speed import device_pace
@@ -21,11 +21,11 @@ from xorbench.verdicts import Verdict, some, worst
 
 SHOWN: Final = 200  # rows of a table that grows with the fleet
 QUESTION: Final = {
-    "peers": SAME,
-    "rerun": SAME,
-    "atlas": SAME,
-    "collective": SAME,
-    "environment": SAME,
+    "peers": IDENTICAL,
+    "rerun": IDENTICAL,
+    "atlas": IDENTICAL,
+    "collective": IDENTICAL,
+    "environment": IDENTICAL,
     "speed": FAST,
     "baseline": FAST,
     "throttling": FAST,
@@ -92,8 +92,8 @@ DEVICES: Final = f"Slowest first, at most {SHOWN} rows; fleet.json has all."
 def answers(judged: Sequence[Verdict]) -> list[Answer]:
     """The answers to the three questions for a fleet."""
     rows = []
-    for question in (RIGHT, SAME, FAST):
-        verdicts = [v for v in judged if QUESTION.get(v.check, RIGHT) == question]
+    for question in (CORRECT, IDENTICAL, FAST):
+        verdicts = [v for v in judged if QUESTION.get(v.check, CORRECT) == question]
         text = "no rank differs" if verdicts else "no rank to compare with"
         if bad := [v for v in verdicts if v.outcome in ("fail", "inconclusive")]:
             text = some([f"{v.subject}: {v.actual}" for v in bad], 2, "; ")

@@ -1,4 +1,4 @@
-"""The folder of a check: made for its records, its request in `check.json`, and read again."""
+"""The folder of a check: its creation, and its request in `check.json`."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ SCHEMA_VERSION: Final = 1
 
 @contextmanager
 def records_folder(request: CommandRequest) -> Iterator[Path]:
-    """A new folder for the records, removed again where bad input leaves it without a run."""
+    """A new folder for the records; bad input that prevents every run removes it."""
     parents = (request.root / "checks", request.root, *request.root.parents)
     created = [path for path in parents if not path.exists()]
     try:
@@ -36,19 +36,19 @@ def records_folder(request: CommandRequest) -> Iterator[Path]:
         if isinstance(error, BadFile) and has_runs(folder):
             raise
         shutil.rmtree(folder)
-        with suppress(OSError):  # another check has its folder there by now
+        with suppress(OSError):  # another check has created its folder there
             for path in created:
                 path.rmdir()
         raise
 
 
 def has_runs(folder: Path) -> bool:
-    """Whether a run has ended there."""
+    """Whether the folder has a finished run."""
     return any(folder.glob("*/ended.json"))
 
 
 def save_request(folder: Path, request: CommandRequest, question: Mapping[str, Any]) -> None:
-    """Store the request, without secrets; `question` is what the answer depends on besides."""
+    """Store the request without secrets; `question` has the entries that the question adds."""
     saved = {
         "schema_version": SCHEMA_VERSION,
         "kind": "check",
@@ -68,13 +68,13 @@ def _write_saved(folder: Path, saved: dict[str, Any]) -> None:
 
 
 def read_saved(folder: Path) -> dict[str, Any]:
-    """What `save_request` wrote; raises `BadFile` for any other file."""
+    """The request that `save_request` stored; raises `BadFile` for a different file."""
     path = folder / "check.json"
     if not is_file(path):
-        raise BadFile(f"{str(path)[:200]}: is not there", "--from takes the folder of a check")
+        raise BadFile(f"{str(path)[:200]}: no such file", "--from needs the folder of a check")
     saved = decoded(read_bytes(path), dict[str, Any], path)
     if saved.get("schema_version") != SCHEMA_VERSION or saved.get("kind") != "check":
-        raise BadFile(f"{path}: is no check that this xorbench reads")
+        raise BadFile(f"{path}: not a check that this version of xorbench reads")
     return saved
 
 

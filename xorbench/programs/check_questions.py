@@ -1,4 +1,4 @@
-"""The questions of `check`: the same again, the same when resumed, the same as another command?"""
+"""The questions of `check`: reproducible, exactly resumed, identical to another command?"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,8 +12,8 @@ from xorbench.programs.questions.against import AgainstRequest
 from xorbench.programs.questions.rerun import CheckRequest
 from xorbench.programs.questions.resume import ResumeRequest
 
-# The questions about more than one command, by the option, and the entry of `check.json`, that
-# only each has; else it is that of a rerun.
+# The questions about more than one command, by the option, and entry of `check.json`, that selects
+# them; without one the question is that of a rerun.
 QUESTIONS: Final[Mapping[str, type[ResumeRequest | AgainstRequest]]] = {
     "resume": ResumeRequest,
     "against": AgainstRequest,
@@ -21,19 +21,21 @@ QUESTIONS: Final[Mapping[str, type[ResumeRequest | AgainstRequest]]] = {
 
 
 def question(values: Mapping[str, Any], **program: Any) -> Question:
-    """The question that the values of the options ask of `program`, a command and its folder."""
+    """The question that the option values select; `program` is a command and its folder."""
     rerun = request(CheckRequest, values, **program)
     kind = _kind(values)
     return rerun if kind is None else request(kind, values, check=rerun)
 
 
 def answer_again(folder: Path, *, anonymous: bool = False) -> ExperimentOutcome:
-    """Judge the records of a check of any kind, made anonymous if asked; raises `BadFile`."""
+    """Judge the records of any check again, made anonymous if requested; raises `BadFile`."""
     if anonymous:
         check_folder.make_anonymous(folder)
     saved = check_folder.read_saved(folder)
     if not check_folder.has_runs(folder):
-        raise BadFile(f"{str(folder)[:200]}: holds no run: the check was stopped before its first")
+        raise BadFile(
+            f"{str(folder)[:200]}: no finished run: the check was stopped during its first run"
+        )
     return ask_again(_saved_question(saved), folder, anonymous=saved.get("anonymous", False))
 
 
@@ -51,6 +53,6 @@ def _saved_question(saved: dict[str, Any]) -> Question:
 
 
 def _kind(values: Mapping[str, Any]) -> type[ResumeRequest | AgainstRequest] | None:
-    """The question that has a value; None for that of a rerun."""
+    """The question that has a value; None for a rerun."""
     kinds = (kind for name, kind in QUESTIONS.items() if values.get(name) is not None)
     return next(kinds, None)

@@ -1,4 +1,4 @@
-"""One run of the user's command under the recorder, from its start to the death of the last."""
+"""One run of the user's command under the recorder, until its last process has ended."""
 
 import contextlib
 import json
@@ -23,21 +23,21 @@ from xorbench.runtime.temporary_folder import read_owner, temporary_folder
 from xorbench.runtime.working_folder import CopyPlan
 
 SITE: Final = Path(xorbench.__file__).parent / "recorder" / "site"
-LOOKS: Final = 3  # for the processes of a run whose supervisor has died
-LOOK_S: Final = 0.1  # between two of them
-MOST_SAVED: Final = 1_000  # names of files that are kept of a run
+SEARCHES: Final = 3  # for processes of a run whose supervisor died
+SEARCH_INTERVAL_S: Final = 0.1
+MOST_SAVED: Final = 1_000  # file names stored per run
 CALL: Final = Path(xorbench.__file__).parent / "recorder" / "call.py"
 
 
 @dataclass(frozen=True, slots=True)
 class CommandRun:
-    """A command, and how it is run.
+    """A command and the settings of its run.
 
     Attributes:
         words: the command.
-        folder: the folder that it runs in, or whose copy it runs in.
+        folder: the working folder, or the folder whose copy is the working folder.
         copy: the files of the copy; None to run in the folder itself.
-        timeout_s: after how many seconds it is killed.
+        timeout_s: the time after which it is killed (s).
     """
 
     words: tuple[str, ...]
@@ -47,9 +47,9 @@ class CommandRun:
 
     @property
     def target(self) -> str | None:
-        """The function that it calls; None for a command."""
-        calls = self.words[:2] == called("")[:2]
-        return self.words[2] if calls else None
+        """The function to call; None for a command."""
+        is_call = self.words[:2] == called("")[:2]
+        return self.words[2] if is_call else None
 
 
 @contextlib.contextmanager
@@ -62,8 +62,8 @@ def working_copy(run: CommandRun) -> Iterator[Callable[[], Path]]:
         free = shutil.disk_usage(base).free
         if free < run.copy.size_bytes:
             raise BadOption(
-                f"TMPDIR: {base.parent} has {free // 2**20} MiB free, a copy of {run.folder} needs"
-                f" {run.copy.size_bytes // 2**20 + 1}"
+                f"TMPDIR: {base.parent} has {free // 2**20} MiB free, but a copy of {run.folder}"
+                f" needs {run.copy.size_bytes // 2**20 + 1} MiB"
             )
         target = base / (run.folder.resolve().name or "root")
 
@@ -86,17 +86,17 @@ def execute(
     through: bool = False,
     variables: Mapping[str, str] = MappingProxyType({}),
 ) -> Ended:
-    """Run the command in `place` and wait for its end; its files are written below `output`.
+    """Run the command in `place`, wait until it ends, and write its files below `output`.
 
-    `variables` are set in its environment. With `through` it writes to this process's standard
-    output and error, else to files.
+    `variables` are added to its environment. With `through` it inherits the standard output and
+    error of this process; else both are files.
     """
     output = output.resolve()
-    # without `through` the answer lists the files that it saves
+    # without `through` the answer lists the saved files
     before = {} if through else working_folder.file_states(place, output.parent.parent)
     records = output / "records"
     records.mkdir(parents=True)
-    (records / PRESENCE).touch(0o600)  # where it is missing later, the program has deleted it
+    (records / PRESENCE).touch(0o600)  # if it is missing later, the program deleted it
     request = {
         "command": list(run.words),
         "folder": str(place),
@@ -133,7 +133,7 @@ def execute(
 def environment(
     number: int, records: Path, place: Path, options: Mapping[str, Any]
 ) -> dict[str, str]:
-    """The user's environment variables, and those through which the recorder gets in."""
+    """The user's environment variables, and the variables that load the recorder."""
     values = dict(os.environ)
     own = values.get("PYTHONPATH")
     values["PYTHONPATH"] = os.pathsep.join([str(SITE), *filter(None, [own])])
@@ -145,29 +145,31 @@ def environment(
 
 
 def _supervised(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Let a supervisor run it; whatever ends this process ends every process of the run."""
+    """Let a supervisor run the command, so that no process of the run outlives this process."""
     supervisor = subprocess.Popen(
         [sys.executable, "-m", "xorbench.runtime.supervisor"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=Path(xorbench.__file__).parent.parent,
-        start_new_session=True,  # Ctrl-C is for this process, which closes the lifeline
+        start_new_session=True,  # only this process receives Ctrl-C; it then closes the lifeline
         pass_fds=[fd for fd in (request["stdout"], request["stderr"]) if isinstance(fd, int)],
     )
     assert supervisor.stdin
     assert supervisor.stdout
     try:
-        with contextlib.suppress(BrokenPipeError):  # it died, which is reported below
+        with contextlib.suppress(BrokenPipeError):  # the supervisor died; reported below
             supervisor.stdin.write(json.dumps(request).encode() + b"\n")
             supervisor.stdin.flush()
         line = supervisor.stdout.readline()
         if not line:
-            raise BadFile("the supervisor of the run died", "run it again")
+            raise BadFile("the supervisor of the run died", "rerun the command")
         answer: dict[str, Any] = json.loads(line)
         return answer
     finally:
         with contextlib.suppress(OSError):
-            os.write(supervisor.stdin.fileno(), b"\n")  # without it, this process has died
+            os.write(
+                supervisor.stdin.fileno(), b"\n"
+            )  # a missing newline means that this process died
             supervisor.stdin.close()
         if supervisor.wait():
             _kill_marked(request["records"])  # the watchdog may have died as well
@@ -175,10 +177,10 @@ def _supervised(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _kill_marked(mark: str) -> None:
-    """Kill the processes of a run, also one that was about to get its environment."""
-    for _ in range(LOOKS):
+    """Kill the processes of a run, also one that was just starting."""
+    for _ in range(SEARCHES):
         kill_all(lambda: marked(mark))
-        time.sleep(LOOK_S)
+        time.sleep(SEARCH_INTERVAL_S)
 
 
 def called(target: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The recorded runs of a command: how they ended, and where two of them differ."""
+"""The recorded runs of a command: how they ended, and where they differ."""
 
 import re
 import shlex
@@ -32,17 +32,17 @@ from xorbench.records.trace import PresenceLine, TraceFile, is_kept_outside
 from xorbench.verdicts import counted, some
 
 JOBS: Final = (
-    "the records of the processes of a pool differ, which take their jobs as they come: whether the"
-    " jobs differ is unknown"
+    "the records of a pool's processes differ, but its jobs are distributed by timing, so the jobs"
+    " themselves may be identical"
 )
-MANY_LINES: Final = 1_000  # of a command's output: each rank writes the end of its own
+MANY_LINES: Final = 1_000  # of a command's output: each rank writes its own traceback
 KEEP_RECORDS: Final = "the program must not remove the folder that XORBENCH_RECORD names"
-LONGER: Final = option_text("give it longer with {timeout}")
+LONGER: Final = option_text("allow more time with {timeout}")
 OUTLIVED: Final = "the training runs in a process that outlived the command"
-WAIT: Final = "let the command end after the training"
-SEEN: Final = "what is seen is step() of an optimizer of torch.optim, or of a subclass of one"
-# What keeps the recorder out: it comes in through PYTHONPATH and Python's `site`.
-CLOSED: Final = (
+WAIT: Final = "let the command wait until the training has ended"
+RECORDED: Final = "only step() of optimizers of torch.optim and of their subclasses is recorded"
+# Commands that prevent loading the recorder, which needs PYTHONPATH and Python's `site`.
+BLOCKING: Final = (
     (re.compile(r"(^|/)python[\d.]*\s+(-\w+\s+)*-\w*[IES]\w*\b"), "python -I, -E or -S"),
     (re.compile(r"(^|/)env\s+(-i\b|-\s|--ignore-environment)"), "env -i"),
     (re.compile(r"(^|/)(docker|podman|apptainer|singularity)\s"), "a container"),
@@ -54,28 +54,28 @@ CLOSED: Final = (
 def observe(words: Sequence[str], runs: Sequence[Ended]) -> CheckRuns:
     """Compare every run with the first, process by process."""
     observed = CheckRuns(runs=len(runs), notes=notes_of(runs))
-    observed.trouble = why_not_comparable(words, runs) or _chance(runs)
+    observed.trouble = why_not_comparable(words, runs) or _concurrent(runs)
     if observed.trouble is not None:
         return observed
     observed.files, observed.commands = saved_files(runs), without_recorder(runs)
     missing = {run.number: ranks for run in runs if (ranks := missing_ranks(run.traces))}
-    for other in runs[1:]:
-        pairs = paired(runs[0].traces, other.traces)
+    for run in runs[1:]:
+        pairs = paired(runs[0].traces, run.traces)
         if any(pair.in_pool and _differ(pair) for pair in pairs):
             hint = "check with one process in the pool"
             observed.trouble = Conclusion("inconclusive", JOBS, hint=hint)
             return observed
         for pair in pairs:
-            _observe_pair(observed, pair, (runs[0], other), missing)
+            _observe_pair(observed, pair, (runs[0], run), missing)
     if observed.diverged is None:
-        _excuse_unpaired(observed, runs)
+        _check_unpaired(observed, runs)
     if observed.diverged is None and not observed.unpaired:
         observed.trouble = _identical_so_far(runs, missing) or observed.trouble
     return observed
 
 
-def _chance(runs: Sequence[Ended]) -> Conclusion | None:
-    """Inconclusive where several threads of a process train, whose order is chance."""
+def _concurrent(runs: Sequence[Ended]) -> Conclusion | None:
+    """Inconclusive if several threads of a process train, because their order is random."""
     for run in runs:
         if (gap := concurrent(run.traces)) is not None:
             return Conclusion("inconclusive", f"run {run.number}: {gap.text}", hint=gap.hint)
@@ -85,14 +85,14 @@ def _chance(runs: Sequence[Ended]) -> Conclusion | None:
 def _identical_so_far(
     runs: Sequence[Ended], missing: Mapping[int, Sequence[str]]
 ) -> Conclusion | None:
-    """Inconclusive where nothing differs, and a record is missing or a run was killed."""
+    """Inconclusive if nothing differs, but a record is missing or a run was killed."""
     for run in runs:
         if run.how in KILLED:
-            finding = f"run {run.number} {cut_short(run)}; the steps until then are the same"
-            hint = option_text("end the runs with {steps}, or give them longer with {timeout}")
+            finding = f"run {run.number} {cut_short(run)}; its steps until then are identical"
+            hint = option_text("end the runs with {steps}, or allow more time with {timeout}")
             return Conclusion("inconclusive", finding, hint=hint)
     if missing:
-        finding = f"{missing_text(missing)}; what the others recorded is the same"
+        finding = f"{missing_text(missing)}; the records of the other ranks are identical"
         return Conclusion("inconclusive", finding, hint=ON_THIS_MACHINE)
     return None
 
@@ -103,7 +103,7 @@ def _observe_pair(
     runs: tuple[Ended, Ended],
     missing: Mapping[int, Sequence[str]],
 ) -> None:
-    """Compare a process of two runs, or note that one of them does not have it."""
+    """Compare a process of two runs, or note that it exists in only one of them."""
     if pair.a is not None and pair.b is not None:
         observed.pairs.append(_pair(pair, runs, pair.a, pair.b))
         return
@@ -114,21 +114,21 @@ def _observe_pair(
 
 
 def cut_short(run: Ended) -> str:
-    """How a run that was killed ended, in words."""
+    """How a killed run ended, as a phrase."""
     if run.how == "timeout":
         return f"did not end within {run.wall_s:.0f} s and was killed"
-    return f"was killed after {run.wall_s:.0f} s, with this program"
+    return f"was killed after {run.wall_s:.0f} s, together with xorbench"
 
 
 def _pair(process: ProcessPair, runs: tuple[Ended, Ended], a: TraceFile, b: TraceFile) -> RunPair:
-    """Compare a process of two runs, either of which may have been killed."""
+    """Compare a process of two runs, each of which may have been killed."""
     compared = compare(a.lines(), b.lines(), a.head.generators)
     first = compared.first
     if first is not None and (
         (process.restarted and _at_end(first))
         or (first.how == "steps" and runs[_shorter(first)].how in KILLED)
     ):
-        # the launcher or xorbench decides where it ends, not the program
+        # the launcher or xorbench ended it, not the program
         compared, first = Compared(compared.coverage, None), None
     pair = RunPair(
         str(process.process),
@@ -144,28 +144,30 @@ def _pair(process: ProcessPair, runs: tuple[Ended, Ended], a: TraceFile, b: Trac
 
 
 def saved_files(runs: Sequence[Ended]) -> list[str]:
-    """The files in the working folder that the runs have written."""
+    """The files that the runs wrote in the working folder."""
     return list(dict.fromkeys(path for run in runs for path in run.saved))
 
 
 def without_recorder(runs: Sequence[Ended]) -> list[str]:
-    """The commands that start Python, and of which no interpreter has loaded the recorder."""
+    """The commands that started Python without loading the recorder."""
     commands: dict[str, None] = {}
     for run in runs:
         loaded = run.events("python")[1:]  # the first is the command itself
         for started in run.events("started"):
-            own = next((line for line in loaded if _is_of(line, started, run.presence)), None)
-            if own is None:
+            match = next(
+                (line for line in loaded if _started_by(line, started, run.presence)), None
+            )
+            if match is None:
                 commands[started.command] = None
             else:
-                loaded.remove(own)
+                loaded.remove(match)
     return list(commands)
 
 
-def _is_of(loaded: PresenceLine, started: PresenceLine, lines: Sequence[PresenceLine]) -> bool:
-    """Whether an interpreter is that of a command: by its program and its parent.
+def _started_by(loaded: PresenceLine, started: PresenceLine, lines: Sequence[PresenceLine]) -> bool:
+    """Whether a command started this interpreter, by its program and its parent.
 
-    The parent may be a shell in between, which has left no line.
+    The parent may be a shell, which leaves no line.
     """
     known = {line.pid for line in lines}
     parents = {started.pid} if loaded.parent in known else {loaded.parent}
@@ -173,20 +175,20 @@ def _is_of(loaded: PresenceLine, started: PresenceLine, lines: Sequence[Presence
 
 
 def _program(argv: Sequence[str]) -> str:
-    """The script, module or code that an interpreter runs; the interpreter itself without one."""
+    """The script, module or code that an interpreter runs; else the interpreter itself."""
     words = [word for word in argv[1:] if not word.startswith("-")] or argv
     return Path(words[0]).name if words else ""
 
 
 def _differ(pair: ProcessPair) -> bool:
-    """Whether the records of a process differ, or one run lacks it."""
+    """Whether the records of a process differ, or one is missing."""
     if pair.a is None or pair.b is None:
         return True
     return compare(pair.a.lines(), pair.b.lines()).first is not None
 
 
 def _shorter(first: FirstDifference) -> int:
-    """Which side has fewer steps: 0 or 1."""
+    """The side with fewer steps: 0 or 1."""
     a, b = first.steps
     return int(b < a)
 
@@ -196,11 +198,11 @@ def _at_end(first: FirstDifference) -> bool:
     return first.how == "steps" or first.at_end
 
 
-# Why there is nothing to compare
+# Runs that are not comparable
 
 
 def why_not_comparable(words: Sequence[str], runs: Sequence[Ended]) -> Conclusion | None:
-    """The answer where there is nothing to compare; None where there is."""
+    """The conclusion if the runs are not comparable; None if they are."""
     if (failure := _failure(words, runs)) is not None:
         return failure
     for run in runs:
@@ -208,7 +210,7 @@ def why_not_comparable(words: Sequence[str], runs: Sequence[Ended]) -> Conclusio
             finding = f"run {run.number}: {run.lost_records}"
             return Conclusion("inconclusive", finding, hint=KEEP_RECORDS)
         if run.how == "timeout" and not run.traces:
-            finding = f"run {run.number} did not end within {run.wall_s:.0f} s, and made no step"
+            finding = f"run {run.number} did not end within {run.wall_s:.0f} s and made no step"
             return Conclusion("inconclusive", finding, hint=LONGER)
     if (outlived := trained_longer(runs)) is not None:
         return outlived
@@ -218,7 +220,7 @@ def why_not_comparable(words: Sequence[str], runs: Sequence[Ended]) -> Conclusio
 
 
 def _failure(words: Sequence[str], runs: Sequence[Ended]) -> Conclusion | None:
-    """Fail where the command cannot be run, or has failed."""
+    """Fail if the command cannot be run, or failed."""
     for run in runs:
         if run.how == "refused":
             command = (words or ("python",))[0]
@@ -227,12 +229,12 @@ def _failure(words: Sequence[str], runs: Sequence[Ended]) -> Conclusion | None:
             before = f", run {run.number - 1} did not" if len(runs) > 1 else ""
             reason = f"{run.exit_text}: {last_output(run)}"
             finding = f"the command failed in run {run.number}{before}: {reason}"
-            return Conclusion("fail", finding, hint=_help(run))
+            return Conclusion("fail", finding, hint=_failure_hint(run))
     return None
 
 
 def trained_longer(runs: Sequence[Ended]) -> Conclusion | None:
-    """Inconclusive where a process that outlived the command was killed while it trained."""
+    """Inconclusive if a process outlived the command and was killed while it trained."""
     for run in runs:
         if any(trace.pid in run.left_pids and trace.end() is None for trace in run.traces):
             finding = f"run {run.number}: {OUTLIVED} and was killed"
@@ -240,8 +242,8 @@ def trained_longer(runs: Sequence[Ended]) -> Conclusion | None:
     return None
 
 
-def _excuse_unpaired(observed: CheckRuns, runs: Sequence[Ended]) -> None:
-    """Do not report a training that one run lacks if we may have killed it before it began."""
+def _check_unpaired(observed: CheckRuns, runs: Sequence[Ended]) -> None:
+    """Do not report a missing training that xorbench may have killed before it began."""
     outlived = _left_behind(runs)
     if observed.unpaired and outlived is not None:
         observed.trouble = outlived
@@ -249,65 +251,65 @@ def _excuse_unpaired(observed: CheckRuns, runs: Sequence[Ended]) -> None:
 
 
 def _left_behind(runs: Sequence[Ended]) -> Conclusion | None:
-    """Inconclusive where a process that outlived the command may have been about to train."""
+    """Inconclusive if a process outlived the command and may have been about to train."""
     numbers = " and ".join(str(run.number) for run in runs if run.left)
     if not numbers:
         return None
-    killed = f"run {numbers} left processes behind, which were killed"
+    killed = f"run {numbers} left processes running, which were killed"
     finding = f"{killed}; they may have been about to train"
     return Conclusion("inconclusive", finding, hint=WAIT)
 
 
 def last_output(run: Ended) -> str:
-    """The last line that a run wrote; of a launcher, which rank failed first and why."""
+    """The last output line of a run; for a launcher, the first failed rank and the reason."""
     lines = run.last_lines(MANY_LINES)
-    last = lines[-1].strip() if lines else "it wrote nothing"
+    last = lines[-1].strip() if lines else "no output"
     return (first_failure(lines) or last)[:200]
 
 
-def _help(run: Ended) -> str:
-    """What to do about a command that failed."""
+def _failure_hint(run: Ended) -> str:
+    """The hint for a command that failed."""
     lines = run.last_lines(MANY_LINES)
     if any("EOFError" in line for line in lines[-LAST_LINES:]):
-        return "standard input is empty in a check: give what it asks for as arguments"
+        return "standard input is empty in a check: pass the input as arguments"
     if any(PORT_TAKEN.search(line) for line in lines):
-        return f"another launch holds the port: {STANDALONE}"
-    return f"what it wrote is in {run.folder}"
+        return f"another launch uses the port: {STANDALONE}"
+    return f"its output is in {run.folder}"
 
 
 def _no_step(words: Sequence[str], run: Ended) -> Conclusion:
-    """Why no step was seen, as far as the records show."""
+    """Why no step was recorded, as far as the records show."""
     failed = run.events("failed")
-    closed = [name for pattern, name in CLOSED if pattern.search(shlex.join(words))]
+    blocking = [name for pattern, name in BLOCKING if pattern.search(shlex.join(words))]
     if failed:
         reason, hint = f"the recorder does not work with this PyTorch: {failed[0].why}", ""
     elif began_a_step(run):
-        reason = "there were backward passes, but no optimizer of torch.optim has stepped"
-        hint = "a step that is compiled, and an optimizer that is none of torch.optim, is not seen"
+        reason = "backward passes were recorded, but no step of an optimizer of torch.optim"
+        hint = "compiled steps and optimizers outside torch.optim are not recorded"
     elif run.events("torch"):
-        reason, hint = "PyTorch was imported, but no optimizer of torch.optim has stepped", SEEN
-    elif closed:
-        reason, hint = f"the recorder cannot get in through {closed[0]}", "run the training itself"
+        reason, hint = "PyTorch was imported, but no optimizer of torch.optim made a step", RECORDED
+    elif blocking:
+        reason, hint = f"{blocking[0]} prevents loading the recorder", "run the training itself"
     elif run.events("python"):
-        reason, hint = "no process has imported PyTorch", SEEN
+        reason, hint = "no process imported PyTorch", RECORDED
     else:
-        reason = "no Python interpreter has loaded the recorder"
+        reason = "no Python interpreter loaded the recorder"
         hint = (
-            "it is found through PYTHONPATH; python -I, -E, -S, env -i and containers shut it out"
+            "it is loaded through PYTHONPATH; python -I, -E, -S, env -i and containers prevent that"
         )
-    return Conclusion("inconclusive", f"no step of a training was seen: {reason}", hint=hint)
+    return Conclusion("inconclusive", f"no training step was recorded: {reason}", hint=hint)
 
 
 def began_a_step(run: Ended) -> bool:
-    """Whether a record ends within a step: after a backward pass, before the optimizer's step."""
+    """Whether a record ends between a backward pass and the optimizer's step."""
     ends = (trace.end() for trace in run.traces)
     return any(end is not None and not end.complete for end in ends)
 
 
 def notes_of(runs: Sequence[Ended]) -> list[str]:
-    """Further notes on the runs: processes that were left, and files outside the folder."""
+    """Notes on the runs: processes left running, and files outside the working folder."""
     notes = [
-        f"run {run.number} left processes behind, which were killed: {', '.join(run.left)}"
+        f"run {run.number} left processes running, which were killed: {', '.join(run.left)}"
         for run in runs
         if run.left
     ]
@@ -318,17 +320,17 @@ def notes_of(runs: Sequence[Ended]) -> list[str]:
 
 
 def written_outside(runs: Sequence[Ended]) -> list[str]:
-    """The files that the runs wrote outside the working folder, and that are still there."""
+    """The files that the runs wrote outside the working folder and did not delete."""
     outside = {line.path: line for run in runs for line in run.events("outside")}
     return [path for path, line in outside.items() if is_kept_outside(line)]
 
 
 def describe_end(run: Ended) -> str:
-    """How a run ended, in a few words."""
+    """How a run ended, for a line of progress."""
     how = {
         "ended": run.exit_text,
-        "stopped": "stopped after its steps",
-        "timeout": "out of time, killed",
+        "stopped": "stopped after the requested steps",
+        "timeout": "killed at the time limit",
         "refused": run.why,
         "abandoned": "killed",
     }
@@ -351,7 +353,7 @@ def detailed_pair(
     runs: Sequence[Ended],
     read: Callable[[Ended], list[TraceFile]] = traces_of,
 ) -> DetailedPair:
-    """Where two runs with detailed recording first differ, in the process of the pair."""
+    """The first difference of two runs with detailed recording, in the process of the pair."""
     for process in paired(*map(read, runs)):
         a, b = process.a, process.b
         if str(process.process) == pair.process and a is not None and b is not None:

@@ -1,4 +1,4 @@
-"""The parts of a training, of which one is the first to differ, and what it means when it is."""
+"""The components of a training, and the meaning of a first difference in each of them."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -6,14 +6,14 @@ from typing import Final
 from xorbench.programs.first_difference import FirstDifference
 
 DETERMINISTIC: Final = (
-    "torch.use_deterministic_algorithms(True) takes the deterministic form of an operator, or"
-    " raises where PyTorch has none"
+    "torch.use_deterministic_algorithms(True) selects deterministic operators, or raises an error"
+    " if PyTorch has none"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """A part of a training that can be the first to differ, and what it means when it is."""
+    """A component that can be the first to differ: its title, the meaning, and a hint."""
 
     title: str
     meaning: str
@@ -23,86 +23,85 @@ class Component:
 COMPONENTS: Final[dict[str, Component]] = {
     "parameters": Component(
         "the initial parameters",
-        "The model is initialised without a seed, before the seed is set, or with another one.",
-        "set the seed before the model is made",
+        "The model is initialized before the seed is set, or with no seed or a different one.",
+        "set the seed before the model is created",
     ),
     "resumed": Component(
-        "what it resumed from",
-        "The run starts from weights that run 1 had later: it found a file of run 1 and resumed.",
-        "keep the file in the working folder, of which each run gets a copy",
+        "the checkpoint that it resumed from",
+        "The run starts with weights of a later step of run 1: it loaded a file of run 1.",
+        "save within the working folder: each run gets its own copy of it",
     ),
     "batch": Component(
         "the batch",
-        "The order of the data or its augmentation is not seeded.",
+        "The data order or the augmentation is not seeded.",
         "",
     ),
     "input": Component(
         "the output of an earlier call",
-        "A model or an augmentation that was called before gave something else.",
+        "An earlier call of a model or an augmentation returned a different result.",
         "",
     ),
     "data": Component(
         "the data",
-        "A tensor that the program brings in beside the inputs of its modules differs, such as a"
-        " label or a weight of the loss.",
+        "A tensor that is not a module input differs, such as labels or loss weights.",
         "",
     ),
     "buffers": Component(
         "a buffer",
-        "The forward pass before this step left other statistics.",
+        "The forward pass of the previous step computed different statistics.",
         DETERMINISTIC,
     ),
     "forward": Component(
         "the forward pass",
-        "An operator gave other bits for equal inputs: it is not deterministic, or draws from a"
-        " generator, as dropout does.",
+        "An operator returned different bits for identical inputs: it is nondeterministic, or uses"
+        " random numbers (dropout).",
         DETERMINISTIC,
     ),
     "gradients": Component(
         "the backward pass",
-        "An operator of the backward pass gave other bits for equal inputs: it is not"
-        " deterministic.",
+        "A backward operator returned different bits for identical inputs: it is nondeterministic.",
         DETERMINISTIC,
     ),
     "optimizer": Component(
         "the optimizer",
-        "Equal gradients led to other parameters or another state of the optimizer.",
-        "look for randomness, and for hyperparameters that differ",
+        "Identical gradients led to different parameters or a different optimizer state.",
+        "look for random numbers, and for hyperparameters that differ",
     ),
     "hyperparameters": Component(
         "the hyperparameters",
-        "The optimizer has other hyperparameters, so the program set them otherwise.",
-        "look for what the learning rate, or another of them, is computed from",
+        "The program set the optimizer's hyperparameters differently in the two runs.",
+        "check the values that the hyperparameters are computed from",
     ),
     "update": Component(
-        "the update of the step before",
-        "Between the gradients of the last step and this step something changed the parameters:"
-        " the gradients, the optimizer, or the program's own code.",
+        "the update of the previous step",
+        "The previous step changed the parameters differently: its gradients, the optimizer, or the"
+        " program's own code.",
         DETERMINISTIC,
     ),
     "loss": Component(
         "the loss",
-        "The parameters and the inputs are equal, so the forward pass differs, or data that goes"
-        " into the loss alone, such as labels.",
+        "Parameters and inputs are identical, so the forward pass differs, or data that only the"
+        " loss uses, such as labels.",
         DETERMINISTIC,
     ),
     "order": Component(
         "the order of the program",
-        "An operator is given another tensor in the one run than in the other: the program goes"
-        " through its tensors in another order.",
-        "look for a loop over a set, or over what was made from one (PYTHONHASHSEED), over files,"
-        " or over what threads have finished",
+        "An operator receives different tensors in the two runs: the program iterates over its"
+        " tensors in a different order.",
+        "look for a loop over a set or a list made from one (PYTHONHASHSEED), over files, or over"
+        " results in the order in which threads finish",
     ),
     "events": Component(
-        "what the program does",
-        "One run made calls, backward passes or steps that the other did not make.",
-        "look for what decides about them: the time, a generator, a file, the order of a set",
+        "the sequence of events",
+        "One run made calls, backward passes or steps that the other run did not make.",
+        "check the conditions that they depend on: the time, a generator, a file, the order of a"
+        " set",
     ),
 }
 
 
 def component_of(first: FirstDifference) -> str:
-    """The component that a difference is in: a key of `COMPONENTS`."""
+    """The component of a difference: a key of `COMPONENTS`."""
     event = first.event
     kind = event.kind.removeprefix("final ")
     if first.how != "digest":
@@ -121,7 +120,7 @@ def component_of(first: FirstDifference) -> str:
 
 
 def _component_of_result(first: FirstDifference) -> str:
-    """What a tensor that is looked at within a step belongs to."""
+    """The component of a tensor that is recorded within a step."""
     if first.a and first.b and first.a.more.inputs != first.b.more.inputs:
         return "order"
     if first.event.more.backward:

@@ -1,4 +1,4 @@
-"""Whether the runs of a user's command are identical, where they differ first, and why."""
+"""Whether the runs of a user's command are identical, where they first differ, and why."""
 
 import re
 from collections.abc import Sequence
@@ -10,27 +10,36 @@ from xorbench.programs.elements import Difference
 from xorbench.programs.event_names import kind_in_plural, label, when
 from xorbench.programs.first_difference import Compared, Coverage, FirstDifference
 from xorbench.programs.limits import Gap, gap_between, not_compared
-from xorbench.verdicts import Outcome, Verdict, counted, failed, inconclusive, passed, some
+from xorbench.verdicts import (
+    Outcome,
+    Verdict,
+    capitalized,
+    counted,
+    failed,
+    inconclusive,
+    passed,
+    some,
+)
 
-CHECK: Final = "same again"
-NOT_SAME: Final = "not the same: "  # the lead of every difference
+CHECK: Final = "reproducible"
+NOT_IDENTICAL: Final = "not identical: "  # the lead of every difference
 SEEDS: Final = {
     "python": "random.seed(0)",
     "numpy": "numpy.random.seed(0)",
     "torch cpu": "torch.manual_seed(0)",
 }
 ELSEWHERE: Final = (
-    "a numpy.random.Generator or a torch.Generator of the program's own, a thread, the time,"
-    " os.urandom, or the order of a set or of hashes (PYTHONHASHSEED)"
+    "the program's own numpy.random.Generator or torch.Generator, threads, the time, os.urandom, or"
+    " the order of a set or of hashes (PYTHONHASHSEED)"
 )
-MANY_ULPS: Final = 1 << 20  # beyond, the values themselves say more
+MANY_ULPS: Final = 1 << 20  # above this distance only the values are shown
 
 
 @dataclass(frozen=True, slots=True)
 class Conclusion:
-    """The answer: what was found, in which component, what that means, and what to do.
+    """The answer: the finding, its component, its meaning, and a hint.
 
-    `lead` are the words before the finding in a sentence; a page has a word of its own for them.
+    `lead` precedes the finding in a sentence; a page shows the word of the answer instead.
     """
 
     outcome: Outcome
@@ -45,13 +54,13 @@ class Conclusion:
 
     @property
     def sentence(self) -> str:
-        """The whole answer in a sentence."""
+        """The complete answer in one sentence."""
         return f"{self.lead}{self.finding}"
 
 
 @dataclass(frozen=True, slots=True)
 class DetailedPair:
-    """A pair of runs recorded in detail: where it diverged first, and the element."""
+    """The first difference of a pair of runs with detailed recording, and its first element."""
 
     first: FirstDifference | None
     element: Difference | None = None
@@ -59,10 +68,9 @@ class DetailedPair:
 
 @dataclass(slots=True)
 class RunPair:
-    """One process of the command in two runs, and what the two are called.
+    """One process of the command in two runs, `a` and `b`.
 
-    `ended_by_parent` says that another process ends it: its launcher, which starts it again, or
-    the pool that it belongs to.
+    `ended_by_parent` is true if another process ends it: a launcher that restarts it, or its pool.
     """
 
     process: str
@@ -78,15 +86,15 @@ class CheckRuns:
     """The collected results of all runs.
 
     Attributes:
-        runs: how many runs were made.
-        trouble: why there is nothing to compare.
-        unpaired: processes that only one of two runs has.
-        pairs: the comparisons, by process and run.
-        detailed_pairs: the pairs that were run again with detailed recording.
+        runs: the number of runs.
+        trouble: the conclusion if the runs are not comparable.
+        unpaired: processes that exist in only one of two runs.
+        pairs: the comparisons, one per process and run.
+        detailed_pairs: the pairs that were rerun with detailed recording.
         notes: further notes for the reader.
-        same_text: the first words of the answer where nothing differs.
-        files: the files that the runs have saved in their working folder.
-        commands: commands that run Python and have not loaded the recorder.
+        identical_text: the first words of the answer if nothing differs.
+        files: the files that the runs saved in their working folder.
+        commands: commands that ran Python without the recorder.
     """
 
     runs: int = 0
@@ -95,7 +103,7 @@ class CheckRuns:
     pairs: list[RunPair] = field(default_factory=list)
     detailed_pairs: list[DetailedPair] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    same_text: str = ""
+    identical_text: str = ""
     files: list[str] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
 
@@ -111,7 +119,7 @@ def _step(pair: RunPair) -> int:
 
 
 def conclude(observed: CheckRuns) -> Conclusion:
-    """The answer to whether the training is the same when it is run again."""
+    """Whether the training is reproducible."""
     return replace(_concluded(observed), notes=tuple(observed.notes))
 
 
@@ -121,52 +129,52 @@ def _concluded(observed: CheckRuns) -> Conclusion:
     if observed.unpaired:
         meaning, hint = COMPONENTS["events"].meaning, COMPONENTS["events"].hint
         finding = "; ".join(observed.unpaired)
-        return Conclusion("fail", finding, "events", meaning, hint, lead=NOT_SAME)
+        return Conclusion("fail", finding, "events", meaning, hint, lead=NOT_IDENTICAL)
     diverged = observed.diverged
     if diverged is None:
-        return _same(observed)
+        return _identical(observed)
     return _different(observed, diverged)
 
 
-def _same(observed: CheckRuns) -> Conclusion:
+def _identical(observed: CheckRuns) -> Conclusion:
     coverages = [pair.compared.coverage for pair in observed.pairs]
     if not coverages or not any(coverage.steps for coverage in coverages):
         return Conclusion(
-            "inconclusive", "no step was recorded in both runs", hint="give it longer"
+            "inconclusive", "no step was recorded in both runs", hint="let the runs take longer"
         )
     details = tuple(_coverage_details(observed))
     for pair in observed.pairs:
         gap = gap_between(pair.compared.coverage, ended_by_parent=pair.ended_by_parent)
         if gap is not None:
-            return _same_so_far(observed, pair, gap, details)
+            return _identical_so_far(observed, pair, gap, details)
     steps = counted(max(coverage.steps for coverage in coverages), "step")
     uneven = len({coverage.steps for coverage in coverages}) > 1
-    same = observed.same_text or f"the same in {observed.runs} runs"
-    where = _each(observed.pairs)
-    finding = f"{same}, to the bit: {'up to ' if uneven and where else ''}{steps}{where}"
+    identical = observed.identical_text or f"bitwise identical in {observed.runs} runs"
+    where = _process_count_text(observed.pairs)
+    finding = f"{identical}: {'up to ' if uneven and where else ''}{steps}{where}"
     return Conclusion("pass", finding, details=details)
 
 
-def _same_so_far(
+def _identical_so_far(
     observed: CheckRuns, pair: RunPair, gap: Gap, details: tuple[tuple[str, str], ...]
 ) -> Conclusion:
-    """Equal as far as the records go, which is not far enough."""
+    """Inconclusive: the records are identical but do not cover the training."""
     process = f" of {pair.process}" if _several(observed) else ""
     steps = counted(pair.compared.coverage.steps, "step")
     finding = f"inconclusive after {steps}{process}, identical so far: {gap.text}"
     return Conclusion("inconclusive", finding, hint=gap.hint, details=details)
 
 
-def _each(pairs: Sequence[RunPair]) -> str:
-    """In how many ranks, or processes, it trains, where there are several."""
+def _process_count_text(pairs: Sequence[RunPair]) -> str:
+    """The number of ranks or processes that train, if there are several."""
     processes = {pair.process for pair in pairs}
     ranks = all(re.fullmatch(r"rank \d+", process) for process in processes)
-    what = counted(len(processes), "rank" if ranks else "process")
-    return f" in each of {what}" if len(processes) > 1 else ""
+    count = counted(len(processes), "rank" if ranks else "process")
+    return f" in each of {count}" if len(processes) > 1 else ""
 
 
 def _coverage_details(observed: CheckRuns) -> list[tuple[str, str]]:
-    """The events that were compared, and what the runs did besides."""
+    """The events that were compared, and the parts that were not."""
     pairs = observed.pairs
     coverages = [pair.compared.coverage for pair in pairs]
     phrases = not_compared(coverages, observed.files, observed.commands)
@@ -174,7 +182,7 @@ def _coverage_details(observed: CheckRuns) -> list[tuple[str, str]]:
 
 
 def _covered_details(pairs: Sequence[RunPair]) -> list[tuple[str, str]]:
-    """The events that were compared, of all processes at once where they are the same."""
+    """The events that were compared; processes with identical coverage share an entry."""
     processes: dict[str, dict[str, None]] = {}
     for pair in pairs:
         processes.setdefault(covered(pair.compared.coverage), {})[pair.process] = None
@@ -184,34 +192,34 @@ def _covered_details(pairs: Sequence[RunPair]) -> list[tuple[str, str]]:
 
 
 def covered(coverage: Coverage) -> str:
-    """What was compared, in one line."""
+    """The events that were compared, in one line."""
     counts = coverage.counts
     parts = [
         counted(coverage.steps, "step"),
         counted(len(coverage.parameters), "parameter"),
         counted(len(coverage.buffers), "buffer"),
-        counted(counts["batch"], "input") + " of modules",
+        counted(counts["batch"], "module input"),
         counted(counts["loss"], "loss"),
         _final(coverage),
     ]
-    if coverage.left_out:
-        parts.append(f"not the last {counted(coverage.left_out, 'step')}: the record was full")
-    if coverage.events_left_out:
-        parts.append(f"not {coverage.events_left_out:,} events of very long steps")
+    if coverage.steps_not_recorded:
+        parts.append(f"last {counted(coverage.steps_not_recorded, 'step')} not recorded")
+    if coverage.events_not_recorded:
+        parts.append(f"{coverage.events_not_recorded:,} events of very long steps not recorded")
     reasons = [f"{reason} ({count} times)" for reason, count in coverage.not_recorded.items()]
     if reasons:
         parts.append(f"not recorded: {some(reasons)}")
     if coverage.errors:
-        parts.append(f"errors of the recorder: {some(sorted(set(coverage.errors)))}")
+        parts.append(f"recorder errors: {some(sorted(set(coverage.errors)))}")
     return ", ".join(parts)
 
 
 def _final(coverage: Coverage) -> str:
-    """Which of the final weights were compared."""
+    """The final weights that were compared."""
     if not coverage.ended:
-        return "not the final parameters"
+        return "final parameters not compared"
     states = coverage.counts["final state"]
-    return "the final parameters" + (" and the optimizer's state" if states else "")
+    return "final parameters" + (" and optimizer state" if states else "")
 
 
 def _different(observed: CheckRuns, pair: RunPair) -> Conclusion:
@@ -228,7 +236,7 @@ def _different(observed: CheckRuns, pair: RunPair) -> Conclusion:
         _hint(key, first, near),
         tuple(_details(observed, pair, first, closest)),
         step=first.step,
-        lead=NOT_SAME,
+        lead=NOT_IDENTICAL,
     )
 
 
@@ -237,16 +245,16 @@ def _difference_text(observed: CheckRuns, pair: RunPair, first: FirstDifference)
         a, b = first.steps
         process = f" in {pair.process}" if _several(observed) else ""
         return f"{pair.a} has {counted(a, 'step')}, {pair.b} has {b:,}{process}"
-    return f"{pair.b} differs from {pair.a} first in {place_text(observed, pair, first)}"
+    return f"{pair.b} first differs from {pair.a} in {place_text(observed, pair, first)}"
 
 
 def _meaning(key: str, pair: RunPair, near: FirstDifference) -> str:
     if near.event.more.random:
-        return "An operator drew other numbers from a generator that is not seeded, as in dropout."
+        return "An operator such as dropout drew from an unseeded generator."
     if pair.resumed_from is not None:
         return (
-            f"The weights that {pair.b} starts from are those that {pair.a} had before step"
-            f" {pair.resumed_from}: it found a file of {pair.a} and resumed."
+            f"{capitalized(pair.b)} starts with the weights that {pair.a} had before step"
+            f" {pair.resumed_from}: it loaded a file of {pair.a} and resumed."
         )
     return COMPONENTS[key].meaning
 
@@ -263,7 +271,7 @@ def _several(observed: CheckRuns) -> bool:
 
 
 def _closest(observed: CheckRuns, first: FirstDifference) -> DetailedPair | None:
-    """The detailed pair that diverged where the first did, or a step before; else another."""
+    """The detailed pair that diverged in the first differing step or the previous one, else any."""
     pairs = observed.detailed_pairs
     near = [p for p in pairs if p.first and first.step - 1 <= p.first.step <= first.step]
     elsewhere = [p for p in pairs if p.first and component_of(p.first) != "update"]
@@ -273,9 +281,9 @@ def _closest(observed: CheckRuns, first: FirstDifference) -> DetailedPair | None
 def _details(
     observed: CheckRuns, pair: RunPair, first: FirstDifference, closest: DetailedPair | None
 ) -> list[tuple[str, str]]:
-    details = [("equal before it", covered_before(pair.compared.coverage))]
+    details = [("identical before it", covered_before(pair.compared.coverage))]
     details += _by_process(observed, pair)
-    differing, total = first.others
+    differing, total = first.same_kind
     if total > 1:
         kinds = kind_in_plural(first.event.kind)
         details.append(("in this step", f"{differing} of {total} {kinds} differ"))
@@ -287,41 +295,43 @@ def _details(
 def _detailed_details(
     near: FirstDifference, element: Difference | None, first: FirstDifference
 ) -> list[tuple[str, str]]:
-    details = [("in detail", f"{when(near)}: {label(near)}")] if near != first else []
+    details = [("detailed recording", f"{when(near)}: {label(near)}")] if near != first else []
     details += [("optimizer", near.optimizer)] if near.optimizer else []
     return details + (element_details(element) if element is not None else [])
 
 
 def _generator_details(first: FirstDifference) -> list[tuple[str, str]]:
     if first.generators:
-        drawn = f"drawn from: {', '.join(first.drawn)}" if first.drawn else ""
-        drawn = "not drawn from in this step" if first.undrawn else drawn
+        used = f"used: {', '.join(first.used)}" if first.used else ""
+        used = "not used in this step" if first.unused else used
         names = ", ".join(first.generators)
-        return [("generators that differ", "; ".join(filter(None, (names, drawn))))]
+        return [("generators that differ", "; ".join(filter(None, (names, used))))]
     if first.how == "digest":
-        return [("generators", "all global ones are equal where the step begins")]
+        return [("generators", "all global generators are identical when the step begins")]
     return []
 
 
 def _by_process(observed: CheckRuns, pair: RunPair) -> list[tuple[str, str]]:
     """The first divergence of each process, if there are several; the earliest is the origin."""
-    pairs = [other for other in observed.pairs if other.b == pair.b]
+    pairs = [each for each in observed.pairs if each.b == pair.b]
     if len(pairs) == 1:
         return []
-    firsts = [(other.process, other.compared.first) for other in pairs]
-    texts = [f"{name}: {'the same' if first is None else when(first)}" for name, first in firsts]
-    return [("differs first in", some(texts, 8))]
+    firsts = [(each.process, each.compared.first) for each in pairs]
+    texts = [f"{name}: {'identical' if first is None else when(first)}" for name, first in firsts]
+    return [("first difference", some(texts, 8))]
 
 
 def covered_before(coverage: Coverage) -> str:
-    """What was equal before the difference."""
+    """The part that is identical before the difference."""
     if not coverage.steps:
-        return "what came before it in step 0" if coverage.counts else "nothing, it is the first"
+        return (
+            "the earlier events of step 0" if coverage.counts else "nothing: it is the first event"
+        )
     return f"{counted(coverage.steps, 'step')}, {counted(len(coverage.parameters), 'parameter')}"
 
 
 def element_details(difference: Difference) -> list[tuple[str, str]]:
-    """The first element that differs, and how many do."""
+    """The first element that differs, and the number of differing elements."""
     element = difference.first
     if element is None:
         return difference.kinds
@@ -338,7 +348,7 @@ def element_details(difference: Difference) -> list[tuple[str, str]]:
 
 
 def _repeats(observed: CheckRuns, first: FirstDifference) -> list[tuple[str, str]]:
-    """How often pairs of runs diverge, and where else."""
+    """How often pairs of runs diverge, and other places of the first difference."""
     places = [pair.first.step if pair.first else None for pair in observed.detailed_pairs]
     if not places:
         return []
@@ -349,33 +359,37 @@ def _repeats(observed: CheckRuns, first: FirstDifference) -> list[tuple[str, str
     text = f"{diverging} of {all_pairs} pairs of runs diverge"
     elsewhere = [p for p in places if p is not None and not first.step - 1 <= p <= first.step]
     if elsewhere:
-        text += f"; first in step {first.step} in one, in step {elsewhere[0]} in another"
-    return [("run again", text)]
+        text += f"; first in step {first.step} in one pair, in step {elsewhere[0]} in another"
+    return [("reruns", text)]
 
 
 def _hint(key: str, first: FirstDifference, near: FirstDifference) -> str:
-    own = COMPONENTS[key].hint
+    hint = COMPONENTS[key].hint
     if key == "forward" and near.event.more.random:
         return _generator_hint(key, first)
     if key in ("parameters", "batch", "input", "data"):
-        return "; ".join(filter(None, (own, _generator_hint(key, first))))
-    return own
+        return "; ".join(filter(None, (hint, _generator_hint(key, first))))
+    return hint
 
 
 def _generator_hint(key: str, first: FirstDifference) -> str:
-    """What to seed: what differs and was drawn from, what differs, or what is not global.
+    """The generators to seed: the used ones, else all that differ, else none of the global ones.
 
-    Initial parameters and data may be drawn before the first step, where nobody sees it. What
-    differs within a step was drawn in it.
+    Initial parameters and data may be drawn before step 0, which is not recorded. A difference
+    within a step comes from a generator that this step uses.
     """
-    if first.drawn:
-        return f"seed what was drawn from: {_seeds(first.drawn)}"
-    if first.generators and not (first.undrawn and key in ("data", "input", "forward")):
-        return (
-            f"seed what differs: {_seeds(first.generators)}; loader workers inherit it. If that"
-            f" does not help, look for {ELSEWHERE}"
+    if first.used:
+        are = "generator that was" if len(first.used) == 1 else "generators that were"
+        return f"seed the {are} used: {_seeds(first.used)}"
+    if first.generators and not (first.unused and key in ("data", "input", "forward")):
+        differ = (
+            "generator that differs" if len(first.generators) == 1 else "generators that differ"
         )
-    return f"none of the global generators explains it: look for {ELSEWHERE}"
+        return (
+            f"seed the {differ}: {_seeds(first.generators)}; loader workers inherit the seed. If"
+            f" that does not help, look for {ELSEWHERE}"
+        )
+    return f"no global generator explains this: look for {ELSEWHERE}"
 
 
 def _seeds(names: Sequence[str]) -> str:
@@ -383,8 +397,8 @@ def _seeds(names: Sequence[str]) -> str:
 
 
 def verdicts(observed: CheckRuns, conclusion: Conclusion) -> list[Verdict]:
-    """The answer as verdicts: one for each process of the command and run."""
-    expected = "the same bits in every run"
+    """The answer as verdicts, one per process and run."""
+    expected = "identical bits in every run"
     if observed.trouble is not None or observed.unpaired or not observed.pairs:
         make = failed if conclusion.outcome == "fail" else inconclusive
         return [make(CHECK, "the command", expected, conclusion.sentence, conclusion.hint)]
@@ -394,7 +408,7 @@ def verdicts(observed: CheckRuns, conclusion: Conclusion) -> list[Verdict]:
 def _pair_verdict(pair: RunPair, expected: str, conclusion: Conclusion) -> Verdict:
     subject, first = f"{pair.a} and {pair.b}: {pair.process}", pair.compared.first
     if first is not None:
-        actual = f"differs first in {when(first)}, in {label(first)}"
+        actual = f"first differs in {when(first)}, in {label(first)}"
         return failed(CHECK, subject, expected, actual, conclusion.hint)
     actual = covered(pair.compared.coverage)
     if conclusion.outcome == "inconclusive":

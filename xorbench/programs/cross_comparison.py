@@ -1,4 +1,4 @@
-"""The runs of two commands compared, without what only their source decides."""
+"""Compare runs of two commands without names that depend only on their source code."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,22 +16,22 @@ from xorbench.records.trace import TraceEnd, TraceEvent, TraceFile, TraceLine, T
 from xorbench.verdicts import counted
 
 SIDES: Final = ("A", "B")
-# One that does not change the result, such as `foreach`, is not reported.
+# Not compared themselves: one without effect on the result, such as `foreach`, is not a difference.
 HYPERPARAMETERS: Final = ("hyperparameters",)
 CALLS: Final = (*HYPERPARAMETERS, "call", "batch", "input")
 
 
 @dataclass(frozen=True)
 class CrossTrace(TraceFile):
-    """A trace that is compared with that of another program.
+    """A trace without names that depend only on the program's source code.
 
-    It lacks the arguments, the names of classes, and the outputs of modules, which have such names.
+    It has no arguments, no class names, and no outputs of modules, which carry such names.
     """
 
     source: TraceFile
 
     def all_lines(self) -> Iterator[TraceLine]:
-        """The lines, with every event that is left."""
+        """The lines, with the remaining events."""
         for line in self.source.all_lines():
             if isinstance(line, TraceStep):
                 yield changed(line, events=_without_names(line.events))
@@ -39,7 +39,7 @@ class CrossTrace(TraceFile):
                 yield line
 
     def end(self) -> TraceEnd | None:
-        """The end, which has no such names."""
+        """The last line, which has no such names."""
         return self.source.end()
 
 
@@ -52,7 +52,7 @@ def _without_names(events: Sequence[TraceEvent]) -> list[TraceEvent]:
 
 
 def cross_traces(run: Ended) -> list[TraceFile]:
-    """The traces of a run, to be paired and compared with those of another command."""
+    """The traces of a run, for comparison with a different command."""
     traces: list[TraceFile] = []
     for trace in run.traces:
         process = trace.head.process
@@ -62,9 +62,9 @@ def cross_traces(run: Ended) -> list[TraceFile]:
 
 
 def compare_commands(a: Ended, b: Ended, count: int = 1) -> CheckRuns:
-    """A run of B compared with one of A, process by process; `count` runs of each were made."""
+    """Compare a run of B with a run of A, process by process, after `count` runs of each."""
     observed = CheckRuns(runs=2)
-    observed.same_text = f"B has the bits of A in {counted(count, 'run')} of each"
+    observed.identical_text = f"B is bitwise identical to A in {counted(count, 'run')} of each"
     observed.files, observed.commands = saved_files([a, b]), without_recorder([a, b])
     for process in paired(cross_traces(a), cross_traces(b)):
         name = str(process.process)
@@ -81,9 +81,9 @@ def compare_commands(a: Ended, b: Ended, count: int = 1) -> CheckRuns:
 
 
 def compared_across(a: TraceFile, b: TraceFile) -> tuple[Compared, str]:
-    """A process of A compared with one of B, and a note on their calls.
+    """Compare a process of A with a process of B, and note different module calls.
 
-    Where the calls differ, parameters, buffers and losses decide.
+    If the calls differ, parameters, buffers and losses decide.
     """
     compared = compare(a.lines(), b.lines(), a.head.generators, HYPERPARAMETERS)
     first = compared.first
@@ -92,5 +92,5 @@ def compared_across(a: TraceFile, b: TraceFile) -> tuple[Compared, str]:
     values = compare(a.lines(), b.lines(), a.head.generators, CALLS)
     if values.first is not None:
         return compared, ""
-    calls = f"B makes other calls than A, first in {when(first)}, in {label(first)}"
-    return values, f"{calls}; its parameters, buffers and losses are equal"
+    calls = f"the module calls of A and B differ, first in {when(first)}, in {label(first)}"
+    return values, f"{calls}; parameters, buffers and losses are identical"

@@ -1,4 +1,4 @@
-"""How two tensors differ: in type and shape, or which elements, and by how much."""
+"""The difference of two tensors: type and shape, or elements and their distance."""
 
 import math
 from dataclasses import dataclass
@@ -11,16 +11,21 @@ from xorbench.records.tensor_bytes import WIDTHS
 from xorbench.records.trace import TraceEvent, damaged
 from xorbench.stats.ulps import ranks
 
-INTEGERS: Final = {1: "u1", 2: "<u2", 4: "<u4", 8: "<u8"}  # an element's bits, by its bytes
+INTEGERS: Final = {
+    1: "u1",
+    2: "<u2",
+    4: "<u4",
+    8: "<u8",
+}  # unsigned type by the width of an element (bytes)
 
 BitArray = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Element:
-    """One element of a tensor on both sides: values as texts, bit patterns, distance in ulps.
+    """One element of a tensor on both sides: values as text, bit patterns, distance in ulps.
 
-    The distance is None where one of them is not a number, the difference for whole numbers.
+    For integers the distance is the difference; it is None if either value is NaN.
     """
 
     index: list[int]
@@ -40,9 +45,9 @@ class TensorKind(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How two tensors differ: the first element that does, and how many of them do.
+    """The difference of two tensors: the first differing element, and how many differ.
 
-    Where they are of two kinds no element is compared.
+    Tensors of different types or shapes are not compared by element.
     """
 
     a: TensorKind
@@ -53,12 +58,12 @@ class Difference:
 
     @property
     def elements(self) -> int:
-        """How many elements the tensor has."""
+        """The number of elements."""
         return math.prod(self.a.shape)
 
     @property
     def kinds(self) -> list[tuple[str, str]]:
-        """Types and shapes as details, where they are not the same."""
+        """Types and shapes that differ, as details."""
         pairs = (("types", self.a.dtype, self.b.dtype), ("shapes", self.a.shape, self.b.shape))
         return [(name, f"{a} and {b}") for name, a, b in pairs if a != b]
 
@@ -66,9 +71,9 @@ class Difference:
 def between(
     a: TraceEvent, b: TraceEvent, bytes_a: bytes | None, bytes_b: bytes | None
 ) -> Difference | None:
-    """How two tensors of traces differ; None where their values were not kept.
+    """The difference of two recorded tensors; None if their values were not recorded.
 
-    Raises `BadFile` where the values are none of such a type and shape.
+    Raises `BadFile` if the values do not fit the type and shape.
     """
     if a.more.shape is None or b.more.shape is None:
         return None
@@ -84,7 +89,7 @@ def between(
 
 
 def _difference(kind: TensorKind, a: bytes, b: bytes) -> Difference:
-    """Two tensors element by element; `a` and `b` are their bytes, little-endian, row-major."""
+    """Compare two tensors by element; `a` and `b` are their bytes, little-endian, row-major."""
     dtype, shape = kind
     bits_a, bits_b = (np.frombuffer(side, INTEGERS[WIDTHS[dtype]]) for side in (a, b))
     differing = np.flatnonzero(bits_a != bits_b)
@@ -105,7 +110,7 @@ def _difference(kind: TensorKind, a: bytes, b: bytes) -> Difference:
 
 
 def _largest(dtype: str, a: BitArray, b: BitArray) -> int | None:
-    """The largest distance between elements: how many numbers of the type lie between them."""
+    """The largest distance between elements, in representable values of the type."""
     if "float" not in dtype:
         pairs = zip(_values(dtype, a).tolist(), _values(dtype, b).tolist(), strict=True)
         return max(abs(int(x) - int(y)) for x, y in pairs)
@@ -113,13 +118,13 @@ def _largest(dtype: str, a: BitArray, b: BitArray) -> int | None:
     if not known.any():
         return None
     ranks_a, ranks_b = ranks(a[known]), ranks(b[known])
-    # the distance of two numbers may not fit 64 signed bits; it fits the unsigned ones
+    # a distance may exceed 64 signed bits, but not 64 unsigned bits
     larger, smaller = np.maximum(ranks_a, ranks_b), np.minimum(ranks_a, ranks_b)
     return int((larger.view(np.uint64) - smaller.view(np.uint64)).max())
 
 
 def _values(dtype: str, bits: BitArray) -> npt.NDArray[Any]:
-    """The numbers that bit patterns stand for."""
+    """The numbers that the bit patterns represent."""
     if dtype == "bfloat16":
         dtype, bits = "float32", bits.astype("<u4") << 16
     return bits.view(np.dtype(dtype).newbyteorder("<"))

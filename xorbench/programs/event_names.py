@@ -1,4 +1,4 @@
-"""The names of events of a trace in texts."""
+"""Names of trace events for messages."""
 
 import re
 from collections.abc import Callable
@@ -9,15 +9,16 @@ from xorbench.records.trace import TraceEvent
 
 
 def when(first: FirstDifference) -> str:
-    """The step in words."""
-    return "the end" if first.event.kind.startswith("final") else f"step {first.step}"
+    """The place of a difference: its step, or the final state."""
+    return "the final state" if first.event.kind.startswith("final") else f"step {first.step}"
 
 
 def label(first: FirstDifference) -> str:
-    """The event that differs, in words."""
+    """The event that differs, for a message."""
     if first.how == "events":
         return (
-            f"what it does: {_event_text(first.a)} in the one, {_event_text(first.b)} in the other"
+            f"the sequence of events: {_event_text(first.a)} in the first,"
+            f" {_event_text(first.b)} in the second"
         )
     kind = first.event.kind.removeprefix("final ")
     return LABELS.get(kind, _weight)(first, first.event)
@@ -28,7 +29,8 @@ def _input(first: FirstDifference, event: TraceEvent) -> str:
     number = call[0][1:] if call else ""
     path = event.identity[call.end() :] if call else event.identity
     source = "the batch" if event.kind == "batch" else f"an output of call {event.more.of}"
-    return f"{source} (input {path or 'itself'} of {first.call or 'the model'}, call {number})"
+    name = f"input {path}" if path else "the input"
+    return f"{source} ({name} of {first.call or 'the model'}, call {number})"
 
 
 def _operator(_first: FirstDifference, event: TraceEvent) -> str:
@@ -42,7 +44,7 @@ def _operator(_first: FirstDifference, event: TraceEvent) -> str:
 
 def _state(first: FirstDifference, event: TraceEvent) -> str:
     name = event.identity.rpartition(".")[2]
-    return f"the optimizer's state {name} of {first.name or event.identity}"
+    return f"optimizer state {name} of {first.name or event.identity}"
 
 
 def _weight(first: FirstDifference, event: TraceEvent) -> str:
@@ -68,12 +70,12 @@ LABELS: Final[dict[str, Callable[[FirstDifference, TraceEvent], str]]] = {
 
 def _event_text(event: TraceEvent | None) -> str:
     if event is None:
-        return "nothing more"
+        return "no further event"
     return " ".join(filter(None, (event.kind, event.more.name or event.identity)))
 
 
 def kind_in_plural(kind: str) -> str:
-    """The name of the events of a kind."""
+    """The plural name of a kind of events."""
     kind = kind.removeprefix("final ")
-    names = {"batch": "inputs of the batch", "loss": "losses", "new state": "new states"}
+    names = {"batch": "batch inputs", "loss": "losses", "new state": "new states"}
     return names.get(kind, kind if kind.endswith("s") else f"{kind}s")

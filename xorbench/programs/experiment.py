@@ -1,7 +1,7 @@
 """An experiment: the runs of commands that a question needs, and its answer.
 
-A question is one file. It names the commands, plans and makes the runs, and judges them. The same
-procedure answers it from new runs and from the records of earlier ones.
+Each question is one module. It names the commands, plans and makes the runs, and judges them. The
+same procedure evaluates new runs and the records of earlier runs.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,28 +21,28 @@ from xorbench.records.redaction import local_names
 from xorbench.runtime.interrupt import terminable
 from xorbench.verdicts import OUTCOME_CODES, Verdict
 
-MAIN: Final = "B"  # the command that a question is about; A is the one that it is compared with
-EVERY_RUN: Final = 1_000_000  # a number of runs that no check makes: those that are recorded
+MAIN: Final = "B"  # the command that a question is about; A is the reference
+EVERY_RUN: Final = 1_000_000  # more runs than any check makes: reads every recorded run
 
 Row = dict[str, object]
 
 
 class RunMissing(Exception):
-    """The records of an experiment end before a run that its question needs."""
+    """A run that the question needs has no records."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The answer to a question, with all that its report shows.
+    """The answer to a question, and the contents of its report.
 
     Attributes:
         conclusion: the answer.
         verdicts: the answer as verdicts.
-        rows: the runs, a row each.
-        details: what `result.json` holds besides the conclusion.
-        answers: a sentence per question where there are several.
-        tables: further tables of the report, between the answer and the runs: name, title, rows.
-        speed: the comparison of step times, if there was one.
+        rows: one row per run.
+        details: the entries that `result.json` adds to the conclusion.
+        answers: one answer per question, if there are several.
+        tables: tables of the report between the answer and the runs: name, title, rows.
+        speed: the comparison of step times, if requested.
     """
 
     conclusion: Conclusion
@@ -56,14 +56,14 @@ class Judgement:
 
 @dataclass(slots=True)
 class Experiment:
-    """The runs of one question: made one after the other, or read again from their records.
+    """The runs of one question, made in sequence or read from their records.
 
     Attributes:
-        folder: the folder of the records, which has a folder for each run.
-        request: how the main command is run.
+        folder: the folder of the records, with one folder per run.
+        request: the request for the main command.
         commands: the commands, by name.
-        note: is called with each line of progress.
-        maker: makes the runs; None to read them again.
+        note: called with each line of progress.
+        maker: makes the runs; None to read them.
         first: the first run.
     """
 
@@ -77,9 +77,10 @@ class Experiment:
     def run(
         self, name: str, number: int, label: str, *, command: str = MAIN, **options: Any
     ) -> Ended:
-        """One run, whose records are in the folder `name`.
+        """Make or read one run, whose records are in the folder `name`.
 
-        Raises `BadOption`; of records `RunMissing` after the last run, `BadFile` without a first.
+        Raises `BadOption`; when reading, `RunMissing` after the last run and `BadFile` if there is
+        no first run.
         """
         if self.maker is None:
             run = self._recorded(name)
@@ -89,7 +90,7 @@ class Experiment:
         return run
 
     def save(self, saved: Mapping[str, Any] | None) -> None:
-        """Store what new runs are made for, so that they can be judged again; None stores none."""
+        """Store the question of new runs, so that they can be judged again; None stores nothing."""
         if self.maker is not None and saved is not None:
             check_folder.save_request(self.folder, self.request, saved)
 
@@ -100,30 +101,30 @@ class Experiment:
 
 
 class Question(Protocol):
-    """A question about commands: the runs that it needs, and how they are judged.
+    """A question about commands: its runs, and how they are judged.
 
     Attributes:
-        asker: the command of xorbench that asks it.
+        asker: the xorbench command that asks it.
     """
 
     asker: ClassVar[str]
 
     @property
     def check(self) -> CommandRequest:
-        """How its main command is run."""
+        """The request for its main command."""
 
     @property
     def title(self) -> str:
-        """Its commands, as one would type them."""
+        """Its commands, as typed in a shell."""
 
     def commands(self) -> dict[str, CommandRun]:
-        """The commands as they will be run, by name; raises `BadOption`."""
+        """The commands to run, by name; raises `BadOption`."""
 
     def plan(self, commands: Mapping[str, CommandRun]) -> list[str]:
-        """The runs that it will make, in lines."""
+        """The planned runs, as lines of text."""
 
     def saved(self) -> dict[str, Any] | None:
-        """What `check.json` holds of it; None if it cannot be answered from its records."""
+        """Its entries in `check.json`; None if records cannot answer it."""
 
     def answer(self, experiment: Experiment) -> Judgement:
         """Make the runs and judge them."""
@@ -131,7 +132,7 @@ class Question(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ExperimentOutcome:
-    """The judgement, of which commands, and where the files are."""
+    """The judgement, its commands, and the folder of its files."""
 
     name: str
     folder: Path
@@ -152,7 +153,7 @@ class ExperimentOutcome:
 
 
 def ask(question: Question, note: Note) -> ExperimentOutcome:
-    """Answer a question by new runs; raises `BadOption`."""
+    """Answer a question with new runs; raises `BadOption`."""
     commands, request = question.commands(), question.check
     for line in question.plan(commands):
         note(line)
@@ -195,14 +196,14 @@ def _outcome(
 
 
 def machine_of(run: Ended) -> dict[str, Any]:
-    """The machine and the environment in the first record of a run; empty where there is none."""
+    """The machine and environment in the first record of a run; empty without a record."""
     for trace in run.traces[:1]:
         return {**trace.head.machine, **trace.head.environment}
     return {}
 
 
 def run_rows(runs: Iterable[Ended]) -> list[Row]:
-    """Each run and how it ended."""
+    """One row per run: how it ended."""
     return [
         {
             "run": run.number,

@@ -1,4 +1,4 @@
-"""Whether weights are those of a step, rounded to half precision."""
+"""Whether weights equal the weights of a step rounded to half precision."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -15,7 +15,7 @@ def _as_float16(values: Float32Array) -> Float32Array:
 
 
 def _as_bfloat16(values: Float32Array) -> Float32Array:
-    """Rounded to the nearest, ties to even, as IEEE 754 asks."""
+    """Round to nearest, ties to even (IEEE 754)."""
     bits = values.view(np.uint32).astype(np.uint64)
     upper = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
     return upper.astype(np.uint32).view(np.float32)
@@ -30,10 +30,10 @@ HALVES: Final[dict[str, Callable[[Float32Array], Float32Array]]] = {
 def rounded(
     expected: Mapping[str, tuple[str, bytes]], actual: Mapping[str, tuple[str, bytes]]
 ) -> str:
-    """The half precision that turns the expected weights into the actual ones; empty if none does.
+    """The half precision that rounds the expected weights to the actual weights; else empty.
 
-    Weights that are equal may have been saved as they are, but one at least is rounded. Both hold
-    type and bytes, little-endian, by identity.
+    Some weights may be saved without rounding, but at least one is rounded. Both mappings hold type
+    and bytes, little-endian, by identity.
     """
     common = [key for key in expected if key in actual]
     pairs = [(_values(*expected[key]), _values(*actual[key])) for key in common]

@@ -1,4 +1,4 @@
-"""Limits of equal records: why they may not prove equal runs, and what they do not compare."""
+"""Limits of identical records: gaps in a record, and parts of a run that are not compared."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -8,19 +8,19 @@ from xorbench.programs.first_difference import Coverage
 from xorbench.records.trace import TraceEnd, TraceFile
 from xorbench.verdicts import counted, some
 
-MOST_NAMES = 5  # files or classes that a line names
+MOST_NAMES = 5  # files or classes listed in a line
 
 
 class Gap(NamedTuple):
-    """A part of a training that its record does not cover, in words, and what to do."""
+    """A part of a training that its record does not cover, with a hint."""
 
     text: str
     hint: str
 
 
 NO_END = Gap(
-    "its record has no last line: the process ended by os._exit, exec or a signal, or could no"
-    " longer write, so later changes are unknown",
+    "its record has no last line: the process ended by os._exit, exec or a signal, or could not"
+    " write, so later changes are unknown",
     "let the program return or call sys.exit()",
 )
 HOOKS_REMOVED = Gap(
@@ -29,8 +29,8 @@ HOOKS_REMOVED = Gap(
 )
 
 THREADS = Gap(
-    "threads of the program train at the same time, so the order of their steps is chance",
-    "check each training in a process of its own",
+    "threads of the program train at the same time, so the order of their steps is random",
+    "check each training in its own process",
 )
 
 
@@ -41,8 +41,8 @@ def gap_of(end: TraceEnd | None) -> Gap | None:
     if end.left_out:
         return Gap(
             f"its record lacks {counted(end.left_out, 'step')}: it reached --max-record, a limit"
-            " on the size of files, or a full disk",
-            option_text("allow more with {max_record}, or end the runs with {steps}"),
+            " on file sizes, or a full disk",
+            option_text("raise the limit with {max_record}, or end the runs with {steps}"),
         )
     if end.unseen.hooks_removed:
         return HOOKS_REMOVED
@@ -52,16 +52,16 @@ def gap_of(end: TraceEnd | None) -> Gap | None:
 
 
 def gap_between(coverage: Coverage, *, ended_by_parent: bool = False) -> Gap | None:
-    """Why two equal records do not show that the runs are identical; None if they do.
+    """Why two identical records do not prove identical runs; None if they do.
 
-    A process that is `ended_by_parent` may end anywhere.
+    A process that its parent ends needs no last line.
     """
     ends = [end for end in coverage.ends if end is not None or not ended_by_parent]
     gap = next(filter(None, map(gap_of, ends)), None)
     if gap is not None:
         return gap
-    if coverage.events_left_out:
-        count = f"{coverage.events_left_out:,}"
+    if coverage.events_not_recorded:
+        count = f"{coverage.events_not_recorded:,}"
         return Gap(f"{count} events of very long steps were not recorded", "")
     if coverage.errors:
         return Gap(f"the recorder failed: {some(sorted(set(coverage.errors)))}", "")
@@ -71,7 +71,7 @@ def gap_between(coverage: Coverage, *, ended_by_parent: bool = False) -> Gap | N
 
 
 def concurrent(traces: Iterable[TraceFile]) -> Gap | None:
-    """The gap of a process whose training was not the only one; which was recorded is chance."""
+    """The gap of a process in which several threads train; only one of them is recorded."""
     ends = [trace.end() for trace in traces]
     parallel = [end for end in ends if end is not None and end.unseen.thread_overlaps]
     return gap_of(parallel[0]) if parallel else None
@@ -80,7 +80,7 @@ def concurrent(traces: Iterable[TraceFile]) -> Gap | None:
 def not_compared(
     coverages: Sequence[Coverage], files: Sequence[str] = (), commands: Sequence[str] = ()
 ) -> list[str]:
-    """The parts of the runs that were not compared, a phrase each.
+    """The parts of the runs that were not compared, one phrase per part.
 
     `files` were saved in the working folder; `commands` ran Python without the recorder.
     """

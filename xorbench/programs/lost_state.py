@@ -1,4 +1,4 @@
-"""Whether a resumed training equals the uninterrupted one, and which state was not restored."""
+"""Whether a resumed training is exact, and the state that was not restored."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +19,9 @@ from xorbench.programs.resumed_run import (
     zero_digest,
 )
 from xorbench.records.trace import TraceEnd
+from xorbench.verdicts import counted
 
-# The final weights that are compared, and the component that each belongs to.
+# The kinds of final weights that are compared, and the component of each.
 FINALS: Final = (
     ("parameter", "weights"),
     ("buffer", "buffers"),
@@ -28,7 +29,7 @@ FINALS: Final = (
 )
 
 
-LostState: TypeAlias = tuple[str, str]  # the component, and how its loss shows
+LostState: TypeAlias = tuple[str, str]  # the component, and the evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +37,15 @@ class Resumed:
     """The result of comparing a resumed training with the uninterrupted one.
 
     Attributes:
-        kill_after: how many steps were complete when it was killed.
+        kill_after: the number of complete steps at the kill.
         step: the step of the uninterrupted training at which it resumed; None if none matches.
-        by: what identified that step.
-        compared: how many steps are equal from there on.
-        component: the state that was not restored; empty where everything is equal.
-        text: how that shows.
-        differs_at: the step in which it shows, counted as in the uninterrupted training.
-        generators: the generators that were not restored, and are drawn from later.
-        unneeded: buffers that differed where it began, without effect.
+        by: the state that identified this step.
+        compared: the number of identical steps after the resume.
+        component: the state that was not restored; empty if everything is identical.
+        text: the evidence.
+        differs_at: the step that differs, counted as in the uninterrupted training.
+        generators: the generators that were not restored and are used later.
+        unneeded: buffers that differed after the resume without effect.
         from_scratch: whether it starts with the initial weights.
         after_kill: whether it starts with weights that the killed run never had.
         ended: whether the records of both runs have their last line.
@@ -66,14 +67,14 @@ class Resumed:
 
 @dataclass(frozen=True, slots=True)
 class StepPair:
-    """A step of the resumed run and the one of the whole run that it must equal.
+    """A step of the resumed run and the matching step of the whole run.
 
     Attributes:
-        expected, actual: the step of the whole run and that of the resumed one.
-        lost: generators that differ here, are reproducible, and are drawn from here.
-        ignored: buffers that differ where the resumed run begins, by kind and identity.
-        prepared: whether the first step of the resumed run has other calls, and ends with the
-            gradients that are expected.
+        whole, resumed: the records of the uninterrupted and of the resumed run.
+        expected, actual: the step of the whole run and the step of the resumed run.
+        lost: reproducible generators that differ and are used in this step.
+        ignored: buffers that are not compared, by kind and identity.
+        prepared: whether the first resumed step has different calls but the expected gradients.
     """
 
     whole: ResumeRecord
@@ -89,7 +90,7 @@ class StepPair:
         return self.expected.digests(kind), self.actual.digests(kind)
 
     def next_actual(self) -> StepRecord | None:
-        """The step of the resumed run after this one."""
+        """The next step of the resumed run."""
         after = self.actual.step - self.resumed.steps[0].step + 1
         return self.resumed.steps[after] if after < len(self.resumed.steps) else None
 
@@ -97,9 +98,9 @@ class StepPair:
 def compare(
     whole: ResumeRecord, second: ResumeRecord, resumed: ResumeRecord, kill_after: int
 ) -> Resumed:
-    """Compare the resumed training with the uninterrupted one, `whole`.
+    """Compare the resumed training with the uninterrupted training, `whole`.
 
-    `second` is the run that was killed; state that it shares with `whole` is reproducible.
+    `second` is the killed run; state that it shares with `whole` is reproducible.
     """
     resumed = renamed_as(whole, resumed)
     start = resumed.steps[0]
@@ -108,7 +109,7 @@ def compare(
     if step is None:
         return _nowhere(whole, start, kill_after)
     lost = _differing_generators(whole, second, whole.steps[step], start)
-    later = tuple(name for name in lost if _drawn_later(whole, name, step))
+    later = tuple(name for name in lost if _used_later(whole, name, step))
     scratch = from_scratch(start, step, by)
     result = Resumed(kill_after, step, by, generators=later, from_scratch=scratch)
     if by != "weights":
@@ -124,17 +125,17 @@ def compare(
 
 
 def _nowhere(whole: ResumeRecord, start: StepRecord, kill_after: int) -> Resumed:
-    """The result where the whole run did not have its initial weights until the kill."""
+    """The result if the initial weights match no step of the whole run before the kill."""
     later = [s.step for s in whole.steps[kill_after + 1 :] if same_weights(s, start)]
     ends = whole.end is not None and _same_as_end(whole.end, start)
     if later or ends:
         step = later[0] if later else len(whole.steps)
         when = f"before step {step}" if later else "at its end"
-        text = f"it starts with the weights that the uninterrupted run had {when}, after the kill"
+        text = f"its initial weights are those of the uninterrupted run {when}, after the kill"
         return Resumed(kill_after, step, "weights", text=text, after_kill=True)
-    text = "the weights that it starts with are none that the uninterrupted run had"
+    text = "its initial weights match no step of the uninterrupted run"
     if whole.steps[kill_after].digests("state") and not start.digests("state"):
-        text += ", and the state of the optimizer is empty"
+        text += ", and the optimizer state is empty"
     return Resumed(kill_after, None, "", component="weights", text=text)
 
 
@@ -145,16 +146,16 @@ def _same_as_end(end: TraceEnd, start: StepRecord) -> bool:
 
 
 def _weights_text(whole: ResumeRecord, start: StepRecord, step: int) -> str:
-    """How the initial weights differ from those of the step at which it resumed."""
+    """How the initial weights differ from the weights of the matching step."""
     a, b = common(whole.steps[step].digests("parameter"), start.digests("parameter"))
     differing = [key for key in a if a[key] != b[key]]
     if not differing:
-        return "the weights that it starts with are not known"
+        return "its initial weights are unknown"
     first = differing[0].partition(" ")[2]
     name = whole.names.get(first) or first
-    what = f"{len(differing)} of {len(a)} parameters, the first {name}, are"
+    parameters = f"{len(differing)} of {len(a)} parameters (first: {name})"
     if len(differing) == len(a):
-        what = "every parameter is"
+        parameters = "all parameters"
     averages = {
         digest
         for record in whole.steps
@@ -162,24 +163,23 @@ def _weights_text(whole: ResumeRecord, start: StepRecord, step: int) -> str:
         for digest in model.values()
     }
     if all(b[key] in averages for key in differing):
-        return f"{what} that of another model, such as an average (EMA)"
+        return f"{parameters} come from another model, such as an average (EMA)"
     when = {
         record.step
         for record in whole.steps
         if record.digests("parameter").get(differing[0]) == b[differing[0]]
     }
     if not when:
-        return f"{what} none of the uninterrupted run"
-    those = "that" if len(differing) == len(a) else "those"
-    mixed = "the checkpoint mixes steps" if abs(min(when) - step) == 1 else "not restored"
-    return f"{what} {those} of step {min(when)}: {mixed}"
+        return f"{parameters} match no step of the uninterrupted run"
+    reason = "the checkpoint mixes steps" if abs(min(when) - step) == 1 else "not restored"
+    return f"{parameters} come from step {min(when)}: {reason}"
 
 
-# What follows
+# The steps after the resume
 
 
 def _transient(pair: StepPair) -> frozenset[str]:
-    """Buffers that differ where it begins, and are equal in the end."""
+    """Buffers that differ after the resume and are identical at the end."""
     a, b = pair.digests("buffer")
     differing = [key for key in {**a, **b} if a.get(key) != b.get(key)]
     ends = [record.end for record in (pair.whole, pair.resumed)]
@@ -196,7 +196,7 @@ def _transient(pair: StepPair) -> frozenset[str]:
 
 
 def _followed(pair: StepPair, second: ResumeRecord, result: Resumed) -> Resumed:
-    """Compare the steps from the first one on, and the ends."""
+    """Compare all resumed steps, and the ends."""
     begin = pair.expected.step
     for actual, expected in zip(pair.resumed.steps, pair.whole.steps[begin:], strict=False):
         lost = _lost_around(pair, second, expected, actual)
@@ -212,7 +212,7 @@ def _followed(pair: StepPair, second: ResumeRecord, result: Resumed) -> Resumed:
 def _lost_around(
     pair: StepPair, second: ResumeRecord, expected: StepRecord, actual: StepRecord
 ) -> tuple[str, ...]:
-    """Generators that differ in this step or the one before, and are drawn from there."""
+    """Generators that differ and are used in this step or the previous one."""
     pairs = [(expected, actual)]
     before = actual.step - pair.resumed.steps[0].step - 1
     if before >= 0:
@@ -220,7 +220,7 @@ def _lost_around(
     names = dict.fromkeys(
         name for a, b in pairs for name in _differing_generators(pair.whole, second, a, b)
     )
-    return tuple(name for name in names if _drawn_around(pair.whole, name, expected.step))
+    return tuple(name for name in names if _used_around(pair.whole, name, expected.step))
 
 
 def _ends(pair: StepPair, result: Resumed, step: int) -> Resumed:
@@ -229,7 +229,7 @@ def _ends(pair: StepPair, result: Resumed, step: int) -> Resumed:
         return replace(result, ended=False)
     steps = (len(pair.whole.steps) - pair.expected.step, len(pair.resumed.steps))
     if steps[0] != steps[1]:
-        text = f"it makes {steps[1]} more steps, expected {steps[0]}"
+        text = f"it makes {counted(steps[1], 'step')} after the resume, expected {steps[0]:,}"
         return replace(result, component="number of steps", text=text, differs_at=step)
     for kind, component in FINALS:
         sides = [
@@ -238,8 +238,8 @@ def _ends(pair: StepPair, result: Resumed, step: int) -> Resumed:
         ]
         name = first_differing(*common(*sides))
         if name is not None:
-            what = "the optimizer's state" if kind == "state" else kind
-            text = f"{what} {pair.whole.names.get(name) or name} differs at the end"
+            noun = "optimizer state" if kind == "state" else kind
+            text = f"{noun} {pair.whole.names.get(name) or name} differs at the end"
             return replace(result, component=component, text=text, differs_at=step)
     return _other_ends(a, b, result, step)
 
@@ -247,9 +247,9 @@ def _ends(pair: StepPair, result: Resumed, step: int) -> Resumed:
 def _other_ends(a: TraceEnd, b: TraceEnd, result: Resumed, step: int) -> Resumed:
     expected = others_of(a.final, "final other")
     for model in others_of(b.final, "final other"):
-        same = [other for other in expected if other.keys() == model.keys()]
-        if same and model not in same:
-            name = next(k for k in model if model[k] != same[0][k])
+        matching = [candidate for candidate in expected if candidate.keys() == model.keys()]
+        if matching and model not in matching:
+            name = next(k for k in model if model[k] != matching[0][k])
             text = f"{name} of another model, such as an average (EMA), differs at the end"
             return replace(result, component="another model", text=text, differs_at=step)
     return result
@@ -279,24 +279,24 @@ def _state(pair: StepPair) -> LostState | None:
     a, b = pair.digests("state")
     if a and not b:
         kinds = dict.fromkeys(key.rpartition(".")[2] for key in a)
-        return "optimizer state", f"the state of the optimizer ({', '.join(kinds)}) is empty"
+        return "optimizer state", f"the optimizer state ({', '.join(kinds)}) is empty"
     name = first_differing(a, b)
     return None if name is None else ("optimizer state", _value_text(pair, name, "state"))
 
 
-def _other(pair: StepPair) -> LostState | None:
-    """Models that are called and not trained, known by the names of their parameters."""
+def _other_model(pair: StepPair) -> LostState | None:
+    """Compare models that are called but not trained, identified by their parameter names."""
     expected = others_of(pair.expected.line.events, "other")
     for model in others_of(pair.actual.line.events, "other"):
-        same = [other for other in expected if other.keys() == model.keys()]
-        if not same or model in same:
+        matching = [candidate for candidate in expected if candidate.keys() == model.keys()]
+        if not matching or model in matching:
             continue
-        nearest = max(same, key=lambda other: sum(other[k] == model[k] for k in other))
+        nearest = max(matching, key=lambda candidate: len(candidate.items() & model.items()))
         name = next(k for k in model if model[k] != nearest[k])
-        what = f"{name} of another model that the program calls, such as an average (EMA),"
+        tensor = f"{name} of another model that the program calls, such as an average (EMA),"
         weights = set(pair.actual.digests("parameter").values())
-        like = "is that of the trained model" if model[name] in weights else "is another one"
-        return "another model", f"{what} {like}"
+        origin = "comes from the trained model" if model[name] in weights else "differs"
+        return "another model", f"{tensor} {origin}"
     return None
 
 
@@ -308,14 +308,14 @@ def _hyperparameters(pair: StepPair) -> LostState | None:
     when = [record.step for record in pair.whole.steps if record.own_hyperparameters() == actual]
     nearest = min(when, key=lambda step: abs(step - pair.expected.step), default=None)
     place = "" if nearest is None else f", as in step {nearest}"
-    why = "the scheduler was not restored, or is off by steps"
+    why = "the scheduler was not restored, or its step count is wrong"
     if not values.startswith("learning rate"):
-        why = "the optimizer's groups were not restored"
+        why = "the optimizer's parameter groups were not restored"
     return "hyperparameters", f"{values}{place}: {why}"
 
 
 def _scale(pair: StepPair) -> LostState | None:
-    """A loss that is a power of two times the expected one, from the same batch."""
+    """Whether the loss is a power of two times the expected loss, from the same batch."""
     if pair.expected.batches()[:1] != pair.actual.batches()[:1]:
         return None
     for a, b in zip(pair.expected.losses(), pair.actual.losses(), strict=False):
@@ -323,7 +323,7 @@ def _scale(pair: StepPair) -> LostState | None:
             continue
         x, y = a.more.value, b.more.value
         if x and y and math.isfinite(x) and math.isfinite(y) and _power_of_two(y / x):
-            text = f"the loss is {y / x:g} times what is expected: another loss scale"
+            text = f"the loss is {y / x:g} times the expected value: the loss scale differs"
             return "loss scale", text
         return None
     return None
@@ -334,26 +334,26 @@ def _power_of_two(ratio: float) -> bool:
 
 
 def _mode(pair: StepPair) -> LostState | None:
-    """Training calls on one side alone: `train()` or `eval()` decides what is one."""
+    """Whether only one side calls the model in training mode."""
     expected, actual = pair.expected.count("call"), pair.actual.count("call")
     if bool(expected) == bool(actual):
         return None
     mode = "evaluation" if expected else "training"
     return (
         "training mode",
-        f"the model is called in {mode} mode, in the uninterrupted run it is not",
+        f"the model is called in {mode} mode, unlike in the uninterrupted run",
     )
 
 
 def _within_step(pair: StepPair) -> LostState | None:
-    """A step that begins within one of the whole run, as after a checkpoint in an accumulation."""
+    """Whether the step begins within a step of the whole run: a checkpoint in an accumulation."""
     expected, actual = pair.expected.batches(), pair.actual.batches()
     counts = [(step.count("loss"), step.count("call")) for step in (pair.expected, pair.actual)]
     begins = expected.index(actual[0]) if actual and actual[0] in expected else 0
     if counts[0] == counts[1] and not begins:
         return None
     if begins:
-        text = f"the step begins with the batch of call {begins} of the step"
+        text = f"the step begins with the batch of call {begins} of the expected step"
     else:
         text = f"the step has {_passes(*counts[1])}, expected {_passes(*counts[0])}"
     if begins and counts[0] != counts[1]:
@@ -362,8 +362,8 @@ def _within_step(pair: StepPair) -> LostState | None:
 
 
 def _passes(losses: int, calls: int) -> str:
-    passes = f"{losses} backward {'pass' if losses == 1 else 'passes'}"
-    return passes if losses == calls else f"{passes} and {calls} calls"
+    passes = counted(losses, "backward pass")
+    return passes if losses == calls else f"{passes} and {counted(calls, 'call')}"
 
 
 def _batch(pair: StepPair) -> LostState | None:
@@ -380,41 +380,41 @@ def _batch(pair: StepPair) -> LostState | None:
             if pair.lost
             else ""
         )
-        return "data order", f"the batch is that of step {nearest}: {why}{also}"
+        return "data order", f"the batch is from step {nearest}: {why}{also}"
     if pair.lost:
         later = pair.next_actual()
         late = later is not None and later.batch() == expected.batch()
-        why = ": it was restored after a batch had been drawn" if late else ""
-        return "generators", f"{_generators_text(pair, 'the batch is another one')}{why}"
+        why = ": it was restored after a batch was drawn" if late else ""
+        return "generators", f"{_generators_text(pair, 'the batch differs')}{why}"
     return (
         "data order",
-        "the batch is none that the uninterrupted run used, and the global generators are as"
-        " expected: it comes from another one (numpy.random.Generator, torch.Generator), or was"
-        " drawn before they were restored",
+        "the batch matches none of the uninterrupted run although the global generators match: it"
+        " comes from another generator (numpy.random.Generator, torch.Generator), or was drawn"
+        " before they were restored",
     )
 
 
 def _moved(apart: int, *, begins: bool) -> str:
-    restarted = "the data order restarted, or the epoch of the sampler is not restored"
+    restarted = "the data order restarted, or the sampler's epoch was not restored"
     if apart == 1:
-        return "one was skipped"
+        return "one batch was skipped"
     if apart > 0:
-        return f"{apart} were skipped, or the order is that of another epoch"
-    return "one came again" if apart == -1 and not begins else restarted
+        return f"{apart} batches were skipped, or the order belongs to a different epoch"
+    return "one batch was repeated" if apart == -1 and not begins else restarted
 
 
 def _forward(pair: StepPair) -> LostState | None:
-    """A loss, or what a later call is given, that differs though all that goes in is equal."""
+    """Compare losses and the inputs of later calls; weights, state and batch are identical."""
     kinds = ("call", "input", "loss")
     steps = (pair.expected, pair.actual)
     sides = [[event for event in step.line.events if event.kind in kinds] for step in steps]
     for a, b in zip(*sides, strict=False):
         if (a.kind, a.identity, a.digest) == (b.kind, b.identity, b.digest):
             continue
-        what = "the loss" if a.kind == "loss" else f"{a.kind} {a.identity}"
+        event = "the loss" if a.kind == "loss" else f"{a.kind} {a.identity}"
         if pair.lost:
-            return "generators", _generators_text(pair, f"{what} differs")
-        return "forward", f"{what} differs, though weights, state and batch are equal"
+            return "generators", _generators_text(pair, f"{event} differs")
+        return "forward", f"{event} differs although weights, state and batch are identical"
     return None
 
 
@@ -428,9 +428,9 @@ def _gradients(pair: StepPair) -> LostState | None:
     parameter = _name(pair, name.partition(" ")[2])
     if name not in a or name not in b:
         has = f"{parameter} has {'no' if name in a else 'a'} gradient"
-        return "gradients", f"{has}: which parameters are trained was not restored"
-    what = f"the gradient of {parameter} differs, though the loss is equal"
-    return ("generators", _generators_text(pair, what)) if pair.lost else ("gradients", what)
+        return "gradients", f"{has}: the set of trained parameters was not restored"
+    text = f"the gradient of {parameter} differs although the loss is identical"
+    return ("generators", _generators_text(pair, text)) if pair.lost else ("gradients", text)
 
 
 COMPARISONS: Final[Sequence[Callable[[StepPair], LostState | None]]] = (
@@ -440,15 +440,15 @@ COMPARISONS: Final[Sequence[Callable[[StepPair], LostState | None]]] = (
     _within_step,
     _buffers,
     _state,
-    _other,
+    _other_model,
     _hyperparameters,
     _batch,
     _forward,
     _gradients,
 )
 
-# The rest that is compared where the weights were loaded after the step had begun.
-AFTER_BACKWARD: Final = (_state, _other, _hyperparameters, _gradients)
+# The comparisons that remain valid if the weights were loaded after the step had begun.
+AFTER_BACKWARD: Final = (_state, _other_model, _hyperparameters, _gradients)
 
 
 # Generators
@@ -457,9 +457,9 @@ AFTER_BACKWARD: Final = (_state, _other, _hyperparameters, _gradients)
 def _differing_generators(
     whole: ResumeRecord, second: ResumeRecord, expected: StepRecord, actual: StepRecord
 ) -> tuple[str, ...]:
-    """Generators that differ where a step begins, though they are the same in every run.
+    """Reproducible generators that differ when a step begins.
 
-    A sound program may leave a generator that it does not use in any state.
+    In a correct program, an unused generator may have any state.
     """
     a, b = expected.digests("generator"), actual.digests("generator")
     return tuple(
@@ -470,27 +470,27 @@ def _differing_generators(
 
 
 def _reproducible(whole: ResumeRecord, second: ResumeRecord, key: str) -> bool:
-    """Whether it was in the same state in both runs, in the last step before the kill."""
+    """Whether it had the same state in both runs in the last step before the kill."""
     last = min(len(whole.steps), len(second.steps)) - 1
     states = [run.steps[last].digests("generator").get(key) for run in (whole, second)]
     return last >= 0 and states[0] == states[1]
 
 
-def _drawn_around(whole: ResumeRecord, name: str, step: int) -> bool:
-    """Whether the whole run draws from a generator before or in this step."""
+def _used_around(whole: ResumeRecord, name: str, step: int) -> bool:
+    """Whether the whole run uses a generator in this step or the previous one."""
     key = f"generator {name}"
     near = whole.steps[max(0, step - 1) : step + 2]
     return step + 1 >= len(whole.steps) or len({s.digests("generator").get(key) for s in near}) > 1
 
 
-def _drawn_later(whole: ResumeRecord, name: str, step: int) -> bool:
-    """Whether the whole run draws from a generator after this step has begun."""
+def _used_later(whole: ResumeRecord, name: str, step: int) -> bool:
+    """Whether the whole run uses a generator after this step has begun."""
     key = f"generator {name}"
     return len({record.digests("generator").get(key) for record in whole.steps[step:]}) > 1
 
 
 def lost_generators_text(pair: StepPair) -> str:
-    """The generators that were lost, each with the step that it was in."""
+    """The generators that were not restored, each with the step of its state."""
     names = []
     for name in pair.lost:
         key = f"generator {name}"
@@ -501,42 +501,42 @@ def lost_generators_text(pair: StepPair) -> str:
     return ", ".join(names)
 
 
-def _generators_text(pair: StepPair, what: str) -> str:
-    are = "generator" if len(pair.lost) == 1 else "generators"
-    verb = "was" if len(pair.lost) == 1 else "were"
+def _generators_text(pair: StepPair, effect: str) -> str:
+    noun, verb = ("generator", "was") if len(pair.lost) == 1 else ("generators", "were")
     return (
-        f"{what}: the {are} {lost_generators_text(pair)} {verb} not restored, or drawn from since"
+        f"{effect}: the {noun} {lost_generators_text(pair)} {verb} not restored, or"
+        f" {verb} used after it"
     )
 
 
-# How a value differs
+# Values that differ
 
 
 def first_differing(
     a: Mapping[str, str], b: Mapping[str, str], ignored: frozenset[str] = frozenset()
 ) -> str | None:
-    """The first key with another value, or that one side has alone."""
+    """The first key whose values differ, or that exists on one side only."""
     return next((k for k in {**a, **b} if k not in ignored and a.get(k) != b.get(k)), None)
 
 
 def _value_text(pair: StepPair, key: str, kind: str) -> str:
-    """A value that is not the expected one, in words."""
+    """A value that differs from the expected value, with its origin."""
     identity = key.partition(" ")[2]
     state = identity.split(".", 3)[3] if kind == "state" and identity.count(".") >= 3 else ""
     name = _name(pair, identity)
-    what = f"the optimizer's state {state} of {name}" if state else f"{kind} {name}"
-    return f"{what} {_origin_text(pair, key, kind)}"
+    value = f"optimizer state {state} of {name}" if state else f"{kind} {name}"
+    return f"{value} {_origin_text(pair, key, kind)}"
 
 
 def _name(pair: StepPair, identity: str) -> str:
-    """The readable name of a parameter, a buffer, or the parameter that a state belongs to."""
+    """The readable name of a parameter, a buffer, or the parameter of a state."""
     parameter = ".".join(identity.split(".")[:3])
     names = pair.whole.names | {k: v for k, v in pair.resumed.names.items() if v}
     return names.get(identity) or names.get(parameter) or identity
 
 
 def _origin_text(pair: StepPair, key: str, kind: str) -> str:
-    """The origin of a value that is not the expected one."""
+    """The origin of a value that differs from the expected value."""
     digest = pair.actual.digests(kind).get(key)
     if digest is None:
         return "is missing: not restored"
@@ -544,19 +544,19 @@ def _origin_text(pair: StepPair, key: str, kind: str) -> str:
         return "is zero: not restored"
     expected = pair.expected.digests(kind)
     if key not in expected:
-        return "is new: the uninterrupted run does not have it"
+        return "does not exist in the uninterrupted run"
     when = [step.step for step in pair.whole.steps if step.digests(kind).get(key) == digest]
     if when:
-        return f"is that of step {when[0]}: not restored"
-    elsewhere = next((other for other, value in expected.items() if value == digest), None)
-    if elsewhere is not None:
-        other = _name(pair, elsewhere.partition(" ")[2])
-        return f"is that of {other}: they are in another order"
-    return "is another one"
+        return f"is from step {when[0]}: not restored"
+    source = next((source for source, value in expected.items() if value == digest), None)
+    if source is not None:
+        name = _name(pair, source.partition(" ")[2])
+        return f"has the value of {name}: the order differs"
+    return "differs"
 
 
 def is_zero(pair: StepPair, key: str, digest: str) -> bool:
-    """Whether a digest is that of zeros of the shape and type that the tensor has."""
+    """Whether a digest is the digest of zeros with the shape and type of the tensor."""
     identity = key.partition(" ")[2]
     layouts = pair.whole.layouts
     known = layouts.get(identity) or layouts.get(".".join(identity.split(".")[:3]))

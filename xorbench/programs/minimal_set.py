@@ -1,4 +1,4 @@
-"""Which differences make the bits differ: delta debugging over sets of differences.
+"""Find the differences that change the result: delta debugging over sets of differences.
 
 A. Zeller and R. Hildebrandt, Simplifying and isolating failure-inducing input, 2002 (ddmin).
 """
@@ -10,13 +10,13 @@ from itertools import chain, pairwise
 from typing import Literal
 
 Set = frozenset[str]
-Gives = Literal["A", "B", "other", "nothing"]  # whose bits; nothing where it does not train
+Gives = Literal["A", "B", "neither", "failure"]  # the side with identical bits
 Ask = Callable[[Set], Gives]
 Differing = Mapping[str, tuple[str, str]]
 
 
 class Exhausted(Exception):
-    """No more trainings may be done."""
+    """The limit on trainings is reached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +24,10 @@ class Explanation:
     """The result of a search.
 
     Attributes:
-        cause: differences that give A the bits of B; empty where none are known to.
-        minimal: whether the search was completed: without any one of them B's bits are gone.
+        cause: differences that make A identical to B; empty if none are known.
+        minimal: whether the search was completed, so that every element of the cause is needed.
         rest: the other differences.
-        rest_gives: whose bits these alone give; None where that was not tried.
+        rest_gives: the result of only the other differences; None if that was not tried.
     """
 
     cause: tuple[str, ...]
@@ -37,10 +37,10 @@ class Explanation:
 
 
 def search(differences: Sequence[str], ask: Ask) -> Explanation:
-    """Find a 1-minimal cause, then try all that is left alone; no set is asked about twice.
+    """Find a 1-minimal cause, then try only the other differences; no set is tried twice.
 
-    `ask` says whose bits A gives with these differences set as B has them; it may raise
-    `Exhausted`, which ends the search with what is known.
+    `ask` returns the side whose bits A has with these differences set as in B. If it raises
+    `Exhausted`, the search ends with its smallest set so far.
     """
     gives = cache(ask)
     cause, minimal, rest_gives = tuple[str, ...](), False, None
@@ -59,15 +59,15 @@ def search(differences: Sequence[str], ask: Ask) -> Explanation:
 def shrinking(
     names: tuple[str, ...], gives_b: Callable[[tuple[str, ...]], bool]
 ) -> Iterator[tuple[str, ...]]:
-    """Ever smaller sets that give B's bits, the last of them 1-minimal; none where all do not."""
+    """Ever smaller sets that give B's bits, the last 1-minimal; none if the full set does not."""
     if not gives_b(names):
         return
     yield names
     parts = 2
     while len(names) > 1:
         pieces = split(names, parts)
-        others = [tuple(chain(*pieces[:i], *pieces[i + 1 :])) for i in range(len(pieces))]
-        smaller = next(filter(gives_b, chain(pieces, others)), None)
+        complements = [tuple(chain(*pieces[:i], *pieces[i + 1 :])) for i in range(len(pieces))]
+        smaller = next(filter(gives_b, chain(pieces, complements)), None)
         if smaller is not None:
             parts = 2 if smaller in pieces else max(parts - 1, 2)
             names = smaller
@@ -79,22 +79,22 @@ def shrinking(
 
 
 def split(names: tuple[str, ...], parts: int) -> list[tuple[str, ...]]:
-    """Consecutive pieces, as equal in size as can be."""
+    """Consecutive pieces of nearly equal size."""
     bounds = [len(names) * part // parts for part in range(parts + 1)]
     return [names[low:high] for low, high in pairwise(bounds)]
 
 
 REST: Mapping[Gives | None, str] = {
     "A": "No effect here",
-    "B": "The rest alone gives B's bits too",
-    "other": "The rest changes the bits too, to those of neither",
-    "nothing": "The rest alone does not train here",
-    None: "Not tried alone",
+    "B": "These also give B's bits",
+    "neither": "These also change the result, to bits of neither A nor B",
+    "failure": "Training fails with only these",
+    None: "Not tried on their own",
 }
 
 
 def described(explanation: Explanation, values: Differing) -> str:
-    """The answer in words."""
+    """The answer as sentences."""
     cause, rest = explanation.cause, explanation.rest
     if cause and explanation.minimal:
         sentence = f"Cause: {changes(cause, values)}{', together' * (len(cause) > 1)}."
@@ -106,10 +106,10 @@ def described(explanation: Explanation, values: Differing) -> str:
         known = f"Smallest set so far that gives B's bits: {changes(cause, values)}"
         return f"{known}. It may not be minimal."
     if explanation.minimal:
-        return "None of the settings that differ explains the difference."
-    return "Nothing is known yet of the settings that differ."
+        return "None of the differing settings explains the difference."
+    return "The search ended before any differing setting was tried."
 
 
 def changes(names: Sequence[str], values: Differing) -> str:
-    """Each name with what it is in A and in B."""
+    """Each name with its values in A and in B."""
     return ", ".join(f"{name} ({' → '.join(values[name])})" for name in names)

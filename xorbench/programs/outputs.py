@@ -1,4 +1,4 @@
-"""The report of an experiment: what is written and printed."""
+"""The report of an experiment: its files and its terminal output."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ KINDS: Final = {"check": "check", "explain": "explanation"}  # in result.json, b
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What the terminal shows, where the report is, and why a file could not be written."""
+    """The terminal output, the path of the report, and a warning if a file was not written."""
 
     text: str
     report: Path
@@ -36,10 +36,10 @@ def write(
     anonymous: bool = False,
     again: str = "",
 ) -> Shown:
-    """Write result.json, report.md and report.html into its folder, and the files of a CI.
+    """Write result.json, report.md and report.html into the folder, and the CI output files.
 
-    All of these are for sharing. A terminal shows paths in full, unless it is anonymous. `again` is
-    the command that repeats it; a check can be judged again.
+    The files are safe to share; the terminal shows full paths unless `anonymous`. `again` is the
+    command that repeats the experiment; by default it judges a check again.
     """
     folder, judgement = outcome.folder, outcome.judgement
     sharing = local_sharing(anonymous=anonymous or outcome.anonymous)

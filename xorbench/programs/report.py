@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from xorbench.answers import SAME, Answer
+from xorbench.answers import IDENTICAL, Answer
 from xorbench.programs.components import COMPONENTS
 from xorbench.programs.conclusion import Conclusion
 from xorbench.recorder.environment import labelled
@@ -17,10 +17,10 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """The commands that were run, their results, and the conclusion.
+    """The commands, their runs, and the conclusion.
 
-    `answers` are those of several questions; without any the conclusion answers the one.
-    `sections` stand between the answer and the runs.
+    `answers` has one answer per question; if it is empty, the conclusion is the only answer.
+    `sections` are placed between the answer and the runs.
     """
 
     id: str
@@ -37,7 +37,7 @@ class CheckReport:
 
 
 def changed(checked: CheckReport, sharing: Sharing) -> CheckReport:
-    """The report as it is shared: without secrets and absolute paths."""
+    """The report without secrets and absolute paths."""
     shared = sharing.value(replace(checked, sections=()))
     sections = [
         replace(section, frame=section.frame.map(sharing.value), csv=None)
@@ -47,8 +47,8 @@ def changed(checked: CheckReport, sharing: Sharing) -> CheckReport:
 
 
 def content(checked: CheckReport) -> Content:
-    """The report; its first answer is the sentence."""
-    heading = [("what was run", checked.command), ("folder", checked.folder)]
+    """The content of the report."""
+    heading = [("training", checked.command), ("folder", checked.folder)]
     if "torch_version" in checked.machine:
         details = labelled(checked.machine, "torch_version", "python_version")
         heading.append(
@@ -60,7 +60,7 @@ def content(checked: CheckReport) -> Content:
         anonymous=checked.anonymous,
         heading=heading,
         sections=[
-            Section("answer", "What was found", frame_of(_findings(checked)), terminal=True),
+            Section("answer", "Findings", frame_of(_findings(checked)), terminal=True),
             *checked.sections,
             Section("runs", "Runs", frame_of(list(checked.runs)), terminal=True),
         ],
@@ -73,16 +73,16 @@ def content(checked: CheckReport) -> Content:
 
 
 def _answers(checked: CheckReport) -> list[Answer]:
-    """An answer per question; its word, yes or no, replaces the lead of the sentence."""
+    """One answer per question; its word, yes or no, replaces the lead of the sentence."""
     conclusion = checked.conclusion
     finding = capitalized(conclusion.finding)
-    return [*checked.answers] or [Answer(SAME, conclusion.outcome, finding)]
+    return [*checked.answers] or [Answer(IDENTICAL, conclusion.outcome, finding)]
 
 
 def _findings(checked: CheckReport) -> list[dict[str, str]]:
     conclusion = checked.conclusion
     rows = [("meaning", conclusion.meaning), *_rows(conclusion), ("hint", conclusion.hint)]
-    return [{"what": name, "found": text} for name, text in rows if text]
+    return [{"item": name, "finding": text} for name, text in rows if text]
 
 
 def _rows(conclusion: Conclusion) -> list[tuple[str, str]]:
@@ -94,12 +94,12 @@ def _rows(conclusion: Conclusion) -> list[tuple[str, str]]:
 
 
 def markdown(checked: CheckReport) -> str:
-    """`report.md`: the sentence first, then the evidence."""
+    """The text of `report.md`: the answer, then the evidence."""
     conclusion = checked.conclusion
     parts = [f"**{escape(_sentence(conclusion))}**", escape(conclusion.meaning)]
     parts += [f"Hint: {escape(conclusion.hint)}"] if conclusion.hint else []
     report = content(checked)
-    parts.append(to_markdown(frame_of([{"what": k, "value": v} for k, v in report.heading])))
+    parts.append(to_markdown(frame_of([{"item": k, "value": v} for k, v in report.heading])))
     for section in report.sections:
         parts += [f"## {section.title}", to_markdown(section.frame)]
     return "\n\n".join(filter(None, parts)) + "\n"
@@ -110,7 +110,7 @@ def _sentence(conclusion: Conclusion) -> str:
 
 
 def conclusion_text(conclusion: Conclusion) -> str:
-    """The answer first, then the evidence."""
+    """The answer, then the evidence, as lines for a terminal."""
     lines = [_sentence(conclusion)]
     lines += [f"  {conclusion.meaning}"] if conclusion.meaning else []
     rows = _rows(conclusion)
@@ -121,7 +121,7 @@ def conclusion_text(conclusion: Conclusion) -> str:
 
 
 def for_programs(conclusion: Conclusion, exit_code: int) -> dict[str, object]:
-    """The same, to be written as JSON."""
+    """The conclusion as entries of `result.json`."""
     return {
         "schema_version": SCHEMA_VERSION,
         "exit_code": exit_code,

@@ -1,4 +1,4 @@
-"""How a user's command is run: the request, and the run that it comes to."""
+"""The request to run a user's command."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ from xorbench.verdicts import counted
 
 @dataclass(frozen=True, slots=True)
 class CommandRequest:
-    """How a command is run; `words` is a command, `target` a function."""
+    """A command (`words`) or function (`target`), and the settings of its runs."""
 
     words: tuple[str, ...] = ()
     target: str | None = None
@@ -37,11 +37,11 @@ class CommandRequest:
 
     @property
     def command(self) -> str:
-        """The command as one would type it, without secrets."""
+        """The command as typed in a shell, without secrets."""
         return self.target or shown_command(self.words)
 
     def command_run(self) -> CommandRun:
-        """Its run as it will be made; raises `BadOption`."""
+        """The run of the command; raises `BadOption`."""
         folder = self.folder or here_or_refused()
         require_command("check", self.words, self.target, folder)
         copy = None
@@ -53,34 +53,34 @@ class CommandRequest:
         return CommandRun(words, folder, copy, self.timeout_s)
 
     def place_lines(self, run: CommandRun) -> list[str]:
-        """Where each run works, and which files it gets."""
-        lines = [f"each in {run.folder} itself"]
+        """The working folder of each run, and its files."""
+        lines = [f"each run in {run.folder} itself"]
         if run.copy is not None:
             size = run.copy.size_bytes / 1e6
             files = counted(len(run.copy.files), "file")
-            lines = [f"each in a fresh copy of {run.folder}: {files}, {size:.3g} MB"]
+            lines = [f"each run in a fresh copy of {run.folder}: {files}, {size:.3g} MB"]
             lines += [f"linked, not copied: {path} -> {to}" for path, to in run.copy.linked.items()]
             excluded = [path for path in run.copy.not_copied if "__pycache__" not in path]
-            lines += [f"left out of the copy: {path}" for path in excluded]
+            lines += [f"not copied: {path}" for path in excluded]
         if self.steps is not None:
-            lines.append(f"each ends after {self.steps} steps")
+            lines.append(f"each run ends after {counted(self.steps, 'step')}")
         return lines
 
 
 def here_or_refused() -> Path:
-    """The working folder; raises `BadOption` where somebody has removed it."""
+    """The working folder; raises `BadOption` if it was removed."""
     try:
         return Path.cwd()
     except FileNotFoundError:
-        raise BadOption("the working folder is no longer there") from None
+        raise BadOption("the working folder no longer exists") from None
 
 
 def require_command(
     option: str, words: Sequence[str], target: str | None, folder: Path | None = None
 ) -> None:
-    """Raise `BadOption` for a command that does not exist, and for an invalid function name.
+    """Raise `BadOption` for a missing command or an invalid function name.
 
-    A command with a slash is looked for in `folder`, an absolute path, or in the current one.
+    A command with a slash is relative to `folder`, an absolute path, or to the current folder.
     """
     if target is None and not _exists(words[0], folder):
         raise BadOption(
@@ -88,7 +88,7 @@ def require_command(
         )
     if target is not None and not FUNCTION.fullmatch(target):
         raise BadOption(
-            f"{option}: {target!r} names no function",
+            f"{option}: {target!r} is not a function name",
             f"{option} -- python train.py, or {option} package.module:function",
         )
 

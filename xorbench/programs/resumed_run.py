@@ -1,4 +1,4 @@
-"""The records of a training that was killed and resumed, and the step at which it resumed."""
+"""The records of a killed and resumed training, and the step at which it resumed."""
 
 import zlib
 from collections import Counter
@@ -13,17 +13,17 @@ from xorbench.programs.first_difference import Hyperparameters
 from xorbench.records.tensor_bytes import WIDTHS
 from xorbench.records.trace import ProgramLine, TraceEnd, TraceEvent, TraceStep
 
-COUNTERS: Final = "the optimizer's steps"
+COUNTERS: Final = "the optimizer's step counters"
 MOST: Final = "most weights"
 BATCH: Final = "the batch"
-SURE: Final = (COUNTERS, MOST)  # they identify the step with certainty, if the weights do not
-# Entries of a scheduler in the groups of an optimizer, which the optimizer does not use.
+CERTAIN: Final = (COUNTERS, MOST)  # identify the step with certainty if the weights do not
+# Entries that schedulers add to the groups of an optimizer, which the optimizer does not use.
 OF_SCHEDULERS: Final = ("initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum", "swa_lr")
 
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """A step of a record; `hyperparameters` are those in force."""
+    """A step of a record, with the hyperparameters in force."""
 
     step: int
     line: TraceStep
@@ -38,11 +38,11 @@ class StepRecord:
         }
 
     def batch(self) -> list[str | None]:
-        """The digests of the batches, in the order in which they were used."""
+        """The digests of the batches, in order of use."""
         return [event.digest for event in self.line.events if event.kind == "batch"]
 
     def batches(self) -> list[tuple[str | None, ...]]:
-        """The same for each training call; calls without a batch are skipped."""
+        """The digests of the batches of each training call; calls without a batch are skipped."""
         calls: dict[str, list[str | None]] = {}
         for event in self.line.events:
             if event.kind == "batch":
@@ -50,15 +50,15 @@ class StepRecord:
         return [tuple(digests) for digests in calls.values()]
 
     def count(self, kind: str) -> int:
-        """How many events of a kind it has."""
+        """The number of events of a kind."""
         return sum(event.kind == kind for event in self.line.events)
 
     def losses(self) -> list[TraceEvent]:
-        """The losses, on which `backward` was called."""
+        """The losses on which `backward` was called."""
         return [event for event in self.line.events if event.kind == "loss"]
 
     def own_hyperparameters(self) -> Hyperparameters:
-        """The hyperparameters of the optimizers that step, without what schedulers keep there."""
+        """The hyperparameters of the optimizers that step, without the entries of schedulers."""
         stepping = {event.identity for event in self.line.events if event.kind == "hyperparameters"}
         return {
             name: [{k: v for k, v in group.items() if k not in OF_SCHEDULERS} for group in groups]
@@ -78,12 +78,12 @@ def _call(identity: str) -> str:
 
 @dataclass(slots=True)
 class ResumeRecord:
-    """A record of one process, whole.
+    """The complete record of one process.
 
     Attributes:
         names: the readable name of each parameter and buffer, by identity.
-        layouts: its shape and type.
-        end: the last line; None for a run that was ended before the training was.
+        layouts: the shape and type of each, by identity.
+        end: the last line; None if the run was stopped before the end of the training.
     """
 
     steps: list[StepRecord] = field(default_factory=list)
@@ -93,7 +93,7 @@ class ResumeRecord:
 
 
 def read(lines: Iterable[ProgramLine]) -> ResumeRecord:
-    """The record that the lines of a trace make up."""
+    """The record in the lines of a trace."""
     record = ResumeRecord()
     hyperparameters: Hyperparameters = {}
     for line in lines:
@@ -108,14 +108,14 @@ def read(lines: Iterable[ProgramLine]) -> ResumeRecord:
     return record
 
 
-# The same identities
+# Matching identities
 
 
 def renamed_as(whole: ResumeRecord, resumed: ResumeRecord) -> ResumeRecord:
-    """The resumed record with the identities of the whole one.
+    """The resumed record with the identities of the whole record.
 
-    A program may make its optimizer twice when it resumes, or give it its parameters in another
-    order, or call its models in another order: names tell which is which, where they are unique.
+    A program that resumes may create its optimizer twice, or pass parameters or call models in a
+    different order. Unique names match them.
     """
     new = _by_name(whole, resumed) or _by_rank(whole, resumed)
     if all(old == identity for old, identity in new.items()):
@@ -148,7 +148,7 @@ def renamed_as(whole: ResumeRecord, resumed: ResumeRecord) -> ResumeRecord:
     if end is not None:
         end = msgspec.structs.replace(end, final=[event_of(event) for event in end.final])
     names = {identity_of(old): name for old, name in resumed.names.items()}
-    layouts = {identity_of(old): fact for old, fact in resumed.layouts.items()}
+    layouts = {identity_of(old): layout for old, layout in resumed.layouts.items()}
     return ResumeRecord(steps, end, names, layouts)
 
 
@@ -157,25 +157,25 @@ def _owned(names: Mapping[str, str]) -> dict[str, str]:
 
 
 def _by_name(whole: ResumeRecord, resumed: ResumeRecord) -> dict[str, str]:
-    """The identity in the whole record of each parameter of an optimizer; empty if none is sure."""
-    ours, theirs = _owned(resumed.names), _owned(whole.names)
-    if not ours or any(max(Counter(names.values()).values()) > 1 for names in (ours, theirs)):
+    """The identity in the whole record of each optimizer parameter; empty if ambiguous."""
+    new, expected = _owned(resumed.names), _owned(whole.names)
+    if not new or any(max(Counter(names.values()).values()) > 1 for names in (new, expected)):
         return {}
-    identities = {name: identity for identity, name in theirs.items()}
-    if "" in identities or not all(name in identities for name in ours.values()):
+    identities = {name: identity for identity, name in expected.items()}
+    if "" in identities or not all(name in identities for name in new.values()):
         return {}
-    return {identity: identities[name] for identity, name in ours.items()}
+    return {identity: identities[name] for identity, name in new.items()}
 
 
 def _by_rank(whole: ResumeRecord, resumed: ResumeRecord) -> dict[str, str]:
-    """The same by the order of the optimizers, where both have as many."""
-    ours, theirs = (
+    """The identities matched by the order of the optimizers, if their numbers are equal."""
+    actual, expected = (
         sorted({int(identity.partition(".")[0][1:]) for identity in _owned(record.names)})
         for record in (resumed, whole)
     )
-    if len(ours) != len(theirs):
+    if len(actual) != len(expected):
         return {}
-    new = dict(zip(ours, theirs, strict=True))
+    new = dict(zip(actual, expected, strict=True))
     return {
         identity: f"o{new[int(identity.partition('.')[0][1:])]}.{identity.partition('.')[2]}"
         for identity in _owned(resumed.names)
@@ -193,7 +193,7 @@ def zero_digest(shape: Sequence[int], dtype: str) -> str:
 
 
 def mix(value: int) -> int:
-    """SplitMix64's step, as the recorder has it."""
+    """The step of SplitMix64, as in the recorder."""
     mask = (1 << 64) - 1
     value = (value + 0x9E3779B97F4A7C15) & mask
     value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & mask
@@ -202,7 +202,7 @@ def mix(value: int) -> int:
 
 
 def others_of(events: Iterable[TraceEvent], kind: str) -> list[dict[str, str]]:
-    """The digests of each model that is called and not trained, by name."""
+    """The digests of each model that is called but not trained, by parameter name."""
     models: dict[str, dict[str, str]] = {}
     for event in events:
         if event.kind == kind:
@@ -212,15 +212,15 @@ def others_of(events: Iterable[TraceEvent], kind: str) -> list[dict[str, str]]:
 
 
 def common(a: Mapping[str, str], b: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """The entries whose keys both sides have."""
+    """The entries whose keys exist on both sides."""
     return {k: a[k] for k in a if k in b}, {k: b[k] for k in b if k in a}
 
 
-# Where it resumed
+# The step at which it resumed
 
 
 def aligned(whole: ResumeRecord, start: StepRecord, kill_after: int) -> tuple[int | None, str]:
-    """The step of the whole run at which the resumed one begins, and what identified it."""
+    """The step of the whole run at which it resumed, and the state that identified it."""
     steps = whole.steps[: kill_after + 1]
     same = [step for step in steps if same_weights(step, start)]
     counters = start.counters()
@@ -228,8 +228,8 @@ def aligned(whole: ResumeRecord, start: StepRecord, kill_after: int) -> tuple[in
     batched = [step for step in steps if step.batch() and step.batch() == start.batch()]
     if same:
         best = max(same, key=lambda step: _likeness(step, start))
-        other = _evidence(best.step, counted, batched)
-        return (best.step, "weights") if other is None else other
+        contradicting = _contradicting(best.step, counted, batched)
+        return (best.step, "weights") if contradicting is None else contradicting
     if counted:
         return max(counted, key=lambda step: _likeness(step, start)).step, COUNTERS
     changing = _changing(steps)
@@ -242,10 +242,10 @@ def aligned(whole: ResumeRecord, start: StepRecord, kill_after: int) -> tuple[in
 
 
 def prepared(whole: ResumeRecord, start: StepRecord, kill_after: int) -> int | None:
-    """The step with the gradients of the first resumed step, if the model calls differ.
+    """The step whose gradients match the first resumed step although the model calls differ.
 
-    It called its model before it loaded the checkpoint, so its step began with other weights; or
-    it loaded gradients that were summed up before the checkpoint, so its step has fewer calls.
+    The program called its model before it loaded the checkpoint, so the step began with different
+    weights; or it loaded accumulated gradients, so the step has fewer calls.
     """
     gradients = start.digests("gradient")
     for step in reversed(whole.steps[: kill_after + 1]):
@@ -254,14 +254,14 @@ def prepared(whole: ResumeRecord, start: StepRecord, kill_after: int) -> int | N
     return None
 
 
-def _evidence(
+def _contradicting(
     step: int, counted: Sequence[StepRecord], batched: Sequence[StepRecord]
 ) -> tuple[int, str] | None:
-    """Another step that the rest indicates: the weights are then those of an older one."""
-    steps, others = {step.step for step in counted}, {step.step for step in batched}
-    if not steps or step in steps | others:
+    """The later step that counters and batch indicate if the weights are from an older step."""
+    by_counter, by_batch = {step.step for step in counted}, {step.step for step in batched}
+    if not by_counter or step in by_counter | by_batch:
         return None
-    both = steps & others or (steps if step == 0 else set())
+    both = by_counter & by_batch or (by_counter if step == 0 else set())
     return (max(both), COUNTERS) if both else None
 
 
@@ -271,9 +271,9 @@ def from_scratch(start: StepRecord, step: int, by: str) -> bool:
 
 
 def same_weights(step: StepRecord, start: StepRecord) -> bool:
-    """Whether the weights that both have are equal; a model may not have been called yet."""
+    """Whether the common weights are identical; a model may not have been called yet."""
     a, b = common(step.digests("parameter"), start.digests("parameter"))
-    if not a:  # in evaluation mode a model is not known as the one that is trained
+    if not a:  # in evaluation mode the trained model is recorded as a model that is only called
         weights = set(step.digests("parameter").values())
         return bool(weights) and weights <= set(start.digests("other").values())
     return a == b
@@ -294,7 +294,7 @@ def _share(step: StepRecord, start: StepRecord, changing: set[str]) -> int:
 
 
 def _likeness(step: StepRecord, start: StepRecord) -> tuple[bool, bool, bool, bool, int]:
-    """How much of the rest is equal too, the most distinctive first."""
+    """Which further state is identical, the most distinctive first."""
     a, b = common(step.digests("buffer"), start.digests("buffer"))
     return (
         step.digests("state") == start.digests("state"),

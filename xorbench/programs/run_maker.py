@@ -1,4 +1,4 @@
-"""Makes the runs of a user's commands, each in its place, and reports how each has ended."""
+"""Make the runs of a user's commands and report how each ended."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -22,13 +22,13 @@ class RunMaker:
     """Makes the runs of one question.
 
     Attributes:
-        name: the command of xorbench that asks for them.
-        options: the options of the recorder in each of them.
-        folder: the folder of their records, which gets a folder for each.
-        fresh: creates the folder from scratch that a run works in.
-        note: is called with how each has ended.
-        names: the names that are removed from the files of a run; None to keep names.
-        place: the folder that the last run worked in.
+        name: the xorbench command that makes the runs.
+        options: the options of the recorder in every run.
+        folder: the folder of the records, with one folder per run.
+        fresh: creates the working folder of a run from scratch.
+        note: called with a line when a run has ended.
+        names: the names to remove from the files of a run; None to keep names.
+        place: the working folder of the last run.
     """
 
     name: str
@@ -51,7 +51,7 @@ class RunMaker:
         variables: Mapping[str, str] = MappingProxyType({}),
         **options: Any,
     ) -> Ended:
-        """One run, in a fresh folder or in that of the run before; raises `BadOption`."""
+        """Make one run in a fresh folder, or in the folder of the last run; raises `BadOption`."""
         output = self.folder / name
         place = self.place if same_place and self.place is not None else self.fresh()
         self.place = place

@@ -1,6 +1,6 @@
-"""The processes of a command that runs several: which of one run is which of another.
+"""Match the processes of two runs of a command.
 
-A rank is compared with the same rank. A restart by the launcher is a process of its own.
+A rank is compared with the same rank. A restart by the launcher is a separate process.
 """
 
 import re
@@ -13,12 +13,10 @@ from xorbench.records.trace import TraceFile
 from xorbench.verdicts import some
 
 LAUNCHERS: Final = re.compile(r"(^|/)torchrun$|^torch\.distributed\.(run|launch)$")
-MEETS: Final = ("--standalone", "--rdzv", "--master", "--nnodes")
+RENDEZVOUS: Final = ("--standalone", "--rdzv", "--master", "--nnodes")
 PORT_TAKEN: Final = re.compile(r"EADDRINUSE|address already in use", re.IGNORECASE)
-STANDALONE: Final = "add --standalone to torchrun, which then takes a free port"
-ON_THIS_MACHINE: Final = (
-    "every rank must run on this machine, with PYTHONPATH as its launcher has it"
-)
+STANDALONE: Final = "add --standalone to torchrun, so that it uses a free port"
+ON_THIS_MACHINE: Final = "every rank must run on this machine, with the PYTHONPATH of its launcher"
 ROOT_CAUSE: Final = re.compile(
     r"Root Cause \(first observed failure\):.*?rank\s*: (\d+).*?exitcode\s*: (-?\d+)", re.DOTALL
 )
@@ -28,7 +26,7 @@ DIED: Final = re.compile(AGENT.pattern + r" failed \(exitcode")
 
 @dataclass(frozen=True, slots=True)
 class RunProcess:
-    """Which process of a run it is: rank, arguments, restart, and which of those that agree."""
+    """The identity of a process in a run: rank, arguments, restart, and number among equals."""
 
     rank: str
     argv: str
@@ -44,9 +42,9 @@ class RunProcess:
 
 @dataclass(frozen=True, slots=True)
 class ProcessPair:
-    """A process in two runs; a side is None where a run does not have it.
+    """A process in two runs; a side is None if it does not exist in that run.
 
-    `restarted` says that the launcher ended it and began it again, in both runs.
+    `restarted` is true if the launcher restarted it in both runs.
     """
 
     process: RunProcess
@@ -56,7 +54,7 @@ class ProcessPair:
 
     @property
     def in_pool(self) -> bool:
-        """Whether it is one of a pool, whose processes take jobs as they come."""
+        """Whether it belongs to a pool, which distributes jobs by timing."""
         processes = [trace.head.process for trace in (self.a, self.b) if trace is not None]
         return any(process is not None and process.pool for process in processes)
 
@@ -67,7 +65,7 @@ class ProcessPair:
 
 
 def paired(a: Sequence[TraceFile], b: Sequence[TraceFile]) -> list[ProcessPair]:
-    """The processes of two runs, by rank, arguments, restart, and order where these agree."""
+    """The processes of two runs, matched by rank, arguments, restart, and order."""
     left, right = keyed(a), keyed(b)
     keys = [*left, *(key for key in right if key not in left)]
     return [
@@ -102,7 +100,7 @@ def _has_later(process: RunProcess, run: dict[RunProcess, TraceFile]) -> bool:
 
 
 def missing_ranks(traces: Sequence[TraceFile]) -> list[str]:
-    """The ranks that have left no record though others say that they exist."""
+    """The ranks without a record, according to the world size of the others."""
     processes = [trace.head.process for trace in traces if trace.head.process]
     world = max((process.world_size or 0 for process in processes), default=0)
     have = {process.rank for process in processes}
@@ -110,38 +108,40 @@ def missing_ranks(traces: Sequence[TraceFile]) -> list[str]:
 
 
 def missing_text(missing: Mapping[int, Sequence[str]]) -> str:
-    """Which ranks of which run have left no record, in words."""
+    """The ranks without a record, with their runs, as a phrase."""
     runs: dict[str, list[str]] = {}
     for run, ranks in missing.items():
         runs.setdefault(f"{'rank' if len(ranks) == 1 else 'ranks'} {some(ranks)}", []).append(
             f"run {run}"
         )
-    return "; ".join(f"{ranks} left no record in {some(where)}" for ranks, where in runs.items())
+    return "; ".join(f"{ranks} left no record in {some(names)}" for ranks, names in runs.items())
 
 
 # Launchers
 
 
-def unmet(words: Sequence[str]) -> str:
-    """What to know of a torchrun that says nothing of where its processes meet."""
+def port_warning(words: Sequence[str]) -> str:
+    """A warning about a torchrun command without a rendezvous; else empty."""
     if not any(LAUNCHERS.search(word) for word in words):
         return ""
-    if any(word.startswith(MEETS) for word in words):
+    if any(word.startswith(RENDEZVOUS) for word in words):
         return ""
-    return f"torchrun uses port 29500, which another launch may hold: {STANDALONE}"
+    return f"torchrun uses port 29500, which another launch may use too: {STANDALONE}"
 
 
 def first_failure(lines: Sequence[str]) -> str:
-    """The rank that failed first, and its last line, from what torchrun wrote; else empty."""
+    """The first failed rank and its last line, from the output of torchrun; else empty."""
     causes = ROOT_CAUSE.findall("\n".join(lines))
     if not causes:
         return ""
     rank, code = causes[-1]
     ends = [-1, *(i for i, line in enumerate(lines) if DIED.search(line))]
-    start = lines[ends[-2] + 1 : ends[-1]] if len(ends) > 1 else lines  # of several, the last
+    start = (
+        lines[ends[-2] + 1 : ends[-1]] if len(ends) > 1 else lines
+    )  # the last of several launches
     prefix = f"[rank{rank}]: "
     own = [line.removeprefix(prefix) for line in start if line.startswith(prefix)]
-    if not own:  # it failed before it joined the others
+    if not own:  # it failed before it joined the process group
         own = [line for line in start if not line.startswith("[rank") and not AGENT.search(line)]
     how = f"killed by signal {code[1:]}" if code.startswith("-") else f"exit code {code}"
     last = next((line.strip() for line in reversed(own) if line.strip()), "")

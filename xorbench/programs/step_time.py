@@ -1,4 +1,4 @@
-"""The time of a step, from records of the clock alone; a process is the unit of evidence."""
+"""The time of a step, from records of the clock only; a process is one sample."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -23,18 +23,18 @@ StepVerdict = Literal["same", "slower", "faster", "inconclusive"]
 
 @dataclass(frozen=True, slots=True)
 class SideTime:
-    """The time of a step of one command, with its interval between processes (s)."""
+    """The time of a step of one command, with its 95% interval between processes (s)."""
 
     median_s: float
     low_s: float | None
     high_s: float | None
     processes: int
-    steps: tuple[int, int]  # timed in a process: the fewest, the most
+    steps: tuple[int, int]  # timed steps per process: fewest, most
 
 
 @dataclass(frozen=True, slots=True)
 class StepSpeed:
-    """B's step ÷ A's, and what it comes to; the figures are None where there is nothing to time."""
+    """The time of a step of B ÷ A, and its verdict; figures are None if nothing was timed."""
 
     verdict: StepVerdict
     threshold: float
@@ -46,7 +46,7 @@ class StepSpeed:
 
     @property
     def outcome(self) -> Outcome:
-        """Slower fails, and so does a command that failed."""
+        """Fail if B is slower or a command failed."""
         if self.verdict == "slower" or self.failed:
             return "fail"
         return "inconclusive" if self.verdict == "inconclusive" else "pass"
@@ -57,7 +57,7 @@ class StepSpeed:
         return "unknown" if self.ratio is None else self.ratio.times
 
     def for_programs(self) -> dict[str, object]:
-        """The speed, to be written as JSON."""
+        """The speed as entries of `result.json`."""
         programs: dict[str, object] = {}
         for name, value in asdict(replace(self, ratio=None)).items():
             parts = ("ratio", "low", "high", "p") if name == "ratio" else ()
@@ -66,14 +66,14 @@ class StepSpeed:
 
     @property
     def sentence(self) -> str:
-        """What it came to, in words."""
+        """The answer in one sentence."""
         if self.why:
             return f"speed not judged: {self.why}"
         answer = {
             "same": "a step of B is as fast",
             "slower": "a step of B is slower",
             "faster": "a step of B is faster",
-            "inconclusive": "the speed of B is not settled",
+            "inconclusive": "the speed of B is inconclusive",
         }[self.verdict]
         return f"{answer}: {self.figure} the time of A"
 
@@ -90,7 +90,7 @@ def _ms(seconds: float) -> str:
 
 
 def speed_details(speed: StepSpeed) -> list[tuple[str, str]]:
-    """What the speed rests on."""
+    """The figures of the speed, as details."""
     details = [
         (f"step of {name}", _step_time(side))
         for name, side in (("A", speed.a), ("B", speed.b))
@@ -107,7 +107,7 @@ def speed_verdict(speed: StepSpeed) -> Verdict:
     if speed.outcome == "pass":
         return passed(CHECK, "A and B", expected, speed.sentence)
     if speed.outcome == "fail":
-        hint = "profile a step of each command: what does B do that A does not?"
+        hint = "profile a step of each command and compare the two"
         return failed(CHECK, "A and B", expected, speed.sentence, hint)
     return inconclusive(CHECK, "A and B", expected, speed.sentence, MORE)
 
@@ -117,23 +117,23 @@ def speed_verdict(speed: StepSpeed) -> Verdict:
 
 @dataclass(frozen=True, slots=True)
 class ClockedRun:
-    """The steps of one run: how many periods were timed, and their median (s)."""
+    """The number of timed periods of one run, and their median (s)."""
 
     timed: int
     median_s: float | None
 
 
 def clocked(traces: Sequence[TraceFile], skip: int) -> ClockedRun:
-    """The median period of the process that made most steps; the first `skip` do not count."""
+    """The median period of the process with the most steps, without the first `skip` periods."""
     longest = max((periods(trace.lines()) for trace in traces), key=len, default=[])
     timed = longest[skip:]
     return ClockedRun(len(timed), median(timed) if timed else None)
 
 
 def periods(lines: Iterable[ProgramLine]) -> list[float]:
-    """Seconds from each step of the optimizer that steps most to its next, less the recorder's own.
+    """Seconds between steps of the optimizer with the most steps, without the recorder's time.
 
-    Of several optimizers one counts, so that a period is an iteration.
+    With several optimizers only one counts, so that a period is an iteration.
     """
     begins: dict[str, list[float]] = {}
     spent = 0.0
@@ -149,17 +149,17 @@ def periods(lines: Iterable[ProgramLine]) -> list[float]:
 def step_speed(
     a: Sequence[ClockedRun], b: Sequence[ClockedRun], threshold: float, skip: int
 ) -> StepSpeed:
-    """B's step against A's, by the rule of `compare`: each process is one sample."""
+    """Compare the step times by the rule of `compare`: each process is one sample."""
     from xorbench.stats.intervals import estimates, pool
     from xorbench.stats.ratio import judged  # SciPy is slow to import
 
     for name, runs in (("A", a), ("B", b)):
         fewest = min((run.timed for run in runs), default=0)
         if not fewest:
-            why = f"{name} has no more than {skip + 1} steps in a run, of which {skip} are skipped"
+            why = f"{name} has a run with at most {skip + 1} steps, of which {skip} are skipped"
             return StepSpeed("inconclusive", threshold, why)
         if any(not run.median_s or run.median_s <= 0 for run in runs):
-            return StepSpeed("inconclusive", threshold, f"the clock of {name} stood still")
+            return StepSpeed("inconclusive", threshold, f"the clock of {name} did not advance")
     sides = [[math.log(run.median_s) for run in runs if run.median_s] for runs in (a, b)]
     before, after = (pool({VARIANT: logs}) for logs in sides)
     (ratio,) = judged(before, after, 1 + threshold)

@@ -1,4 +1,4 @@
-"""Switches that may make a training repeat its bits, each set from outside the program.
+"""Switches that may make a training reproducible, each set from outside the program.
 
 Some are environment variables; the others are set by the recorder, within the program's process,
 before the program's own code runs (`recorder.switches` has an entry of the same name).
@@ -14,11 +14,11 @@ NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class ObservedProgram:
-    """What is known of a program that has run once: what decides whether a switch applies.
+    """The properties of a program, from its first runs, that decide whether a switch applies.
 
     Attributes:
-        variables: the environment variables that it runs under.
-        generators: the global generators that it has, such as `numpy`.
+        variables: its environment variables.
+        generators: its global generators, such as `numpy`.
         used: `loader processes` and `compilation`, if it used them.
     """
 
@@ -28,7 +28,7 @@ class ObservedProgram:
 
     @property
     def cuda(self) -> bool:
-        """Whether it has used a device of CUDA's kind."""
+        """Whether it used a CUDA device."""
         return any(name.startswith("torch cuda") for name in self.generators)
 
 
@@ -37,12 +37,12 @@ class TrainingSwitch:
     """A switch.
 
     Attributes:
-        name: how it is called.
-        about: what it sets.
-        write: what a user writes to have it for good.
+        name: its name.
+        about: its effect.
+        write: the code or setting that makes it permanent.
         variables: the environment variables that it sets.
-        recorded: whether the recorder sets something besides.
-        idle: why it would do nothing for a program, or an empty text.
+        recorded: whether the recorder also applies it within the program.
+        idle: why it has no effect on a program; else empty.
     """
 
     name: str
@@ -58,22 +58,22 @@ def _hash_seed_is_set(program: ObservedProgram) -> str:
     return f"PYTHONHASHSEED is {value}" if value.isdecimal() else ""
 
 
-def _unless_used(what: str) -> Callable[[ObservedProgram], str]:
-    return lambda program: "" if what in program.used else f"it uses no {what}"
+def _unless_used(feature: str) -> Callable[[ObservedProgram], str]:
+    return lambda program: "" if feature in program.used else f"it uses no {feature}"
 
 
 TRAINING_SWITCHES: Final = (
     TrainingSwitch(
         "hash-seed",
-        "a fixed salt of Python's hashes, so that a set has one order",
-        "PYTHONHASHSEED=0 in the environment, or sorted(…) where a set is walked",
+        "a fixed seed of Python's hashes, so that sets have a fixed order",
+        "PYTHONHASHSEED=0 in the environment, or iterate over sorted(…) instead of a set",
         variables={"PYTHONHASHSEED": "0"},
         idle=_hash_seed_is_set,
     ),
     TrainingSwitch(
         "python-seed",
         "a seed for generators of `random` that the program does not seed",
-        "random.seed(0), before anything is drawn",
+        "random.seed(0), before the first random number",
         recorded=True,
     ),
     TrainingSwitch(
@@ -86,19 +86,19 @@ TRAINING_SWITCHES: Final = (
     TrainingSwitch(
         "torch-seed",
         "a seed for PyTorch's generators that the program does not seed",
-        "torch.manual_seed(0), before the model is made",
+        "torch.manual_seed(0), before the model is created",
         recorded=True,
     ),
     TrainingSwitch(
         "deterministic",
-        "the deterministic form of each operator that has one",
+        "deterministic operators where PyTorch has them",
         "torch.use_deterministic_algorithms(True), on CUDA with CUBLAS_WORKSPACE_CONFIG=:4096:8",
         variables={"CUBLAS_WORKSPACE_CONFIG": ":4096:8"},
         recorded=True,
     ),
     TrainingSwitch(
         "no-benchmark",
-        "no choice of convolutions by their speed",
+        "no selection of convolutions by their speed",
         "torch.backends.cudnn.benchmark = False",
         recorded=True,
         idle=lambda program: "" if program.cuda else "it uses no CUDA device",
@@ -112,7 +112,7 @@ TRAINING_SWITCHES: Final = (
     ),
     TrainingSwitch(
         "no-loader-processes",
-        "data loaded by the training's own process",
+        "data loading in the training process",
         "DataLoader(…, num_workers=0)",
         recorded=True,
         idle=_unless_used("loader processes"),
@@ -128,7 +128,7 @@ TRAINING_SWITCHES: Final = (
 
 
 def variable_switch(name: str, value: str) -> TrainingSwitch:
-    """An environment variable that the user wants to be tried."""
+    """A switch for an environment variable that the user names."""
     text = f"{name}={value}"
 
     def idle(program: ObservedProgram) -> str:

@@ -19,7 +19,7 @@ from xorbench.verdicts import Verdict, summary, worst
 
 PagePart = dict[str, Any]
 # Rows of the heading at the top of the page; the rest is in the environment section.
-FIRST: Final = ("what was run", "machine", "accelerator", "software", "started", "INJECTED FAULTS")
+FIRST: Final = ("training", "machine", "accelerator", "software", "started", "INJECTED FAULTS")
 OUTCOMES: Final = ("pass", "fail", "inconclusive", "skipped")
 LONG: Final = 48  # characters from which a cell may wrap
 NARROW: Final = 16  # characters from which a cell may wrap in a narrow window

@@ -1,4 +1,4 @@
-"""A checkpoint in the middle of an accumulation has not the gradients that were summed up.
+"""A checkpoint in the middle of an accumulation lacks the accumulated gradients.
 
 Report: https://github.com/Nerogar/OneTrainer/pull/1465
 """
@@ -18,7 +18,7 @@ targets = inputs @ torch.randn(6, 2)
 
 
 def batch(step: int) -> torch.Tensor:
-    """The numbers of a step's points: another order in each epoch."""
+    """The indices of a step's points, in a new order in each epoch."""
     epoch, place = divmod(step, PER_EPOCH)
     order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(epoch))
     return order[place * SIZE : (place + 1) * SIZE]

@@ -1,4 +1,4 @@
-"""The loader keeps no state, so each start replays the same order from its beginning.
+"""The loader has no state, so each start repeats the same order from its beginning.
 
 Report: https://github.com/kyutai-labs/pocket-tts/pull/287
 """
@@ -18,7 +18,7 @@ targets = inputs @ torch.randn(6, 2)
 
 
 def batch(step: int) -> torch.Tensor:
-    """The numbers of a step's points: another order in each epoch."""
+    """The indices of a step's points, in a new order in each epoch."""
     epoch, place = divmod(step, PER_EPOCH)
     order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(epoch))
     return order[place * SIZE : (place + 1) * SIZE]

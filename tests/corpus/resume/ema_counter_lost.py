@@ -1,4 +1,4 @@
-"""The averaged model is restored, and the number of its updates, which sets its decay, is not.
+"""The averaged model is restored, but not the number of its updates, which sets its decay.
 
 Report: https://github.com/lightly-ai/lightly-train/pull/892
 """
@@ -19,7 +19,7 @@ targets = inputs @ torch.randn(6, 2)
 
 
 def batch(step: int) -> torch.Tensor:
-    """The numbers of a step's points: another order in each epoch."""
+    """The indices of a step's points, in a new order in each epoch."""
     epoch, place = divmod(step, PER_EPOCH)
     order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(epoch))
     return order[place * SIZE : (place + 1) * SIZE]

@@ -1,4 +1,4 @@
-"""The checkpoint has the averaged weights alone, and the model goes on from them.
+"""The checkpoint has only the averaged weights, and the model continues with them.
 
 Report: https://github.com/Megvii-BaseDetection/YOLOX/issues/1318
 """
@@ -19,7 +19,7 @@ targets = inputs @ torch.randn(6, 2)
 
 
 def batch(step: int) -> torch.Tensor:
-    """The numbers of a step's points: another order in each epoch."""
+    """The indices of a step's points, in a new order in each epoch."""
     epoch, place = divmod(step, PER_EPOCH)
     order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(epoch))
     return order[place * SIZE : (place + 1) * SIZE]

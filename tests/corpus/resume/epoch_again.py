@@ -1,4 +1,4 @@
-"""The epoch counter is that of the epoch that is done, so it is trained once more.
+"""The checkpoint has the number of the finished epoch, so that epoch is repeated.
 
 Report: https://github.com/NovaSky-AI/SkyRL/pull/589
 """
@@ -18,7 +18,7 @@ targets = inputs @ torch.randn(6, 2)
 
 
 def batch(step: int) -> torch.Tensor:
-    """The numbers of a step's points: another order in each epoch."""
+    """The indices of a step's points, in a new order in each epoch."""
     epoch, place = divmod(step, PER_EPOCH)
     order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(epoch))
     return order[place * SIZE : (place + 1) * SIZE]

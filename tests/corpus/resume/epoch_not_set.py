@@ -1,4 +1,4 @@
-"""The sampler's epoch is not restored: it is numbered from 0 in each process.
+"""The sampler's epoch is not restored: each process counts from 0.
 
 Report: https://github.com/huggingface/accelerate/pull/4238
 """

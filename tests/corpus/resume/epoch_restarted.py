@@ -1,4 +1,4 @@
-"""Resumed in the middle of an epoch, the loader begins the epoch again.
+"""After a resume in the middle of an epoch, the loader begins the epoch again.
 
 Report: https://github.com/mosaicml/streaming/issues/437
 """

@@ -1,4 +1,4 @@
-"""The generator is restored first, and the model is made after it, which draws.
+"""The generator is restored before the model is created, which uses it.
 
 Report: https://github.com/Lightning-AI/pytorch-lightning/issues/20204
 """
@@ -18,7 +18,7 @@ targets = inputs @ torch.randn(6, 2)
 
 
 def batch(step: int) -> torch.Tensor:
-    """The numbers of a step's points: another order in each epoch."""
+    """The indices of a step's points, in a new order in each epoch."""
     epoch, place = divmod(step, PER_EPOCH)
     order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(epoch))
     return order[place * SIZE : (place + 1) * SIZE]

@@ -1,4 +1,4 @@
-"""The file of the generator states cannot be loaded; that is logged, and training goes on.
+"""The file of the generator states cannot be loaded; this is logged, and training continues.
 
 Report: https://github.com/huggingface/accelerate/issues/4283
 """
@@ -21,7 +21,7 @@ targets = inputs @ torch.randn(6, 2)
 
 
 def batch(step: int) -> torch.Tensor:
-    """The numbers of a step's points: another order in each epoch."""
+    """The indices of a step's points, in a new order in each epoch."""
     epoch, place = divmod(step, PER_EPOCH)
     order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(epoch))
     return order[place * SIZE : (place + 1) * SIZE]
@@ -36,7 +36,7 @@ if "--resume" in sys.argv:
     optimizer.load_state_dict(state["optimizer"])
     start = state["step"]
     try:
-        states = torch.load("generators.pt")  # refuses the NumPy array in it
+        states = torch.load("generators.pt")  # rejects its NumPy array
         random.setstate(states["random"])
         np.random.set_state(states["numpy"])
         torch.set_rng_state(states["torch"])

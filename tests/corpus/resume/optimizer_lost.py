@@ -1,4 +1,4 @@
-"""The checkpoint has the model alone, and the optimizer starts anew.
+"""The checkpoint has only the model, and the optimizer starts from scratch.
 
 Report: https://github.com/dansuh17/segan-pytorch/issues/14
 """
@@ -18,7 +18,7 @@ targets = inputs @ torch.randn(6, 2)
 
 
 def batch(step: int) -> torch.Tensor:
-    """The numbers of a step's points: another order in each epoch."""
+    """The indices of a step's points, in a new order in each epoch."""
     epoch, place = divmod(step, PER_EPOCH)
     order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(epoch))
     return order[place * SIZE : (place + 1) * SIZE]

@@ -1,4 +1,4 @@
-"""The augmentation draws from Python's and NumPy's generators, and only PyTorch's is restored.
+"""The augmentation uses Python's and NumPy's generators, but only PyTorch's is restored.
 
 Report: https://github.com/ultralytics/ultralytics/issues/15960
 """
@@ -22,7 +22,7 @@ targets = inputs @ torch.randn(6, 2)
 
 
 def batch(step: int) -> torch.Tensor:
-    """The numbers of a step's points: another order in each epoch."""
+    """The indices of a step's points, in a new order in each epoch."""
     epoch, place = divmod(step, PER_EPOCH)
     order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(epoch))
     return order[place * SIZE : (place + 1) * SIZE]

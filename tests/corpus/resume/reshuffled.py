@@ -1,4 +1,4 @@
-"""The generator is restored to the middle of an epoch, and the epoch is shuffled from there.
+"""The generator is restored in the middle of an epoch, and then shuffles the epoch.
 
 Report: https://github.com/wyim-pgl/transgenic/issues/59
 """

@@ -18,7 +18,7 @@ targets = inputs @ torch.randn(6, 2)
 
 
 def batch(step: int) -> torch.Tensor:
-    """The numbers of a step's points: another order in each epoch."""
+    """The indices of a step's points, in a new order in each epoch."""
     epoch, place = divmod(step, PER_EPOCH)
     order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(epoch))
     return order[place * SIZE : (place + 1) * SIZE]

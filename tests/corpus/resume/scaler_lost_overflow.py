@@ -1,4 +1,4 @@
-"""The scaler starts with its large first scale again, so gradients overflow and steps are left out.
+"""The scaler restarts with its large initial scale, so gradients overflow and steps are skipped.
 
 Report: https://github.com/huggingface/transformers/issues/34053
 """
@@ -18,7 +18,7 @@ targets = 50 * inputs @ torch.randn(6, 2)
 
 
 def batch(step: int) -> torch.Tensor:
-    """The numbers of a step's points: another order in each epoch."""
+    """The indices of a step's points, in a new order in each epoch."""
     epoch, place = divmod(step, PER_EPOCH)
     order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(epoch))
     return order[place * SIZE : (place + 1) * SIZE]

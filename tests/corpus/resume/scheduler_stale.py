@@ -1,4 +1,4 @@
-"""The scheduler's own optimizer is the one of the checkpoint, so the rate stands still.
+"""The scheduler keeps the optimizer of the checkpoint, so the learning rate stays constant.
 
 Report: https://github.com/ildoonet/pytorch-gradual-warmup-lr/issues/27
 """
@@ -18,7 +18,7 @@ targets = inputs @ torch.randn(6, 2)
 
 
 def batch(step: int) -> torch.Tensor:
-    """The numbers of a step's points: another order in each epoch."""
+    """The indices of a step's points, in a new order in each epoch."""
     epoch, place = divmod(step, PER_EPOCH)
     order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(epoch))
     return order[place * SIZE : (place + 1) * SIZE]

@@ -1,4 +1,4 @@
-"""The optimizer's moments are restored, and its step counters are 0 again.
+"""The optimizer's moments are restored, but its step counters are reset to 0.
 
 Report: https://github.com/NVIDIA-NeMo/Megatron-Bridge/pull/3832
 """
@@ -18,7 +18,7 @@ targets = inputs @ torch.randn(6, 2)
 
 
 def batch(step: int) -> torch.Tensor:
-    """The numbers of a step's points: another order in each epoch."""
+    """The indices of a step's points, in a new order in each epoch."""
     epoch, place = divmod(step, PER_EPOCH)
     order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(epoch))
     return order[place * SIZE : (place + 1) * SIZE]

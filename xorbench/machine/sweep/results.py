@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Final
 
-from xorbench.answers import FAST, RIGHT, SAME, Answer
+from xorbench.answers import CORRECT, FAST, IDENTICAL, Answer
 from xorbench.records.schema.sweep import Chunk, Example, Known, SweepInfo
 from xorbench.stats.intervals import quantile, wilson
 from xorbench.verdicts import Verdict, failed, inconclusive, passed, skipped, some, worst
@@ -228,8 +228,8 @@ def answers(evidence: SweepEvidence, verdicts: Sequence[Verdict]) -> list[Answer
         correctness = "skipped"  # completion does not show that the results are correct
     learned = [part for part in (_first(verdicts), *map(_learned, evidence.tallies)) if part]
     return [
-        Answer(RIGHT, correctness, "; ".join(learned)),
-        Answer(SAME, worst(same), _first(same) or "; ".join(map(_golden, evidence.tallies))),
+        Answer(CORRECT, correctness, "; ".join(learned)),
+        Answer(IDENTICAL, worst(same), _first(same) or "; ".join(map(_golden, evidence.tallies))),
         Answer(FAST, "skipped", f"{_rates(evidence)}; not compared"),
     ]
 

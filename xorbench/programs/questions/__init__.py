@@ -1,1 +1,1 @@
-"""The questions about a training of your own, one a file."""
+"""The questions about a user's training, one per module."""

@@ -1,7 +1,6 @@
-"""`check --against`: does B have the bits of A, and is a step of it as fast?
+"""`check --against`: is B bitwise identical to A, and are its steps as fast?
 
-A command that is not reproducible says nothing of the other, so each is compared with its own first
-run before the two are compared.
+A comparison needs reproducible commands, so each command is first compared with its own first run.
 """
 
 import math
@@ -12,7 +11,7 @@ from typing import Any, ClassVar, Final
 
 from msgspec.structs import replace as changed
 
-from xorbench.answers import FAST, SAME, Answer
+from xorbench.answers import FAST, IDENTICAL, Answer
 from xorbench.options.option_text import option
 from xorbench.options.parse import FUNCTION
 from xorbench.programs.command_run import CommandRun, called
@@ -22,7 +21,7 @@ from xorbench.programs.cross_comparison import SIDES, compare_commands, cross_tr
 from xorbench.programs.experiment import MAIN, Experiment, Judgement, Row, RunMissing, run_rows
 from xorbench.programs.questions.rerun import CheckRequest, detailed_pairs
 from xorbench.programs.request import require_command
-from xorbench.programs.run_processes import unmet
+from xorbench.programs.run_processes import port_warning
 from xorbench.programs.step_time import (
     MORE,
     StepSpeed,
@@ -38,10 +37,10 @@ from xorbench.verdicts import Verdict, capitalized, failed, inconclusive, worst_
 
 PROCESSES: Final = 5
 SKIP: Final = 3
-BITS: Final = "same bits"
-OPTIONS: Final = ("skip", "threshold", "bits", "speed")  # what the answer depends on
-MAY_BE_A_SWITCH: Final = (
-    "if threads, loader processes, compilation or a seed may be behind it:"
+BITS: Final = "identical bits"
+OPTIONS: Final = ("skip", "threshold", "bits", "speed")  # stored in `check.json`
+TRY_SWITCHES: Final = (
+    "if threads, loader processes, compilation or a seed may be the cause:"
     " xorbench explain --against A -- B tries them"
 )
 
@@ -49,17 +48,17 @@ Sides = Mapping[str, list[Ended]]
 
 
 def title(against: Sequence[str], check: CheckRequest) -> str:
-    """Two commands, as one would type them."""
+    """Both commands, as typed in a shell."""
     return f"A: {shown_command(against)}, B: {check.command}"
 
 
 def turns(sides: Sequence[str]) -> Iterator[str]:
-    """A B B A A B B A …: a slow drift meets both sides equally; a single side has every turn."""
+    """A B B A A B B A …, so that a slow drift affects both sides equally."""
     return cycle([*sides, *sides[::-1]])
 
 
 def commands_of(against: Sequence[str], check: CheckRequest) -> dict[str, CommandRun]:
-    """The runs of both as they will be made; raises `BadOption`."""
+    """The runs of both commands; raises `BadOption`."""
     b = check.command_run()
     words = tuple(against)
     if len(words) == 1 and FUNCTION.fullmatch(words[0]):
@@ -70,7 +69,7 @@ def commands_of(against: Sequence[str], check: CheckRequest) -> dict[str, Comman
 
 @dataclass(frozen=True, slots=True)
 class AgainstRequest:
-    """B as it is checked, `processes` of each; A; and which answers are wanted."""
+    """The check of B, the command A, and the requested answers."""
 
     check: CheckRequest
     against: tuple[str, ...]
@@ -87,11 +86,11 @@ class AgainstRequest:
 
     @property
     def title(self) -> str:
-        """Both commands, as one would type them."""
+        """Both commands, as typed in a shell."""
         return title(self.against, self.check)
 
     def words(self, side: str) -> tuple[str, ...]:
-        """The words of a side's command; for a function only Python."""
+        """The words of a command; for a function only `python`."""
         return self.against if side == "A" else self.check.words or ("python",)
 
     def commands(self) -> dict[str, CommandRun]:
@@ -101,27 +100,28 @@ class AgainstRequest:
     def plan(self, commands: Mapping[str, CommandRun]) -> list[str]:
         """The runs for the bits, and the runs for the speed."""
         count = self.check.processes
-        order = "in turn, A B B A …"
+        order = "interleaved A B B A …"
         lines = [f"A: {shown_command(self.against)}", f"B: {self.check.command}"]
         if self.bits:
-            lines.append(f"for the bits: runs each {count} times, {order}")
+            lines.append(f"for the bits: {count} runs each, {order}")
         if self.speed:
             more = " more" if self.bits else ""
-            clock = "recording the time of each step alone"
-            lines.append(f"for the speed: runs each {count} times{more}, {order}, {clock}")
+            lines.append(
+                f"for the speed: {count}{more} runs each, {order}, recording only step times"
+            )
         lines += self.check.place_lines(commands[MAIN])
-        lines += dict.fromkeys(filter(None, (unmet(run.words) for run in commands.values())))
+        lines += dict.fromkeys(filter(None, (port_warning(run.words) for run in commands.values())))
         if self.bits:
-            lines.append("if the bits differ, up to three more runs of each, in detail")
+            lines.append("if the bits differ: up to three more runs of each, recorded in detail")
         return lines
 
     def saved(self) -> dict[str, Any]:
-        """A, and the options of the answer."""
+        """The command A, and the options of the answer."""
         options = {name: getattr(self, name) for name in OPTIONS}
         return {**options, "against": shown_words(self.against)}
 
     def answer(self, experiment: Experiment) -> Judgement:
-        """Compare the bits, with detailed recording where they differ, and then the speed."""
+        """Compare the bits, with detailed recording if they differ, and then the speed."""
         bits_runs: Sides = {side: [] for side in SIDES}
         clock_runs: Sides = {side: [] for side in SIDES}
         across, bits, speed = CheckRuns(), None, None
@@ -129,7 +129,7 @@ class AgainstRequest:
             self._run(experiment, bits_runs, "", "")
             across, bits = self._bits(experiment, bits_runs)
         if self.speed and any(self._trouble(side, runs) for side, runs in bits_runs.items()):
-            speed = self._not_timed("there is nothing to time")
+            speed = self._not_timed("the runs are not comparable")
         elif self.speed:
             self._run(experiment, clock_runs, "clock-", "for the speed, ", level="clock")
             speed = self._speed(clock_runs)
@@ -144,7 +144,7 @@ class AgainstRequest:
     def _run(
         self, experiment: Experiment, sides: Sides, prefix: str, purpose: str, **options: Any
     ) -> None:
-        """Run both in turn until there are enough runs, or one has nothing to compare."""
+        """Run both, interleaved, until there are enough runs or one is not comparable."""
         try:
             for side in islice(turns(SIDES), 2 * self.check.processes):
                 number = len(sides[side]) + 1
@@ -156,7 +156,7 @@ class AgainstRequest:
             pass
 
     def _trouble(self, side: str, runs: Sequence[Ended]) -> Conclusion | None:
-        """Why the runs of a side cannot be compared; None without a run."""
+        """The conclusion if the runs of a side are not comparable."""
         return why_not_comparable(self.words(side), runs) if runs else None
 
     def _bits(self, experiment: Experiment, sides: Sides) -> tuple[CheckRuns, Conclusion]:
@@ -171,7 +171,7 @@ class AgainstRequest:
 
         def again(which: int, pair: int, **options: Any) -> Ended:
             side = SIDES[which - 1]
-            name, label = f"closer-{pair}/{which}", f"in detail, {side}, run {which}"
+            name, label = f"closer-{pair}/{which}", f"detailed recording, {side}, run {which}"
             return experiment.run(name, which, label, command=side, **options)
 
         first_pair = across.diverged
@@ -204,12 +204,12 @@ class SideRuns:
 
     @property
     def diverges_at(self) -> float:
-        """The first step in which its runs differ; infinite where none does."""
+        """The first step in which its runs differ; infinite if none does."""
         return -1.0 if self.own.unpaired else step_of(self.own.diverged)
 
     @property
     def finding(self) -> str:
-        """What comparing its runs has found."""
+        """The finding of comparing its runs."""
         return conclude(self.own).finding
 
 
@@ -219,7 +219,7 @@ def step_of(pair: RunPair | None) -> float:
 
 
 def judge_bits(a: SideRuns, b: SideRuns, across: CheckRuns) -> Conclusion:
-    """Whether B has the bits of A; `across` compares the first run of each."""
+    """Whether B is bitwise identical to A; `across` compares the first runs."""
     for side in (a, b):
         if side.own.trouble is not None:
             finding = f"{side.name}: {side.own.trouble.finding}"
@@ -229,7 +229,7 @@ def judge_bits(a: SideRuns, b: SideRuns, across: CheckRuns) -> Conclusion:
     if a.diverges_at < math.inf:
         return _a_not_reproducible(a, b)
     if b.diverges_at < math.inf:
-        finding = f"A repeats its own bits and B does not: {b.finding}"
+        finding = f"A is reproducible, but B is not: {b.finding}"
         return replace(conclude(b.own), finding=finding)
     return conclude(across)
 
@@ -239,22 +239,24 @@ def _b_differs(across: CheckRuns) -> Conclusion:
     assert pair is not None
     first = pair.compared.first
     assert first is not None
-    unused = {"run again", *(["generators that differ"] if first.undrawn else [])}
+    unused = {"reruns", *(["generators that differ"] if first.unused else [])}
     conclusion = conclude(across)
     details = [(name, text) for name, text in conclusion.details if name not in unused]
     details += [("hyperparameters that differ", first.values)] if first.values else []
-    meaning = "A and B each repeat their own bits up to there, so it is B that moves them."
-    hint = "" if first.values else MAY_BE_A_SWITCH
+    meaning = (
+        "A and B are each reproducible up to this step, so the difference comes from the change to"
+        " B."
+    )
+    hint = "" if first.values else TRY_SWITCHES
     return replace(conclusion, meaning=meaning, hint=hint, details=tuple(details))
 
 
 def _a_not_reproducible(a: SideRuns, b: SideRuns) -> Conclusion:
-    reason = "A is not the same when it is run again, so B cannot be compared with it"
-    own = "the same in its runs" if b.diverges_at == math.inf else b.finding
-    hint = "make A repeat its own bits first: xorbench explain -- A finds the switch"
-    return Conclusion(
-        "inconclusive", f"{reason}: {a.finding}", hint=hint, details=(("B alone", own),)
-    )
+    reason = "A is not reproducible, so B cannot be compared with it"
+    runs_of_b = "identical" if b.diverges_at == math.inf else b.finding
+    hint = "make A reproducible first: xorbench explain -- A finds the switch"
+    details = (("runs of B", runs_of_b),)
+    return Conclusion("inconclusive", f"{reason}: {a.finding}", hint=hint, details=details)
 
 
 # Both answers
@@ -267,7 +269,7 @@ def judgement(
     notes: Sequence[str] = (),
     rows: Sequence[Row] = (),
 ) -> Judgement:
-    """The answers to both questions as one; an answer that is not wanted is None."""
+    """The combined answer to both questions; an answer that was not requested is None."""
     given = [answer for answer in (bits, speed) if answer is not None]
     base = bits or Conclusion("pass", "")
     hint = base.hint
@@ -285,7 +287,7 @@ def judgement(
     )
     answers, judged, details = [], list[Verdict](), dict[str, object](bits=None, speed=None)
     if bits is not None:
-        answers.append(Answer(SAME, bits.outcome, capitalized(bits.finding)))
+        answers.append(Answer(IDENTICAL, bits.outcome, capitalized(bits.finding)))
         judged += _bits_verdicts(bits, across)
         details["bits"] = {"outcome": bits.outcome, "sentence": bits.sentence}
     if speed is not None:
@@ -298,9 +300,9 @@ def judgement(
 
 
 def _bits_verdicts(bits: Conclusion, across: CheckRuns) -> list[Verdict]:
-    expected = "the bits of A"
-    own = across.diverged is None and bits.outcome == "fail"
-    if across.pairs and bits.outcome != "inconclusive" and not own:
+    expected = "bitwise identical to A"
+    is_b_irreproducible = across.diverged is None and bits.outcome == "fail"
+    if across.pairs and bits.outcome != "inconclusive" and not is_b_irreproducible:
         return [
             changed(verdict, check=BITS, expected=expected) for verdict in verdicts(across, bits)
         ]

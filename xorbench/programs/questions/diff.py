@@ -16,16 +16,16 @@ from xorbench.verdicts import OUTCOME_CODES
 
 
 def diff(a: str, b: str) -> tuple[Conclusion, int] | None:
-    """The result of comparing the traces, and the exit code; None where neither is one.
+    """Compare two traces: the conclusion and the exit code; None if neither is a program's trace.
 
-    Raises `BadOption` where only one is the trace of a program.
+    Raises `BadOption` if only one is a program's trace.
     """
     program_a, program_b = _program(a), _program(b)
     if program_a is None and program_b is None:
         return None
     if program_a is None or program_b is None:
         lacking = "A" if program_a is None else "B"
-        raise BadOption(f"{lacking}: is no trace of a program, and the other is")
+        raise BadOption(f"{lacking}: not a trace of a program, unlike the other file")
     return between(program_a, program_b)
 
 
@@ -38,32 +38,32 @@ def _program(text: str) -> TraceFile | None:
 
 
 def between(a: TraceFile, b: TraceFile) -> tuple[Conclusion, int]:
-    """Compare two traces; events that only one has, as it was recorded in detail, are ignored."""
+    """Compare two traces; events that only detailed recording has are ignored if one lacks it."""
     if a.head.digest != b.head.digest:
-        raise BadOption(f"B: has digests of another kind: {b.head.digest}, A has {a.head.digest}")
+        raise BadOption(f"B: kinds of digests differ: {a.head.digest} (A), {b.head.digest} (B)")
     ignored = DETAIL if a.head.detail != b.head.detail else ()
     compared = compare(a.lines(), b.lines(), a.head.generators, ignored)
     pairs = [RunPair("", compared, "B", "A")]
-    runs = CheckRuns(runs=2, pairs=pairs, same_text="A and B are the same")
-    unlike = _machines(a.head.machine | a.head.environment, b.head.machine | b.head.environment)
-    runs.notes = [*_ranks(a, b), *_commands(a, b), *unlike]
+    runs = CheckRuns(runs=2, pairs=pairs, identical_text="A and B are bitwise identical")
+    machines = _machines(a.head.machine | a.head.environment, b.head.machine | b.head.environment)
+    runs.notes = [*_ranks(a, b), *_commands(a, b), *machines]
     conclusion = conclude(runs)
-    if unlike and conclusion.outcome == "fail":
-        hint = "first make equal what the notes tell of, then compare again"
+    if machines and conclusion.outcome == "fail":
+        hint = "remove the differences in the notes first, then compare again"
         conclusion = replace(conclusion, hint=hint)
     return conclusion, OUTCOME_CODES[conclusion.outcome]
 
 
 def _ranks(a: TraceFile, b: TraceFile) -> list[str]:
-    """A note where the two are of different ranks, whose batches differ."""
+    """A note if the traces are of different ranks, whose batches differ."""
     rank_a, rank_b = (file.head.process.rank if file.head.process else None for file in (a, b))
     if rank_a is None or rank_b is None or rank_a == rank_b:
         return []
-    return [f"A is rank {rank_a}, B is rank {rank_b}: each rank has batches of its own"]
+    return [f"A is rank {rank_a}, B is rank {rank_b}: each rank has its own batches"]
 
 
 def _commands(a: TraceFile, b: TraceFile) -> list[str]:
-    """The two commands where they differ."""
+    """A note if the commands differ."""
     command_a, command_b = (
         shown_command(file.head.process.argv) if file.head.process else "" for file in (a, b)
     )
@@ -71,7 +71,7 @@ def _commands(a: TraceFile, b: TraceFile) -> list[str]:
 
 
 def _machines(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
-    """How machines and environments differ, and the possible effect."""
+    """Notes on differing machines and environments, and the possible effect."""
     differing = sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key))
     notes = [
         f"{key}: {_value_text(a.get(key))} (A), {_value_text(b.get(key))} (B)" for key in differing

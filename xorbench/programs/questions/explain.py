@@ -1,7 +1,7 @@
-"""`explain` of a user's training: which switches make it reproducible, and at what cost?
+"""`explain` of a user's training: the switches that make it reproducible, and their cost.
 
-A training whose pairs of runs diverge with probability p gives n identical pairs with probability
-(1 - p)^n. A set of switches counts as a fix after so many that this is at most 1%.
+If pairs of runs diverge with probability p, n pairs are identical by chance with probability
+(1 - p)^n. A set of switches is accepted as a fix when this probability is at most 1%.
 """
 
 import math
@@ -35,17 +35,17 @@ from xorbench.stats.thresholds import THRESHOLD
 from xorbench.verdicts import Verdict, counted
 
 MAX_RUNS: Final = 100
-ERROR: Final = 0.01  # the probability of accepting a set that is no fix
-SUREST: Final = 0.9  # the largest p that is assumed: so few runs do not show more
+ERROR: Final = 0.01  # the probability of accepting a set that is not a fix
+MAX_P: Final = 0.9  # the largest p that is assumed, because few runs cannot show a larger one
 
 SideRun = tuple[str, Ended]  # the side and its run
 
 
 @dataclass(frozen=True, slots=True)
 class FixRequest:
-    """The command as it is checked, another that it must equal in bits, and the limits.
+    """The check of the command, the command that it must be identical to, and the limits.
 
-    `check.processes` is how often it is run, at most, to see how often pairs diverge.
+    `check.processes` is the largest number of runs to estimate how often pairs diverge.
     """
 
     check: CheckRequest
@@ -58,40 +58,42 @@ class FixRequest:
 
     @property
     def title(self) -> str:
-        """The commands that are explained, as one would type them."""
+        """The explained commands, as typed in a shell."""
         if self.against is None:
             return self.check.command
         return against.title(self.against, self.check)
 
     @property
     def switches(self) -> list[TrainingSwitch]:
-        """Every switch, and each variable that was given."""
+        """Every switch, and a switch per given variable."""
         given = [variable_switch(name, value) for name, value in self.variables]
         return [*TRAINING_SWITCHES, *given]
 
     def commands(self) -> dict[str, CommandRun]:
-        """The command, and the one that it must equal; raises `BadOption`."""
+        """The command, and the command that it must be identical to; raises `BadOption`."""
         if self.against is None:
             return {MAIN: self.check.command_run()}
         return against.commands_of(self.against, self.check)
 
     def plan(self, commands: Mapping[str, CommandRun]) -> list[str]:
-        """The runs without switches, with ever fewer of them, and for the cost."""
+        """The runs without switches, with ever fewer switches, and for the step time."""
         most = self.check.processes
         names = ", ".join(switch.name for switch in self.switches)
         lines = [f"explains: {self.title}"]
-        lines.append(f"runs it {FIRST_RUNS} to {most} times, to see how often pairs diverge")
-        lines.append(f"then with the switches that apply, all and ever fewer: {names}")
+        lines.append(f"runs it {FIRST_RUNS} to {most} times, to estimate how often pairs diverge")
+        lines.append(f"then with all applicable switches, then with ever fewer: {names}")
         if self.cost:
-            lines.append(f"then {against.PROCESSES} times with the fix and without, for its cost")
-        lines.append(f"at most {self.max_runs} runs in all (--max-runs)")
+            lines.append(
+                f"then {against.PROCESSES} times each with and without the fix, to time a step"
+            )
+        lines.append(f"at most {self.max_runs} runs in total (--max-runs)")
         return lines + self.check.place_lines(commands[MAIN])
 
     def saved(self) -> None:
-        """Nothing: each run depends on the runs before."""
+        """Nothing, because each run depends on the earlier runs."""
 
     def answer(self, experiment: Experiment) -> Judgement:
-        """Find how often pairs diverge, reduce the switches, and time the fix."""
+        """Estimate how often pairs diverge, reduce the switches, and time the fix."""
         runs = _SwitchedRuns(self, experiment)
         result = FixSearch(sides=len(runs.sides))
         conclusion = _search(runs, result)
@@ -101,12 +103,12 @@ class FixRequest:
 
 @dataclass(frozen=True, slots=True)
 class SwitchTried:
-    """A switch of the search: what it sets, what to write for it, and why it was left out."""
+    """A switch of the search: its effect, its permanent form, and why it was skipped, if it was."""
 
     name: str
     about: str
     write: str
-    left_out: str = ""
+    skipped: str = ""
 
 
 @dataclass(slots=True)
@@ -114,16 +116,16 @@ class FixSearch:
     """The result of a search, which may have been stopped early.
 
     Attributes:
-        sides: how many commands there are.
-        runs: how many runs were made.
-        differ, pairs: how many pairs of runs diverged before anything was set, and of how many.
-        first: the first difference, in words.
-        same: the sentence where nothing diverged.
+        sides: the number of commands.
+        runs: the number of runs.
+        differ, pairs: the pairs of runs without switches that diverged, and all of them.
+        first: the place of the first difference.
+        identical: the sentence if no pair diverged.
         switches: every switch.
         explanation: the result of the reduction; None if it was not started.
-        exhausted: whether it was ended by the limit of runs.
-        under_all: the difference that remains under all switches, in words.
-        cost: the time of a step with the fix against without.
+        exhausted: whether the limit of runs ended the search.
+        remaining: the place of the difference that remains with all switches.
+        cost: the time of a step with the fix relative to without.
         notes: further notes for the reader.
     """
 
@@ -132,11 +134,11 @@ class FixSearch:
     differ: int = 0
     pairs: int = 0
     first: str = ""
-    same: str = ""
+    identical: str = ""
     switches: list[SwitchTried] = field(default_factory=list)
     explanation: Explanation | None = None
     exhausted: bool = False
-    under_all: str = ""
+    remaining: str = ""
     cost: StepSpeed | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -147,29 +149,29 @@ class FixSearch:
 
     @property
     def needed(self) -> int:
-        """How many identical pairs are evidence for a fix."""
+        """The number of identical pairs that a fix needs."""
         return pairs_needed(self.share)
 
     @property
     def fix(self) -> tuple[str, ...] | None:
-        """The switches of the fix; empty where there is none, None where that is not known."""
+        """The switches of the fix; empty if there is none, None if unknown."""
         if self.explanation is None or not self.explanation.minimal:
             return None
         return self.explanation.cause
 
     @property
     def applying(self) -> list[str]:
-        """The names of the switches that were not left out."""
-        return [switch.name for switch in self.switches if not switch.left_out]
+        """The names of the switches that were not skipped."""
+        return [switch.name for switch in self.switches if not switch.skipped]
 
     def result_of(self, switch: SwitchTried) -> str:
-        """The result for a switch; empty where it is not known."""
-        if switch.left_out:
-            return f"left out: {switch.left_out}"
+        """The result for a switch; empty if unknown."""
+        if switch.skipped:
+            return f"skipped: {switch.skipped}"
         if self.fix is None:
             return ""
         if not self.fix:
-            return "no fix, with all the others either"
+            return "not a fix, even with all others"
         return "part of the fix" if switch.name in self.fix else "not needed"
 
 
@@ -177,17 +179,17 @@ class FixSearch:
 
 
 class _SwitchedRuns:
-    """Runs of each side in turn, with switches, up to a limit."""
+    """The runs of all sides, with switches, up to a limit."""
 
     def __init__(self, request: FixRequest, experiment: Experiment) -> None:
         self.request, self.experiment = request, experiment
         self.known = {switch.name: switch for switch in request.switches}
-        self.sides = list(experiment.commands)  # in the order of their turns
+        self.sides = list(experiment.commands)  # in the order of their runs
         self.rows: list[Row] = []
 
     @property
     def left(self) -> int:
-        """How many runs may still be made."""
+        """The number of runs within the limit."""
         return self.request.max_runs - len(self.rows)
 
     def words(self, side: str) -> Sequence[str]:
@@ -195,12 +197,12 @@ class _SwitchedRuns:
         return self.experiment.commands[side].words
 
     def run(self, side: str, names: Sequence[str], **options: Any) -> Ended:
-        """One run with these switches; raises `Exhausted` at the limit."""
+        """Make one run with these switches; raises `Exhausted` at the limit."""
         if not self.left:
             raise Exhausted
         number, is_timed = len(self.rows) + 1, "level" in options
         which = f"{side}, " if len(self.sides) > 1 else ""
-        purpose = "for the cost, " if is_timed else ""
+        purpose = "for the step time, " if is_timed else ""
         switches = f" with {', '.join(names)}" if names else ""
         run = self.experiment.run(
             f"run-{number}",
@@ -219,7 +221,7 @@ class _SwitchedRuns:
             {
                 "run": row.pop("run"),
                 **({"side": side} if len(self.sides) > 1 else {}),
-                "for": "the cost" if is_timed else "the bits",
+                "for": "the step time" if is_timed else "the bits",
                 "switches": ", ".join(names),
                 **row,
             }
@@ -227,7 +229,7 @@ class _SwitchedRuns:
         return run
 
     def compared(self, a: SideRun, b: SideRun) -> CheckRuns:
-        """Two runs compared: of one command as `check` does, of two as `check --against` does."""
+        """Compare two runs, of one command as `check`, of two as `check --against` does."""
         if a[0] == b[0]:
             return observe(self.words(a[0]), [a[1], b[1]])
         first, second = sorted((a, b), key=lambda side_run: side_run[0])
@@ -239,7 +241,7 @@ class _SwitchedRuns:
 
 
 def _search(runs: _SwitchedRuns, result: FixSearch) -> Conclusion | None:
-    """Fill in the result; a conclusion says why there is none."""
+    """Complete the result; a conclusion is returned if the runs are not comparable."""
     plain: list[SideRun] = []
     try:
         trouble = _without_switches(runs, result, plain)
@@ -247,22 +249,22 @@ def _search(runs: _SwitchedRuns, result: FixSearch) -> Conclusion | None:
         trouble, result.exhausted = None, True
     if trouble is not None or not result.differ or result.exhausted:
         return trouble
-    details = seen(plain, os.environ)
+    program = observed_program(plain, os.environ)
     result.switches = [
-        SwitchTried(switch.name, switch.about, switch.write, switch.idle(details))
+        SwitchTried(switch.name, switch.about, switch.write, switch.idle(program))
         for switch in runs.request.switches
     ]
     _announce(runs, result)
     trial = _Trial(runs, result, steps_of([run for _, run in plain]))
     ask_once = cache(trial)  # no set is tried twice
     try:
-        if ask_once(frozenset(result.applying)) == "nothing":
-            _leave_out_failing(runs, result)
+        if ask_once(frozenset(result.applying)) == "failure":
+            _skip_failing(runs, result)
         result.explanation = search(result.applying, ask_once)
     except Exhausted:
         pass
     result.exhausted = result.explanation is None or not result.explanation.minimal
-    result.under_all = trial.under_all
+    result.remaining = trial.remaining
     if result.fix and runs.request.cost:
         result.cost = _measure_cost(runs, result.fix)
     return None
@@ -272,20 +274,21 @@ def _announce(runs: _SwitchedRuns, result: FixSearch) -> None:
     needed, names = result.needed, result.applying
     runs.experiment.note(
         f"{result.differ} of {result.pairs} pairs diverge (p = {result.share:.2f}): a set of"
-        f" switches counts as a fix after {counted(needed, 'equal pair')}, {2 * needed} runs"
+        f" switches is accepted as a fix after {counted(needed, 'identical pair')},"
+        f" {2 * needed} runs"
     )
     runs.experiment.note(
-        f"{len(names)} switches apply: {', '.join(names)}; at most {runs.left} runs more"
+        f"{len(names)} switches apply: {', '.join(names)}; at most {runs.left} more runs"
     )
 
 
 def _without_switches(
     runs: _SwitchedRuns, result: FixSearch, plain: list[SideRun]
 ) -> Conclusion | None:
-    """Run until the share of pairs that diverge is known; a conclusion says why it is not."""
+    """Estimate the share of diverging pairs; return a conclusion if runs are not comparable."""
     kinds: dict[str, list[int]] = {side: [] for side in runs.sides}
-    examples: list[SideRun] = []  # the first run of each kind
-    same: CheckRuns | None = None
+    examples: list[SideRun] = []  # the first of identical runs
+    identical: CheckRuns | None = None
     for side in islice(turns(runs.sides), runs.request.check.processes):
         run = (side, runs.run(side, ()))
         kind = len(examples)
@@ -295,7 +298,7 @@ def _without_switches(
             if observed.trouble is not None or answer.outcome == "inconclusive":
                 return answer
             if answer.outcome == "pass":
-                kind, same = index, observed
+                kind, identical = index, observed
                 break
             result.first = result.first or _first(observed, answer)
         if not examples:
@@ -309,14 +312,14 @@ def _without_switches(
         result.differ, result.pairs = share_of_pairs(kinds)
         if len(plain) >= FIRST_RUNS and result.differ == result.pairs:
             break
-    if not result.differ and same is not None:
-        same.same_text = f"the same in {len(plain)} runs"
-        result.same = conclude_runs(same).sentence
+    if not result.differ and identical is not None:
+        identical.identical_text = f"bitwise identical in {len(plain)} runs"
+        result.identical = conclude_runs(identical).sentence
     return None
 
 
 def _first(observed: CheckRuns, answer: Conclusion) -> str:
-    """Where two runs differ, without which runs they are."""
+    """The place of the first difference, without the numbers of the runs."""
     pair = observed.diverged
     first = pair.compared.first if pair else None
     if pair is None or first is None or first.how == "steps":
@@ -324,8 +327,8 @@ def _first(observed: CheckRuns, answer: Conclusion) -> str:
     return place_text(observed, pair, first)
 
 
-def seen(plain: Sequence[SideRun], variables: Mapping[str, str]) -> ObservedProgram:
-    """The details of the program that its runs without any switch show."""
+def observed_program(plain: Sequence[SideRun], variables: Mapping[str, str]) -> ObservedProgram:
+    """The properties of the program, from its runs without switches."""
     generators: set[str] = set()
     used: set[str] = set()
     for _, run in plain[:2]:
@@ -338,13 +341,13 @@ def seen(plain: Sequence[SideRun], variables: Mapping[str, str]) -> ObservedProg
 
 
 def steps_of(runs: Sequence[Ended]) -> tuple[int, int]:
-    """The fewest and the most steps that a process of these runs has made."""
+    """The fewest and the most steps of a process in these runs."""
     counts = [trace.step_count for run in runs for trace in run.traces]
     return min(counts, default=0), max(counts, default=0)
 
 
-def _leave_out_failing(runs: _SwitchedRuns, result: FixSearch) -> None:
-    """Leave out the switches with which the command fails, each tried alone."""
+def _skip_failing(runs: _SwitchedRuns, result: FixSearch) -> None:
+    """Skip the switches with which the command fails, each tried on its own."""
     side = runs.sides[-1]
     why: dict[str, str] = {}
     for name in result.applying:
@@ -353,7 +356,7 @@ def _leave_out_failing(runs: _SwitchedRuns, result: FixSearch) -> None:
             why[name] = f"it cannot be set here: {unset[0].why}"
         elif why_not_comparable(runs.words(side), [run]) is not None:
             why[name] = "the command fails with it"
-    result.switches = [replace(s, left_out=why.get(s.name, s.left_out)) for s in result.switches]
+    result.switches = [replace(s, skipped=why.get(s.name, s.skipped)) for s in result.switches]
 
 
 class _Trial:
@@ -363,7 +366,7 @@ class _Trial:
         self, runs: _SwitchedRuns, result: FixSearch, plain_steps: tuple[int, int]
     ) -> None:
         self.runs, self.result, self.plain_steps = runs, result, plain_steps
-        self.under_all = ""
+        self.remaining = ""
 
     def __call__(self, names: frozenset[str]) -> Gives:
         """Make runs until two differ, or there are enough identical pairs."""
@@ -376,28 +379,28 @@ class _Trial:
             observed = self.runs.compared(first, run)
             answer = conclude_runs(observed)
             if observed.trouble is not None or answer.outcome == "inconclusive":
-                return "nothing"
+                return "failure"
             if run[1].events("failed"):
-                return "nothing"
+                return "failure"
             if answer.outcome == "fail":
-                self.under_all = self.under_all or _first(observed, answer)
+                self.remaining = self.remaining or _first(observed, answer)
                 return "A"
         self._compare_steps(ordered, first[1])
         return "B"
 
     def _compare_steps(self, names: Sequence[str], run: Ended) -> None:
-        """Note a training that is reproducible with the switches and has other steps."""
+        """Note if the number of steps differs from the runs without switches."""
         fewest, most = steps_of([run])
         if not (self.plain_steps[0] <= fewest and most <= self.plain_steps[1]):
-            counts = f"it makes {most} steps, without {self.plain_steps[1]}"
+            counts = f"it makes {most} steps, without them {self.plain_steps[1]}"
             self.result.notes.append(f"with {', '.join(names)} {counts}")
 
 
 def _measure_cost(runs: _SwitchedRuns, fix: Sequence[str]) -> StepSpeed:
-    """The time of a step with the fix against without, in turn."""
+    """The time of a step with the fix relative to without, from interleaved runs."""
     side, count = runs.sides[-1], against.PROCESSES
     if runs.left < 2 * count:
-        why = f"{2 * count} runs are beyond --max-runs"
+        why = f"it needs {2 * count} runs, more than --max-runs leaves"
         return StepSpeed("inconclusive", THRESHOLD, why)
     skip = runs.request.skip
     times: dict[str, list[ClockedRun]] = {name: [] for name in SIDES}
@@ -411,16 +414,16 @@ def _measure_cost(runs: _SwitchedRuns, fix: Sequence[str]) -> StepSpeed:
 
 
 def pairs_needed(share: float) -> int:
-    """How many identical pairs are evidence, where this share of pairs diverges."""
-    p = min(share, SUREST)
+    """The number of identical pairs that a fix needs if this share of pairs diverges."""
+    p = min(share, MAX_P)
     return max(1, math.ceil(math.log(ERROR) / math.log1p(-p) - 1e-9))
 
 
 def share_of_pairs(kinds: Mapping[str, Sequence[int]]) -> tuple[int, int]:
-    """How many pairs of runs differ, and of how many; runs of one kind are identical.
+    """The number of differing pairs of runs, and of all pairs; runs of one kind are identical.
 
-    `kinds` are those of each command's runs. The runs of a single command are paired with each
-    other; of two, each run of the one with each of the other.
+    `kinds` has the kind of each run, per command. All runs of a single command are paired; with two
+    commands, each run of one is paired with each run of the other.
     """
     sides = list(kinds.values())
     if len(sides) == 1:
@@ -434,13 +437,13 @@ def share_of_pairs(kinds: Mapping[str, Sequence[int]]) -> tuple[int, int]:
 
 
 def conclude(result: FixSearch) -> Conclusion:
-    """The answer in words."""
+    """The answer of a search."""
     if not result.differ and result.exhausted:
         return _not_enough(result, [])
     if not result.differ:
-        hint = "a rarer difference needs more runs: --processes N"
-        return Conclusion("pass", f"nothing to explain: {result.same}", hint=hint)
-    details = [("pairs that diverge", _share(result)), ("differs first", result.first)]
+        hint = "to detect a rarer difference, make more runs with --processes N"
+        return Conclusion("pass", f"nothing to explain: {result.identical}", hint=hint)
+    details = [("diverging pairs", _share_text(result)), ("first difference", result.first)]
     if result.fix:
         return _fixed(result, details)
     if result.fix == ():
@@ -456,12 +459,12 @@ def judgement(result: FixSearch, conclusion: Conclusion, rows: Sequence[Row]) ->
         check=CHECK if single else BITS,
         subject="the command" if single else "A and B",
         outcome=conclusion.outcome,
-        expected="the same bits in every run" if single else "the bits of A",
+        expected="identical bits in every run" if single else "bitwise identical to A",
         actual=f"{share}{conclusion.sentence}",
         hint=conclusion.hint,
     )
     switches: list[Row] = [
-        {"switch": switch.name, "what it sets": switch.about, "result": result.result_of(switch)}
+        {"switch": switch.name, "effect": switch.about, "result": result.result_of(switch)}
         for switch in result.switches
     ]
     explanation = result.explanation
@@ -479,10 +482,10 @@ def judgement(result: FixSearch, conclusion: Conclusion, rows: Sequence[Row]) ->
     return Judgement(conclusion, [verdict], rows, details, tables=tables)
 
 
-def _share(result: FixSearch) -> str:
+def _share_text(result: FixSearch) -> str:
     return (
-        f"{result.differ} of {result.pairs} (p = {result.share:.2f}); a set of switches counts as a"
-        f" fix after {counted(result.needed, 'equal pair')}"
+        f"{result.differ} of {result.pairs} (p = {result.share:.2f}); a set of switches is accepted"
+        f" as a fix after {counted(result.needed, 'identical pair')}"
     )
 
 
@@ -490,18 +493,18 @@ def _fixed(result: FixSearch, details: list[tuple[str, str]]) -> Conclusion:
     explanation = result.explanation
     assert explanation is not None
     names = explanation.cause
-    same = "it is the same in every run" if result.sides == 1 else "A and B have equal bits"
-    evidence = counted(result.needed, "equal pair")
-    finding = f"fixed by {' + '.join(names)}: {same} ({evidence}){_cost_text(result.cost)}"
+    effect = "all runs are identical" if result.sides == 1 else "A and B are identical"
+    evidence = counted(result.needed, "pair")
+    finding = f"fixed by {' + '.join(names)}: {effect} ({evidence}){_cost_text(result.cost)}"
     switches = {switch.name: switch for switch in result.switches}
     details += [(name, switches[name].about) for name in names]
     if explanation.rest:
         rest = f"{', '.join(explanation.rest)}: {REST[explanation.rest_gives]}"
         details.append(("the other switches", rest))
-    details += _cost_details(result.cost) + _left_out(result)
-    unsure = explanation.rest and explanation.rest_gives is None
+    details += _cost_details(result.cost) + _skipped(result)
+    is_incomplete = explanation.rest and explanation.rest_gives is None
     return Conclusion(
-        "inconclusive" if unsure else "fail",
+        "inconclusive" if is_incomplete else "fail",
         finding,
         hint="; ".join(switch.write for switch in result.switches if switch.name in names),
         details=tuple(details),
@@ -510,56 +513,59 @@ def _fixed(result: FixSearch, details: list[tuple[str, str]]) -> Conclusion:
 
 
 REST: Final[dict[Gives | None, str]] = {
-    "A": "without it the others do not",
-    "B": "without it the others do too, so there is another fix among them",
-    "other": "without it the others do not",
-    "nothing": "without it the command fails with the others",
-    None: "not tried without it: --max-runs",
+    "A": "they do not suffice",
+    "B": "they also suffice, so they contain a second fix",
+    "neither": "they do not suffice",
+    "failure": "the command fails with only these",
+    None: "not tried on their own (--max-runs)",
 }
 
 
 def _cost_text(cost: StepSpeed | None) -> str:
-    """The cost within the sentence."""
+    """The step time, for the sentence."""
     if cost is None or cost.why:
         return ""
-    unsettled = "not settled: " if cost.verdict == "inconclusive" else ""
-    return f"; cost of a step {unsettled}{cost.figure}"
+    inconclusive = "inconclusive: " if cost.verdict == "inconclusive" else ""
+    return f"; step time {inconclusive}{cost.figure}"
 
 
 def _cost_details(cost: StepSpeed | None) -> list[tuple[str, str]]:
     if cost is None:
         return []
     if cost.why:
-        return [("cost", f"not measured: {cost.why}")]
-    return [("cost", f"a step with it takes {cost.figure} the time of one without")]
+        return [("step time", f"not measured: {cost.why}")]
+    return [("step time", f"with the fix {cost.figure} the time without it")]
 
 
-def _left_out(result: FixSearch) -> list[tuple[str, str]]:
-    names = [f"{switch.name} ({switch.left_out})" for switch in result.switches if switch.left_out]
-    return [("left out", ", ".join(names))] if names else []
+def _skipped(result: FixSearch) -> list[tuple[str, str]]:
+    names = [f"{switch.name} ({switch.skipped})" for switch in result.switches if switch.skipped]
+    return [("skipped", ", ".join(names))] if names else []
 
 
 def _no_fix(result: FixSearch, details: list[tuple[str, str]]) -> Conclusion:
-    same = "makes it the same" if result.sides == 1 else "gives A and B equal bits"
-    finding = f"no switch {same}: it still diverges under all that apply"
+    effect = "makes all runs identical" if result.sides == 1 else "makes A and B identical"
+    finding = f"no switch {effect}: they still differ with all applicable switches"
     details.append(("tried together", ", ".join(result.applying)))
-    details += [("under all of them", result.under_all), *_left_out(result)]
+    details += [("remaining difference", result.remaining), *_skipped(result)]
     hint = (
-        "what is left is in the program: the time, os.urandom, threads of its own, memory that is"
-        " not filled; xorbench check says where it differs first"
+        "the cause is in the program itself: time, os.urandom, its own threads, uninitialized"
+        " memory; xorbench check shows the first difference"
     )
     if result.sides == 2:
-        hint = "what is left is in the programs: xorbench check --against says where they differ"
+        hint = (
+            "the cause is in the programs themselves: xorbench check --against shows the first"
+            " difference"
+        )
     return Conclusion("fail", finding, hint=hint, details=tuple(details), notes=tuple(result.notes))
 
 
 def _not_enough(result: FixSearch, details: list[tuple[str, str]]) -> Conclusion:
     so_far = result.explanation.cause if result.explanation is not None else ()
-    smallest = f"; {' + '.join(so_far)} does, and a part of it may" if so_far else ""
+    smallest = f"; {' + '.join(so_far)} suffices, but a part of it may too" if so_far else ""
     return Conclusion(
         "inconclusive",
         f"not enough evidence after {result.runs} runs (--max-runs){smallest}",
-        hint="allow more with --max-runs, or make a run shorter with --steps",
-        details=(*details, *_left_out(result)),
+        hint="raise the limit with --max-runs, or shorten each run with --steps",
+        details=(*details, *_skipped(result)),
         notes=tuple(result.notes),
     )

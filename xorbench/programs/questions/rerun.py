@@ -10,7 +10,7 @@ from xorbench.programs.command_runs import detailed_pair, observe, traces_of, wh
 from xorbench.programs.conclusion import CheckRuns, DetailedPair, RunPair, conclude, verdicts
 from xorbench.programs.experiment import MAIN, Experiment, Judgement, RunMissing, run_rows
 from xorbench.programs.request import CommandRequest
-from xorbench.programs.run_processes import unmet
+from xorbench.programs.run_processes import port_warning
 from xorbench.records.ended import Ended
 from xorbench.records.trace import TraceFile
 
@@ -20,13 +20,13 @@ WINDOWS: Final = (1, 4, 16)  # steps before and after the difference that a deta
 
 @dataclass(frozen=True, slots=True)
 class CheckRequest(CommandRequest):
-    """Is the command bitwise identical in every run?"""
+    """The question whether a command is bitwise identical in every run."""
 
     asker: ClassVar[str] = "check"
 
     @property
     def check(self) -> CommandRequest:
-        """How it is run."""
+        """The request itself."""
         return self
 
     @property
@@ -35,22 +35,22 @@ class CheckRequest(CommandRequest):
         return self.command
 
     def commands(self) -> dict[str, CommandRun]:
-        """The one command; raises `BadOption`."""
+        """The command; raises `BadOption`."""
         return {MAIN: self.command_run()}
 
     def plan(self, commands: Mapping[str, CommandRun]) -> list[str]:
-        """The runs, and pairs with detailed recording if they differ."""
+        """The runs, and the pairs with detailed recording if they differ."""
         run = commands[MAIN]
         times = f"{self.processes} times" if self.processes > 2 else "twice"
         return [
             f"runs {times}, one after the other: {self.command}",
             *self.place_lines(run),
-            *filter(None, [unmet(run.words)]),
-            "if they differ, up to three more pairs of runs, in detail",
+            *filter(None, [port_warning(run.words)]),
+            "if they differ: up to three more pairs, recorded in detail",
         ]
 
     def saved(self) -> dict[str, Any]:
-        """The command is all."""
+        """No further entries."""
         return {}
 
     def answer(self, experiment: Experiment) -> Judgement:
@@ -64,7 +64,7 @@ class CheckRequest(CommandRequest):
         observed = observe(self.words, runs)
 
         def again(side: int, pair: int, **options: Any) -> Ended:
-            label = f"closer {pair}, run {side}"
+            label = f"detailed pair {pair}, run {side}"
             return experiment.run(f"closer-{pair}/{side}", side, label, **options)
 
         first = observed.diverged
@@ -74,7 +74,7 @@ class CheckRequest(CommandRequest):
 
 
 def judgement(observed: CheckRuns, runs: Sequence[Ended]) -> Judgement:
-    """The answer of runs of one command that were compared."""
+    """The answer from the compared runs of one command."""
     conclusion, rows = conclude(observed), run_rows(runs)
     return Judgement(conclusion, verdicts(observed, conclusion), rows, {"runs": rows})
 
@@ -86,8 +86,8 @@ def detailed_pairs(
 ) -> list[DetailedPair]:
     """Run pairs with detailed recording around the first difference, until one diverges there.
 
-    The first differing step may vary between runs, so the window widens. `again` makes the run of
-    a side of a pair.
+    The first differing step may vary between runs, so the window widens. `again` makes one run of a
+    pair.
     """
     first = pair.compared.first
     assert first is not None

@@ -1,4 +1,4 @@
-"""`check --resume`: does a training that is killed and resumed equal an uninterrupted one?"""
+"""`check --resume`: is a killed and resumed training identical to an uninterrupted one?"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -31,15 +31,22 @@ from xorbench.programs.lost_state import Resumed
 from xorbench.programs.questions.rerun import VALUES_BYTES, CheckRequest
 from xorbench.programs.questions.rerun import judgement as command_judgement
 from xorbench.programs.request import require_command
-from xorbench.programs.resumed_run import SURE, read
-from xorbench.programs.run_processes import ON_THIS_MACHINE, keyed, missing_ranks, paired, unmet
+from xorbench.programs.resumed_run import CERTAIN, read
+from xorbench.programs.run_processes import (
+    ON_THIS_MACHINE,
+    keyed,
+    missing_ranks,
+    paired,
+    port_warning,
+)
 from xorbench.records.ended import KILLED, Ended
 from xorbench.records.redaction import shown_command, shown_words
 from xorbench.records.trace import TraceEnd, TraceFile, rank_of
 from xorbench.verdicts import Verdict, counted, some
 
 CHECK: Final = "exact resume"
-# Files that are no checkpoints, by the ends and the beginnings of their names.
+RESUMED_AT: Final = "resumed at step"
+# Suffixes and prefixes of files that are not checkpoints.
 NO_CHECKPOINTS: Final = (
     *(".log", ".txt", ".csv", ".tsv", ".out", ".err", ".pyc", ".lock", ".md", ".html", ".json"),
     *(".jsonl", ".yaml", ".yml", ".toml", ".png", ".jpg", ".svg", ".pdf"),
@@ -49,26 +56,27 @@ CUT_SHORT: Final = re.compile(
     r"PytorchStreamReader failed|unexpected EOF|UnpicklingError|EOFError|Ran out of input|"
     r"not a (valid )?zip|SafetensorError|incomplete|truncated"
 )
+FROM_SCRATCH: Final = "from scratch"
 HINTS: Final = {
-    "weights": "save and load the whole state_dict, in the precision in which it is trained",
+    "weights": "save and load the whole state_dict, in the precision of the training",
     "buffers": "save and load the whole state_dict of the model, with strict=True",
     "optimizer state": "save and load optimizer.state_dict(), after the model is on its device",
     "another model": "save and load its state_dict too",
     "hyperparameters": "save and load scheduler.state_dict(), and call scheduler.step() where the"
     " uninterrupted run does",
-    "accumulation": "save after an optimizer's step, not between the backward passes of one",
-    "data order": "skip the batches of the epoch that are done, seed the sampler by the epoch"
-    " (set_epoch), or use a loader that has a state_dict",
+    "accumulation": "save after an optimizer step, not between its backward passes",
+    "data order": "skip the batches already consumed, call set_epoch() on the sampler, or use a"
+    " DataLoader with a state_dict (torchdata StatefulDataLoader)",
     "generators": "save and load random.getstate(), numpy.random.get_state(), torch.get_rng_state()"
     " and torch.cuda.get_rng_state_all(); restore them last, before the first batch is drawn",
     "loss scale": "save and load GradScaler.state_dict()",
-    "forward": "restore what else the forward pass depends on: an attribute that is no buffer, a"
-    " coefficient that moves with the steps, a generator of its own",
-    "gradients": "save after an optimizer's step and zero_grad(); restore what changes gradients"
-    " after backward, such as clipping, hooks and requires_grad",
-    "training mode": "call train() after the checkpoint is loaded, and after each evaluation",
-    "number of steps": "count the steps from the checkpoint on, not anew",
-    "anew": "look for an exception of the loading that is caught, and for the path that it tries",
+    "forward": "restore all other state of the forward pass: attributes that are not buffers,"
+    " coefficients that change with the step, its own generators",
+    "gradients": "save after an optimizer step and zero_grad(); restore everything that changes"
+    " gradients, such as clipping, hooks and requires_grad",
+    "training mode": "call train() after loading the checkpoint, and after each evaluation",
+    "number of steps": "restore the step counter from the checkpoint",
+    FROM_SCRATCH: "look for a swallowed exception while loading, and check the checkpoint path",
 }
 
 
@@ -77,12 +85,12 @@ class KillTrial:
     """One kill and the run that resumed after it.
 
     Attributes:
-        kill_after: how many steps were complete.
-        saved: files that were new or changed in the folder when it was killed.
+        kill_after: the number of complete steps.
+        saved: new or changed files in the folder at the kill.
         outside: whether the training writes outside its folder.
-        trouble: why there is nothing to compare.
-        resumed: the comparison with the uninterrupted training, if one was possible.
-        rounded: the step and the half precision that the weights were rounded to, if they were.
+        trouble: the conclusion if the runs are not comparable.
+        resumed: the comparison with the uninterrupted training, if possible.
+        rounded: the step and the half precision to which its weights were rounded, if any.
     """
 
     kill_after: int
@@ -95,7 +103,7 @@ class KillTrial:
 
 @dataclass(frozen=True, slots=True)
 class ResumeRequest:
-    """A check across kills: the command, how it is resumed, and when it is killed."""
+    """A check across kills: the command, the resume command, and the steps to kill after."""
 
     check: CheckRequest
     resume: tuple[str, ...]
@@ -113,29 +121,30 @@ class ResumeRequest:
         return f"{self.check.command}, resumed by {shown_command(self.resume)}"
 
     def commands(self) -> dict[str, CommandRun]:
-        """The command, and the one that resumes it; raises `BadOption`."""
+        """The command and the resume command; raises `BadOption`."""
         run = self.check.command_run()
         require_command(option("resume"), self.resume, None, run.folder)
         return {MAIN: run, "resume": replace(run, words=self.resume)}
 
     def plan(self, commands: Mapping[str, CommandRun]) -> list[str]:
-        """An uninterrupted run, and two for each kill."""
+        """One uninterrupted run, and two runs per kill."""
         kills, run = ", ".join(map(str, self.kill_after)), commands[MAIN]
+        trials = ", one trial each" if len(self.kill_after) > 1 else ""
         return [
             f"runs once to the end: {self.check.command}",
-            f"then, for each of {kills}: runs it again, kills it when that many steps are complete,"
-            f" and resumes it: {shown_command(self.resume)}",
+            f"then reruns it, kills it after {kills} steps{trials}, and resumes it:"
+            f" {shown_command(self.resume)}",
             *self.check.place_lines(run),
-            *filter(None, [unmet(run.words)]),
+            *filter(None, [port_warning(run.words)]),
         ]
 
     def saved(self, checkpoints: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
-        """How it is resumed, when it is killed, and the files that each kill left."""
+        """The resume command, the kills, and the files that each kill left."""
         kills = {"resume": shown_words(self.resume), "kill_after": list(self.kill_after)}
         return {**kills, "saved": checkpoints or {}}
 
     def answer(self, experiment: Experiment) -> Judgement:
-        """Compare the run that resumes after each kill with an uninterrupted one."""
+        """Compare each resumed run with the uninterrupted run."""
         whole = experiment.run("run-1", 1, "run 1", state=True)
         trouble = self._not_comparable(whole)
         if trouble is not None:
@@ -148,7 +157,7 @@ class ResumeRequest:
             try:
                 killed, resumed = self._kill_and_resume(experiment, number, checkpoints)
             except RunMissing:
-                finding = "it was not killed and resumed: the check was stopped before"
+                finding = "not killed and resumed: the check was stopped first"
                 trouble = Conclusion("inconclusive", finding)
                 trials.append(KillTrial(number, trouble=trouble))
                 continue
@@ -177,7 +186,7 @@ class ResumeRequest:
                         number=number,
                         count=steps,
                     ),
-                    f"the last step that it can be killed before is {steps - 1}",
+                    f"the largest possible value is {steps - 1}",
                 )
 
     def _kill_and_resume(
@@ -194,10 +203,10 @@ class ResumeRequest:
     def _with_values(
         self, experiment: Experiment, trial: KillTrial, compared: Resumed, resumed: Ended
     ) -> KillTrial:
-        """The trial with a look at values: whether its weights were saved in half precision."""
+        """Extend the trial: were its weights saved in half precision?"""
         number = trial.kill_after
         keep: tuple[int, ...] = tuple(range(number + 1))
-        if compared.step is not None and compared.by in SURE:
+        if compared.step is not None and compared.by in CERTAIN:
             keep = (compared.step,)
         options: dict[str, Any] = {"keep": keep, "values_bytes": VALUES_BYTES, "state": True}
         name, label = f"values-for-{number}", f"values for {number}"
@@ -246,7 +255,7 @@ def _cause(result: Resumed) -> tuple[int, bool]:
 def _not_resumed(
     trial: KillTrial, whole: Ended, killed: Ended, resumed: Ended
 ) -> Conclusion | None:
-    """Why there is nothing to compare; None where there is."""
+    """The conclusion if the runs are not comparable; None if they are."""
     if (trouble := _how_it_ended(trial, killed, resumed)) is not None:
         return trouble
     if not _by_rank(killed) or not _by_rank(resumed):
@@ -257,17 +266,17 @@ def _not_resumed(
     trained, until, after = (len(_by_rank(run)) for run in (whole, killed, resumed))
     if until < trained:
         processes = f"{counted(until, 'process')} of {trained}"
-        finding = f"when run 2 was killed it had trained in {processes}"
-        hint = "kill it later, or check one process alone"
+        finding = f"run 2 was killed when it had trained in {processes}"
+        hint = "kill it later, or check a single process"
         return Conclusion("inconclusive", finding, hint=hint)
     if after != trained:
         finding = f"the resumed run trains in {counted(after, 'process')}, expected {trained}"
-        return Conclusion("inconclusive", finding, hint="resume with as many processes")
+        return Conclusion("inconclusive", finding, hint="resume with the same number of processes")
     return None
 
 
 def _lacking(name: str, run: Ended) -> Conclusion | None:
-    """Inconclusive where a record of a run is missing, or does not cover its training."""
+    """Inconclusive if a record is missing or does not cover its training."""
     if missing := missing_ranks(_by_rank(run)):
         finding = f"rank {some(missing)} left no record in {name}"
         return Conclusion("inconclusive", finding, hint=ON_THIS_MACHINE)
@@ -278,9 +287,9 @@ def _lacking(name: str, run: Ended) -> Conclusion | None:
 
 
 def _last_ends(run: Ended) -> list[TraceEnd | None]:
-    """The last line of each record, without those of processes that were started again.
+    """The last line of each record, except for processes that were restarted.
 
-    A rank of a run that was stopped may not have written one.
+    A rank of a stopped run may have no last line.
     """
     traces = _by_rank(run)
     pairs = paired(traces, traces)
@@ -290,7 +299,7 @@ def _last_ends(run: Ended) -> list[TraceEnd | None]:
 
 def _how_it_ended(trial: KillTrial, killed: Ended, resumed: Ended) -> Conclusion | None:
     if killed.how != "stopped":
-        reason = f"it ended by itself before: {describe_end(killed)}"
+        reason = f"it ended on its own: {describe_end(killed)}"
         return Conclusion("inconclusive", f"run 2 could not be killed: {reason}")
     if resumed.how == "refused":
         return Conclusion("fail", f"the resume command cannot be run: {resumed.why}")
@@ -309,47 +318,47 @@ def _no_step(trial: KillTrial, resumed: Ended) -> Conclusion:
     if not resumed.events("torch"):
         reason, hint = "it did not import PyTorch", "give the command that resumes the training"
     elif began_a_step(resumed):
-        reason = "there were backward passes, but no optimizer has stepped"
-        hint = "a GradScaler leaves out steps whose gradients overflow: was its state restored?"
+        reason = "backward passes were recorded, but no optimizer step"
+        hint = "a GradScaler skips steps whose gradients overflow: check that its state is restored"
     elif trial.outside:
-        reason = "it may have found what the uninterrupted run has left outside its folder"
+        reason = "it may have loaded a file that the uninterrupted run saved outside its folder"
         hint = "save within the working folder"
     else:
-        reason, hint = "it may have nothing left to do", "kill it earlier"
+        reason, hint = "it may have no steps left", "kill it earlier"
     return Conclusion("inconclusive", f"the resumed run made no step: {reason}", hint=hint)
 
 
 def _resume_failed(trial: KillTrial, resumed: Ended) -> Conclusion:
-    """Why the resume command failed, as far as its output shows."""
+    """The conclusion for a failed resume command, from its output."""
     last = last_output(resumed)
     if trial.saved and any(CUT_SHORT.search(line) for line in resumed.last_lines()):
-        finding = f"the checkpoint cannot be read: the kill may have cut it short: {last}"
-        hint = "write it to another file, and rename that when it is whole"
-        return Conclusion("fail", finding, "checkpoint", "Not restored: anything.", hint)
-    hint = f"what it wrote is in {resumed.folder}"
+        finding = f"the checkpoint cannot be read; the kill may have truncated it: {last}"
+        hint = "write to a temporary file, and rename it when it is complete"
+        return Conclusion("fail", finding, "checkpoint", "Nothing was restored.", hint)
+    hint = f"its output is in {resumed.folder}"
     if not trial.saved and not trial.outside:
-        hint = f"nothing had been saved by then: kill it after its first checkpoint; {hint}"
+        hint = f"nothing had been saved at the kill: kill it after its first checkpoint; {hint}"
     finding = f"the resume command failed: {resumed.exit_text}: {last}"
     return Conclusion("fail", finding, hint=hint)
 
 
 def _by_rank(run: Ended) -> list[TraceFile]:
-    """The processes that made steps, by rank, then by their start."""
+    """The traces of processes that made steps, by rank, then by start."""
     return sorted((trace for trace in run.traces if trace.has_steps), key=rank_of)
 
 
 def _compared(
     number: int, whole: TraceFile, killed: TraceFile, resumed: TraceFile, *, stopped: bool
 ) -> Resumed | str:
-    """Compare one process; a text describes that the training itself is not reproducible.
+    """Compare one process; a text is returned if the training itself is not reproducible.
 
-    A run that was `stopped` by --steps does not show where the training ends.
+    If the runs are `stopped` by --steps, the end of the training is unknown.
     """
     first = compare(islice(whole.steps(), number), killed.steps()).first
     if first is not None:
         return (
-            "not reproducible: the run that was killed differs from the uninterrupted one before"
-            f" the kill, first in step {first.step}"
+            "not reproducible: the killed run differs from the uninterrupted run before the kill,"
+            f" first in step {first.step}"
         )
     records = [
         read(trace.steps() if stopped else trace.lines()) for trace in (whole, killed, resumed)
@@ -358,7 +367,7 @@ def _compared(
 
 
 def _rounded_step(whole: Ended, resumed: Ended) -> tuple[int, str] | None:
-    """The last step whose weights are those of the resumed run in half precision, and in which."""
+    """The last step whose weights, rounded to half precision, are those of the resumed run."""
     expected, actual = _by_rank(whole)[:1], _by_rank(resumed)[:1]
     if not expected or not actual:
         return None
@@ -370,7 +379,7 @@ def _rounded_step(whole: Ended, resumed: Ended) -> tuple[int, str] | None:
 
 
 def _kept_weights(trace: TraceFile) -> dict[int, dict[str, tuple[str, bytes]]]:
-    """Type and bytes of the parameters, by the step at whose start they were kept and identity."""
+    """Type and bytes of the stored parameters, by step and identity."""
     weights: dict[int, dict[str, tuple[str, bytes]]] = {}
     for step in trace.steps():
         for event in step.events:
@@ -384,20 +393,21 @@ def _kept_weights(trace: TraceFile) -> dict[int, dict[str, tuple[str, bytes]]]:
 
 
 def conclude(trials: Sequence[KillTrial]) -> Conclusion:
-    """The answer over all kills: the first that failed, else the first that is open."""
+    """The answer over all kills: the first failure, else the first inconclusive one."""
     answers = [(trial.kill_after, _answer(trial)) for trial in trials]
-    every = tuple((f"killed after {number}", answer.sentence) for number, answer in answers)
-    details = every if len(trials) > 1 else ()  # the sentence names a single one
+    kills = tuple((f"killed after {number}", answer.sentence) for number, answer in answers)
+    details = kills if len(trials) > 1 else ()  # with one kill the sentence has all
     for outcome in ("fail", "inconclusive"):
         for number, answer in answers:
             if answer.outcome == outcome:
-                finding = f"killed after {counted(number, 'step')}: {answer.finding}"
+                separator = "," if answer.finding.startswith(RESUMED_AT) else ":"
+                finding = f"killed after {counted(number, 'step')}{separator} {answer.finding}"
                 if outcome == "fail":
-                    finding = f"resumed is not the same as uninterrupted: {finding}"
+                    finding = f"resume is not exact: {finding}"
                 return replace(answer, finding=finding, details=details)
-    finding = f"resumed equals uninterrupted, to the bit, after 1 kill: {answers[0][1].finding}"
+    finding = f"resume is exact after 1 kill: {answers[0][1].finding}"
     if len(trials) > 1:
-        finding = f"resumed equals uninterrupted, to the bit, after each of {len(trials)} kills"
+        finding = f"resume is exact after each of {len(trials)} kills"
     return Conclusion("pass", finding, details=details)
 
 
@@ -408,7 +418,7 @@ def verdicts(trials: Sequence[KillTrial]) -> list[Verdict]:
             check=CHECK,
             subject=f"killed after {counted(trial.kill_after, 'step')}",
             outcome=answer.outcome,
-            expected="resumed, the bits of the uninterrupted run",
+            expected="bitwise identical to the uninterrupted run",
             actual=answer.sentence,
             hint=answer.hint,
         )
@@ -425,59 +435,71 @@ def _answer(trial: KillTrial) -> Conclusion:
         return _after_kill(result) if result.after_kill else _from_scratch(trial, result)
     if trial.rounded is not None:
         step, half = trial.rounded
-        weights = f"every weight is that of step {step} rounded to {half}"
-        return _failed("weights", f"it went on at step {step}: {weights}")
+        weights = f"all weights are those of the uninterrupted run, rounded to {half}"
+        return _failed("weights", f"{RESUMED_AT} {step}: {weights}")
     if result.step is None:
         return _failed(result.component, result.text)
-    by = f" (found by {result.by})" if result.by != "weights" else ""
-    place = f"it went on at step {result.step}{by}"
+    by = f" (identified by {result.by})" if result.by != "weights" else ""
+    place = f"{RESUMED_AT} {result.step}{by}"
     if not result.component:
-        return Conclusion("pass", f"{place}, {_equal(result)}")
-    later = f", {_steps(result)} equal, then in step {result.differs_at}" if result.compared else ""
+        return Conclusion("pass", f"{place}, {_identical_text(result)}")
+    later = ""
+    if result.compared:
+        identical = counted(result.compared, "identical step")
+        later = f", {identical}, then in step {result.differs_at}"
     failed = _failed(result.component, f"{place}{later}: {result.text}")
     return replace(failed, step=result.step if result.differs_at is None else result.differs_at)
 
 
-def _steps(result: Resumed) -> str:
-    return f"{counted(result.compared, 'step')} {'is' if result.compared == 1 else 'are'}"
-
-
-def _equal(result: Resumed) -> str:
-    """The steps that are equal, and the state that differed without effect."""
-    parts = [f"{_steps(result)} equal{' to the end' if result.ended else ''}"]
+def _identical_text(result: Resumed) -> str:
+    """The steps that are identical, and the state that differed without effect."""
+    parts = [_identical_steps_text(result.compared, is_complete=result.ended)]
     if result.generators:
         plural = "" if len(result.generators) == 1 else "s"
         names = f"generator{plural} {some(list(result.generators))}"
-        parts.append(f"not restored, and drawn from later without effect: {names}")
+        parts.append(f"not restored, and used later without effect: {names}")
     if result.unneeded:
-        parts.append(f"not restored, without effect: buffer {some(list(result.unneeded))}")
+        plural = "" if len(result.unneeded) == 1 else "s"
+        names = f"buffer{plural} {some(list(result.unneeded))}"
+        parts.append(f"not restored, without effect: {names}")
     return "; ".join(parts)
+
+
+def _identical_steps_text(steps: int, *, is_complete: bool) -> str:
+    if not is_complete:
+        return counted(steps, "identical step")
+    if steps == 1:
+        return "the remaining step is identical"
+    return f"all {counted(steps, 'remaining step')} are identical"
 
 
 def _failed(component: str, finding: str) -> Conclusion:
     meaning = f"Not restored: {component}."
     if component == "number of steps":
-        meaning = "Resumed, the training is longer or shorter."
+        meaning = "The resumed training has a different number of steps."
     return Conclusion("fail", finding, component, meaning, HINTS[component])
 
 
 def _after_kill(result: Resumed) -> Conclusion:
     return Conclusion(
         "inconclusive",
-        f"{result.text}: it found a file that the uninterrupted run has left",
-        hint="save within the working folder, by a relative path: each run has its own copy of it",
+        f"{result.text}: it loaded a file that the uninterrupted run saved",
+        hint="save to a relative path in the working folder: each run has its own copy of it",
     )
 
 
 def _from_scratch(trial: KillTrial, result: Resumed) -> Conclusion:
     begins = "the weights" if result.by == "weights" else "the batch"
-    new = "" if result.by == "weights" else ", new weights and an optimizer without state"
-    finding = f"the resume command started anew: it begins with {begins} of step 0{new}"
+    new = "" if result.by == "weights" else ", new weights and an empty optimizer state"
+    finding = f"the resume command started from scratch: it begins with {begins} of step 0{new}"
     if trial.saved:
-        finding = f"{finding}, though there was {some(list(trial.saved), 3)}"
-        return Conclusion("fail", finding, "anew", "Nothing was restored.", HINTS["anew"])
+        verb = "was" if len(trial.saved) == 1 else "were"
+        finding = f"{finding}, although {some(list(trial.saved), 3)} {verb} saved"
+        return Conclusion(
+            "fail", finding, FROM_SCRATCH, "Nothing was restored.", HINTS[FROM_SCRATCH]
+        )
     if trial.outside:
         finding = f"{finding}; the training writes outside its working folder"
         return Conclusion("inconclusive", finding, hint="save within the working folder")
-    finding = f"{finding}, as nothing had been saved by then"
+    finding = f"{finding}, because nothing had been saved at the kill"
     return Conclusion("inconclusive", finding, hint="kill it after its first checkpoint")

@@ -1,4 +1,4 @@
-"""`trace` of a user's training: its record, of a run as it is without xorbench."""
+"""`trace` of a user's training: the record of one run in place."""
 
 import shutil
 from contextlib import suppress
@@ -19,7 +19,7 @@ from xorbench.runtime.temporary_folder import temporary_folder
 
 @dataclass(frozen=True, slots=True)
 class TraceCommandRequest:
-    """A trace as the command line asks for it; `words` is a command, `target` a function."""
+    """The options of a trace; `words` is a command, `target` a function."""
 
     words: tuple[str, ...]
     target: str | None
@@ -34,7 +34,7 @@ class TraceCommandRequest:
 
 @dataclass(frozen=True, slots=True)
 class TraceCommandOutcome:
-    """The files and how many steps each has, the exit code, and a message."""
+    """The files with their numbers of steps, the exit code, and a message."""
 
     files: list[tuple[Path, int]]
     exit_code: int
@@ -42,7 +42,7 @@ class TraceCommandOutcome:
 
 
 def trace_command(request: TraceCommandRequest) -> TraceCommandOutcome:
-    """Run the command here, once, and write its trace; one file for each process that trains."""
+    """Run the command once in the current folder and write one trace per process that trains."""
     require_command("trace", request.words, request.target)
     words = request.words if request.target is None else called(request.target)
     run = CommandRun(words, here_or_refused(), None, request.timeout_s)
@@ -59,12 +59,12 @@ def trace_command(request: TraceCommandRequest) -> TraceCommandOutcome:
         problem = _problem(ended)
         files = _write(ended.traces, request.output)
     if problem is None and not any(count for _, count in files):
-        problem = INCONCLUSIVE, "no step of a training was seen"
+        problem = INCONCLUSIVE, "no training step was recorded"
     return TraceCommandOutcome(files, *(problem or (PASSED, "")))
 
 
 def _problem(run: Ended) -> tuple[int, str] | None:
-    """The exit code and the message of a run that did not end as it should."""
+    """The exit code and message of a run that failed or was killed."""
     if run.how == "refused":
         return CHECK_FAILED, f"the command cannot be run: {run.why}"
     if run.how == "ended" and run.code:
@@ -75,12 +75,12 @@ def _problem(run: Ended) -> tuple[int, str] | None:
 
 
 def _write(traces: list[TraceFile], output: Path) -> list[tuple[Path, int]]:
-    """Write the traces, that with the most steps first, and count their steps."""
+    """Write the traces, the longest first, and count their steps."""
     files: dict[Path, int] = {}
     ordered = sorted(traces, key=lambda trace: (-trace.step_count, rank_of(trace)))
     for number, trace in enumerate(ordered):
         path = output if not number else _numbered(output, number, trace)
-        if path in files:  # a rank that was started again
+        if path in files:  # a rank that was restarted
             path = path.with_name(f"{path.name}.{number}")
         _copy(trace.path, path)
         files[path] = trace.step_count
@@ -88,7 +88,7 @@ def _write(traces: list[TraceFile], output: Path) -> list[tuple[Path, int]]:
 
 
 def _numbered(output: Path, number: int, trace: TraceFile) -> Path:
-    """The file of a further process, named for its rank."""
+    """The file of a further process, named by its rank."""
     rank = trace.head.process and trace.head.process.rank
     return output.with_name(f"{output.name}.{f'rank{rank}' if rank else number}")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from xorbench.answers import RIGHT
+from xorbench.answers import CORRECT
 from xorbench.verdicts import Verdict
 from xorbench.xor.analysis.evidence import Evidence
 
@@ -28,7 +28,7 @@ class Check:
     passes_when: str
     judge: Callable[[str, Evidence], Iterable[Verdict]]
     hint: str
-    question: str = RIGHT
+    question: str = CORRECT
     needs: str = ""
 
     def verdicts(self, evidence: Evidence) -> Iterator[Verdict]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-from xorbench.answers import SAME
+from xorbench.answers import IDENTICAL
 from xorbench.records.schema.training import TrainingRecord
 from xorbench.state_digest import first_difference
 from xorbench.verdicts import Verdict, failed, judged, passed, skipped, some
@@ -157,14 +157,14 @@ INPUTS: Final = Check(
     "all trainings of a seed start from identical points and weights",
     inputs,
     "the points or the initial weights differ before training begins: see this check first",
-    SAME,
+    IDENTICAL,
 )
 RERUN: Final = Check(
     "rerun",
     "every fresh process records the same digest after every epoch",
     rerun,
     "suspect the hardware or a race",
-    SAME,
+    IDENTICAL,
     needs="two processes of a config (--processes 2)",
 )
 WARM_UP: Final = Check(
@@ -172,13 +172,13 @@ WARM_UP: Final = Check(
     "the epochs of a warm-up run are identical to the first timed epochs",
     warm_up,
     LEFTOVER,
-    SAME,
+    IDENTICAL,
 )
 INVARIANCE: Final = Check(
     "invariance",
     "changing one setting keeps or changes the bits as required",
     invariance,
     "docs/determinism.md lists the required effect of each setting on the bits",
-    SAME,
+    IDENTICAL,
     needs="two values of a setting",
 )

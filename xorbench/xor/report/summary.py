@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from xorbench.answers import FAST, RIGHT, SAME, Answer
+from xorbench.answers import CORRECT, FAST, IDENTICAL, Answer
 from xorbench.machine.quiet import trouble
 from xorbench.records.baselines import flaw_of
 from xorbench.verdicts import Verdict, capitalized, worst
@@ -21,7 +21,7 @@ def answers(
     evidence: Evidence, verdicts: Sequence[Verdict], baseline: WithBaseline | None = None
 ) -> list[Answer]:
     """The answers to all three questions; a baseline answers the question of speed."""
-    sentences = {RIGHT: _right(evidence), SAME: _same(evidence, verdicts)}
+    sentences = {CORRECT: _right(evidence), IDENTICAL: _same(evidence, verdicts)}
     judged = [_answer(question, passed, verdicts) for question, passed in sentences.items()]
     judged = [_counted(answer, evidence) for answer in judged]
     return [*judged, _judged_fast(evidence, verdicts, baseline)]
@@ -41,7 +41,7 @@ def _judged_fast(
 def _counted(answer: Answer, evidence: Evidence) -> Answer:
     """The answer, but not a pass if points are wrong or no trainings were compared."""
     wrong = any(t.test.correct != t.test.total for t in evidence.run.trainings)
-    if answer.question == RIGHT and answer.outcome == "pass" and wrong:
+    if answer.question == CORRECT and answer.outcome == "pass" and wrong:
         return replace(answer, outcome="fail")
     if answer.outcome == "pass" and answer.sentence == NOT_COMPARED:
         return replace(answer, outcome="skipped")
@@ -63,7 +63,7 @@ def question_of(check: str) -> str:
     """The question that a check belongs to, whichever command judged it."""
     if check in CHECKS:
         return CHECKS[check].question
-    return FAST if check in ("speed", "compare", "machine") else RIGHT
+    return FAST if check in ("speed", "compare", "machine") else CORRECT
 
 
 def _right(evidence: Evidence) -> str:

@@ -87,8 +87,8 @@ def _explained(a: TrainingRef, b: TrainingRef, trainer: "_Trainer") -> ExplainOu
     def bits_source(names: Set) -> Gives:
         bits = trainer.attempt(mixed(a, b, names))
         if bits is None:
-            return "nothing"
-        return "B" if bits == bits_b else "A" if bits == bits_a else "other"
+            return "failure"
+        return "B" if bits == bits_b else "A" if bits == bits_a else "neither"
 
     explanation = search(list(differences), bits_source) if bits_a != bits_b else None
     answer = [*map(_switch_text, switches), *_cause_text(explanation, differences, switches)]

@@ -1,0 +1,49 @@
+"""Correct: mixed precision, with the scaler's state in the checkpoint.
+
+See https://docs.pytorch.org/docs/stable/notes/amp_examples.html
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+CHECKPOINT = Path("last.pt")
+STEPS, EVERY, SIZE, PER_EPOCH = 18, 4, 8, 6
+
+torch.manual_seed(0)
+inputs = torch.randn(SIZE * PER_EPOCH, 6)
+targets = 50 * inputs @ torch.randn(6, 2)
+
+
+def batch(step: int) -> torch.Tensor:
+    """The indices of a step's points, in a new order in each epoch."""
+    epoch, place = divmod(step, PER_EPOCH)
+    order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(epoch))
+    return order[place * SIZE : (place + 1) * SIZE]
+
+
+model = nn.Sequential(nn.Linear(6, 12), nn.Tanh(), nn.Linear(12, 2))
+optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16, growth_interval=3)
+start = 0
+if "--resume" in sys.argv:
+    state = torch.load(CHECKPOINT)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    start = state["step"]
+    scaler.load_state_dict(state["scaler"])
+
+for step in range(start, STEPS):
+    numbers = batch(step)
+    optimizer.zero_grad()
+    with torch.autocast("cpu", dtype=torch.float16):
+        outputs = model(inputs[numbers])
+    loss = nn.functional.mse_loss(outputs.float(), targets[numbers])
+    scaler.scale(loss).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    if (step + 1) % EVERY == 0:
+        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+        torch.save({**state, "step": step + 1, "scaler": scaler.state_dict()}, CHECKPOINT)

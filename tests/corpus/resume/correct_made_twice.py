@@ -1,0 +1,57 @@
+"""Correct: a resumed training creates its optimizer twice and evaluates before it trains.
+
+See https://docs.pytorch.org/tutorials/beginner/saving_loading_models.html
+"""
+
+import copy
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+CHECKPOINT = Path("last.pt")
+STEPS, EVERY, SIZE, PER_EPOCH = 18, 4, 8, 6
+
+torch.manual_seed(0)
+inputs = torch.randn(SIZE * PER_EPOCH, 6)
+targets = inputs @ torch.randn(6, 2)
+
+
+def batch(step: int) -> torch.Tensor:
+    """The indices of a step's points, in a new order in each epoch."""
+    epoch, place = divmod(step, PER_EPOCH)
+    order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(epoch))
+    return order[place * SIZE : (place + 1) * SIZE]
+
+
+model = nn.Sequential(nn.Linear(6, 12), nn.BatchNorm1d(12), nn.Linear(12, 2))
+optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+ema = copy.deepcopy(model)
+teacher = copy.deepcopy(model).eval()
+start = 0
+if "--resume" in sys.argv:
+    state = torch.load(CHECKPOINT)
+    model.load_state_dict(state["model"])
+    ema.load_state_dict(state["ema"])
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
+    optimizer.load_state_dict(state["optimizer"])
+    start = state["step"]
+    with torch.no_grad():
+        print(nn.functional.mse_loss(ema.eval()(inputs), targets).item())
+
+for step in range(start, STEPS):
+    numbers = batch(step)
+    optimizer.zero_grad()
+    outputs = model(inputs[numbers])
+    loss = nn.functional.mse_loss(outputs, targets[numbers])
+    loss += 0.1 * nn.functional.mse_loss(outputs, teacher(inputs[numbers]).detach())
+    loss.backward()
+    optimizer.step()
+    with torch.no_grad():
+        for mean, weight in zip(ema.parameters(), model.parameters(), strict=True):
+            mean.lerp_(weight, 0.1)
+        print(nn.functional.mse_loss(ema.eval()(inputs), targets).item())
+    if (step + 1) % EVERY == 0:
+        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+        torch.save({**state, "step": step + 1, "ema": ema.state_dict()}, CHECKPOINT)

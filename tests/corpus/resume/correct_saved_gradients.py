@@ -1,0 +1,48 @@
+"""Correct: a checkpoint within an accumulation, with the accumulated gradients.
+
+See https://github.com/Nerogar/OneTrainer/pull/1465
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+CHECKPOINT = Path("last.pt")
+STEPS, EVERY, SIZE, PER_EPOCH = 18, 4, 8, 6
+
+torch.manual_seed(0)
+inputs = torch.randn(SIZE * PER_EPOCH, 6)
+targets = inputs @ torch.randn(6, 2)
+
+
+def batch(step: int) -> torch.Tensor:
+    """The indices of a step's points, in a new order in each epoch."""
+    epoch, place = divmod(step, PER_EPOCH)
+    order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(epoch))
+    return order[place * SIZE : (place + 1) * SIZE]
+
+
+model = nn.Sequential(nn.Linear(6, 12), nn.Tanh(), nn.Linear(12, 2))
+optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+start = 0
+if "--resume" in sys.argv:
+    state = torch.load(CHECKPOINT)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    start = state["step"]
+    for parameter, gradient in zip(model.parameters(), state["gradients"], strict=True):
+        parameter.grad = gradient
+
+for part in range(start, 4 * STEPS):
+    numbers = batch(part)
+    loss = nn.functional.mse_loss(model(inputs[numbers]), targets[numbers]) / 4
+    loss.backward()
+    if (part + 1) % 4 == 0:
+        optimizer.step()
+        optimizer.zero_grad()
+    if (part + 1) % 10 == 0:
+        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+        gradients = [parameter.grad for parameter in model.parameters()]
+        torch.save({**state, "gradients": gradients, "step": part + 1}, CHECKPOINT)
