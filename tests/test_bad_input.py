@@ -92,10 +92,10 @@ WRONG_OPTIONS = [
     ("--timeout", "0", "above zero"),
     ("--timeout", "nan", "finite"),
     ("--schedule-seed", "-1", "from 0 to"),
-    ("--name", "", "will not do"),
-    ("--name", "a/b", "will not do"),
-    ("--name", "latest", "will not do"),
-    ("--name", "..", "will not do"),
+    ("--name", "", "invalid name"),
+    ("--name", "a/b", "invalid name"),
+    ("--name", "latest", "invalid name"),
+    ("--name", "..", "invalid name"),
     ("--devices", "cuda:01", "unknown device"),
     ("--out", "x" * 300, "too long"),
     ("--out", "r\udcff", "surrogates"),
@@ -175,7 +175,7 @@ WRONG_SWEEP_OPTIONS = [
     ("--chunk", "0", "from 1 to"),
     ("--chunk", "65537", "from 1 to"),
     ("--timeout", "0", "above zero"),
-    ("--name", "a/b", "will not do"),
+    ("--name", "a/b", "invalid name"),
     ("--out", "", "empty"),
     ("--out", "/proc/no/such", "cannot write"),
     ("--resume", "nowhere", "no run"),
@@ -249,7 +249,7 @@ def test_a_wrong_option_of_a_sweep_is_named_in_one_line(
         (["canary", "--out", "x" * 300], "too long"),
         (["canary", "--save", "--out", "/proc/no"], "cannot write"),
         (["run", "--resume", "latest", "--out", ""], "--out: empty"),
-        ([], "which command?"),
+        ([], "no command given"),
     ],
 )
 def test_a_wrong_command_is_named_in_one_line(
@@ -272,11 +272,12 @@ def test_a_wrong_command_is_named_in_one_line(
     ("arguments", "hint"),
     [
         (["rnu"], "did you mean run?"),
+        (["baseline", "sav"], "did you mean save?"),
         (["run", "--epoch", "3"], "did you mean --epochs?"),
         (["canary", "--probe", "x"], "did you mean --probes?"),
-        (["canary", "--colour", "x"], "python -m xorbench canary --help says what there is"),
-        (["atlas", "frobnicate"], "python -m xorbench atlas --help says what there is"),
-        (["dance"], "python -m xorbench --help says what there is"),
+        (["canary", "--colour", "x"], "see python -m xorbench canary --help"),
+        (["fleet", "atlas", "frobnicate"], "see python -m xorbench fleet atlas --help"),
+        (["dance"], "see python -m xorbench --help"),
     ],
 )
 def test_the_hint_has_the_nearest_word_or_the_help_of_the_command(
@@ -552,7 +553,7 @@ def test_latest_is_the_newest_of_the_kind_that_is_needed(copied: Path) -> None:
     assert folders.find(root, "latest", kind="sweep") == sweep
     with pytest.raises(BadOption, match="A: no benchmark in") as raised:
         folders.find(root, "latest", "A", "benchmark")
-    assert raised.value.hint == "python -m xorbench import FILE makes one"
+    assert raised.value.hint == "python -m xorbench pytest-benchmark import FILE makes one"
 
 
 def test_control_characters_of_a_file_reach_neither_terminal_nor_report(

@@ -566,22 +566,22 @@ def test_the_atlas_knows_a_run_again_and_refuses_other_bits(
     copied: Path, tmp_path: Path, inside: Xorbench
 ) -> None:
     """New at first, then known; the same environment with other bits is exit 1 and not taken up."""
-    first = inside("atlas", "add", copied.name)
+    first = inside("fleet", "atlas", "add", copied.name)
     assert (first.returncode, first.stdout.count("new: ")) == (0, 2), first.stderr
     path = tmp_path / "results" / "baselines" / "atlas.json"
     before = path.read_bytes()
-    again = inside("atlas", "add", copied.name)
+    again = inside("fleet", "atlas", "add", copied.name)
     assert (again.returncode, again.stdout.count("known: ")) == (0, 2)
     trainings = copied / "results.jsonl"
     lines = [json.loads(line) for line in trainings.read_text().splitlines()]
     digest = lines[0]["weights_sha256"]
     trainings.write_text(trainings.read_text().replace(digest, "0" * 64))
     with_epochs(copied, lambda _: {})
-    other = inside("atlas", "add", copied.name)
+    other = inside("fleet", "atlas", "add", copied.name)
     assert other.returncode == 1
     assert f"0000000000000000, on record is {digest[:16]}" in other.stdout
     assert path.read_bytes() == before
-    shown = inside("atlas", "show")
+    shown = inside("fleet", "atlas", "show")
     assert (shown.returncode, shown.stdout.count(digest[:16])) == (0, 1)
 
 
@@ -596,9 +596,9 @@ def test_another_environment_is_new_to_the_atlas(sound: Node) -> None:
 
 def test_an_empty_atlas_is_nothing_to_judge(inside: Xorbench, tmp_path: Path) -> None:
     """Exit 3; a damaged one is refused with exit 2."""
-    assert inside("atlas", "show").returncode == 3
+    assert inside("fleet", "atlas", "show").returncode == 3
     (tmp_path / "bad.json").write_text("{")
-    assert inside("atlas", "show", "--atlas", "bad.json").returncode == 2
+    assert inside("fleet", "atlas", "show", "--atlas", "bad.json").returncode == 2
 
 
 def test_a_folder_that_may_not_be_looked_into_is_left_out_and_named(

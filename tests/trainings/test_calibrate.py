@@ -1,4 +1,4 @@
-"""`calibrate` from end to end: short runs, a file, and what `compare` makes of it."""
+"""`baseline calibrate` from end to end: short runs, a file, and what `compare` makes of it."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ def test_a_machine_is_calibrated_and_its_comparisons_use_it(
     xorbench: Xorbench, tmp_path: Path, quick_run: Run
 ) -> None:
     """The real program: six short runs, a file, nothing else left; another machine has its own."""
-    done = xorbench("calibrate", "--runs", "4", "--epochs", "3", "--json")
+    done = xorbench("baseline", "calibrate", "--runs", "4", "--epochs", "3", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)["scatter"]
     root = tmp_path / "results"

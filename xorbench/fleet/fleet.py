@@ -40,7 +40,7 @@ def read_references(
 ) -> FleetReferences:
     """Read the files before any work. Raises `BadFile`, `BadOption`."""
     if atlas_file is not None and not atlas_file.is_file():
-        raise BadOption(f"--atlas: no file {str(atlas_file)!r}", "atlas add RUN begins one")
+        raise BadOption(f"--atlas: no file {str(atlas_file)!r}", "fleet atlas add RUN begins one")
     known = atlas.load(atlas_file) if atlas_file else None
     return FleetReferences(command, threshold, known, read_fleet(baseline) if baseline else None)
 

@@ -1,1 +1,1 @@
-"""Options: how each is named, read and excluded by others. Standard library only."""
+"""Options: their names, values and exclusions. Standard library only."""

@@ -5,34 +5,34 @@ from typing import Any, Self
 
 
 class OptionText(str):
-    """A text as the command line shows it; `python` is the text as Python shows it.
+    """A text for the command line; `python` is the text for Python.
 
-    A text made of it, such as a slice, is a plain text of the command line.
+    A derived text, such as a slice, is a plain text for the command line.
     """
 
     python: str
 
     def __new__(cls, text: str, python: str | None = None) -> Self:
-        """Both spellings of one text; without the second, both are equal."""
-        both = super().__new__(cls, text)
-        both.python = text if python is None else python
-        return both
+        """Make a text; without `python`, both spellings are equal."""
+        option_text = super().__new__(cls, text)
+        option_text.python = text if python is None else python
+        return option_text
 
 
 def flag(name: str) -> str:
-    """An option as the command line spells it."""
+    """Return the flag of an option."""
     return f"--{name.replace('_', '-')}"
 
 
 def option(name: str, metavar: str = "") -> OptionText:
-    """The name of an option; the command line shows the metavar behind it."""
+    """Return the name of an option, with its metavar on the command line."""
     return OptionText(f"{flag(name)} {metavar}".rstrip(), name)
 
 
 def option_text(template: str, **values: object) -> OptionText:
-    """A text with options by their names in Python, such as `give it longer with {timeout}`.
+    """Fill a template that names options as in Python, such as `raise {timeout}`.
 
-    A field that `values` holds is no option: it is replaced by its value.
+    A field in `values` is replaced by its value.
     """
     names = {name for _, name, _, _ in Formatter().parse(template) if name} - values.keys()
     shown = {**values, **{name: option(name) for name in names}}
@@ -41,5 +41,5 @@ def option_text(template: str, **values: object) -> OptionText:
 
 
 def python_text(text: Any) -> Any:
-    """A text as Python shows it; a value that names no option is unchanged."""
+    """Return a text as Python shows it, any other value unchanged."""
     return text.python if isinstance(text, OptionText) else text

@@ -1,4 +1,4 @@
-"""Turn the text of an option into values, or say in one line why it cannot be done."""
+"""Convert the text of an option to values; an invalid text is an error of one line."""
 
 import math
 import re
@@ -13,7 +13,7 @@ from xorbench.errors import BadOption
 
 Value = TypeVar("Value", bound=Hashable)
 BIGGEST_LIST = 65_536
-LONGEST_RUN_S = 365 * 86_400.0  # of a command of the user's
+LONGEST_RUN_S = 365 * 86_400.0  # of a user's command
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")  # package.module:function
 
 _RANGE = re.compile(r"(\d+)-(\d+)")
@@ -21,7 +21,7 @@ _TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no
 
 
 def integer(option: str, text: str, low: int, high: int) -> int:
-    """One whole number within [low, high]; raises `BadOption` otherwise."""
+    """Return a whole number within [low, high]; raises `BadOption`."""
     try:
         value = int(text.strip()) if text.isascii() and "_" not in text else None
     except ValueError:
@@ -32,7 +32,7 @@ def integer(option: str, text: str, low: int, high: int) -> int:
 
 
 def real(option: str, text: str, low: float, high: float) -> float:
-    """One finite number within [low, high]; raises `BadOption` otherwise."""
+    """Return a finite number within [low, high]; raises `BadOption`."""
     try:
         value = float(text)
     except ValueError:
@@ -43,7 +43,7 @@ def real(option: str, text: str, low: float, high: float) -> float:
 
 
 def positive(option: str, text: str, high: float) -> float:
-    """One finite number above zero and at most high; raises `BadOption` otherwise."""
+    """Return a finite number above zero and at most high; raises `BadOption`."""
     value = real(option, text, 0.0, high)
     if value == 0.0:
         raise BadOption(f"{option}: must be above zero, got {text}")
@@ -51,7 +51,7 @@ def positive(option: str, text: str, high: float) -> float:
 
 
 def share(option: str, text: str) -> float:
-    """A share, as `5%` or `0.05`; raises `BadOption` for what is none between 0 and 1."""
+    """Return a share, as `5%` or `0.05`; raises `BadOption` for a value outside 0 to 1."""
     number, percent = text.removesuffix("%"), text.endswith("%")
     value = real(option, number, 0.0, 100.0) / (100 if percent else 1)
     if not 0 < value < 1:
@@ -64,32 +64,32 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def name(option: str, text: str) -> str:
-    """A name for a folder of results, to find it by; raises `BadOption` for what can be none."""
+    """Return a name for a result folder; raises `BadOption` for an invalid name."""
     if not _NAME.fullmatch(text) or text in RESERVED:
         hint = "1 to 64 letters, digits, '.', '_', '-'; not 'latest'"
-        raise BadOption(f"{option}: {text!r} will not do", hint)
+        raise BadOption(f"{option}: invalid name {text!r}", hint)
     return text
 
 
 def folder(option: str, text: str) -> Path:
-    """A folder, which need not be there; raises `BadOption` for a text that can be none."""
+    """Return a folder, which need not exist; raises `BadOption` for an invalid path."""
     if not text.strip():
         raise BadOption(f"{option}: empty", f"give a folder, for example {option} results")
     try:
         text.encode()
         Path(text).exists()
-    except (OSError, ValueError) as error:  # too long, or not to be written down
+    except (OSError, ValueError) as error:  # too long, or not encodable
         raise BadOption(f"{option}: {ascii(text)[:60]}: {error.args[-1]}") from None
     return Path(text)
 
 
-# The recorder and the training processes come in through these.
+# The recorder and the training processes use these variables.
 RESERVED_VARIABLES = re.compile(r"PYTHONPATH|PYTHONFAULTHANDLER|XORBENCH_\w*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def variable(option: str, text: str, hint: str) -> tuple[str, str]:
-    """Name and value of a variable, given as NAME=VALUE; raises `BadOption` for none to set."""
+    """Return name and value of NAME=VALUE; raises `BadOption` for a variable that cannot be set."""
     variable_name, equals, value = text.partition("=")
     if not equals or not _VARIABLE.fullmatch(variable_name):
         raise BadOption(f"{option}: must be NAME=VALUE, got {text!r}", hint)
@@ -101,7 +101,7 @@ def variable(option: str, text: str, hint: str) -> tuple[str, str]:
 
 
 def command(option: str, text: str, hint: str) -> tuple[str, ...]:
-    """The words of a command given as one text, as a shell reads it; raises `BadOption`."""
+    """Split a command into words as a shell does; raises `BadOption`."""
     try:
         words = tuple(shlex.split(text))
     except ValueError as error:
@@ -118,7 +118,7 @@ _UNITS = {
 
 
 def size(option: str, text: str, least: int = 1) -> int:
-    """A size in bytes, such as `500MB` or `2GiB`; raises `BadOption` for none, or a smaller one."""
+    """Return a size in bytes, such as `500MB` or `2GiB`; raises `BadOption`."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip(), re.ASCII)
     unit = _UNITS.get(match[2].upper()) if match else None
     if match is None or unit is None:
@@ -130,7 +130,7 @@ def size(option: str, text: str, least: int = 1) -> int:
 
 
 def truth(option: str, text: str, example: str = "false,true") -> bool:
-    """True or false; raises `BadOption` otherwise."""
+    """Return a truth value; raises `BadOption`."""
     value = _TRUTHS.get(text.strip().lower())
     if value is None:
         raise BadOption(
@@ -140,14 +140,14 @@ def truth(option: str, text: str, example: str = "false,true") -> bool:
 
 
 def word(option: str, text: str, choices: tuple[str, ...]) -> str:
-    """One of the choices; raises `BadOption` otherwise."""
+    """Return one of the choices; raises `BadOption`."""
     if text not in choices:
         raise BadOption(f"{option}: unknown value {text!r}", f"one of {', '.join(choices)}")
     return text
 
 
 def separated(option: str, text: str, parse: Callable[[str, str], Value]) -> tuple[Value, ...]:
-    """A comma-separated list, each value once, each item read by `parse(option, item)`."""
+    """Return the distinct items of a comma-separated list, each read by `parse(option, item)`."""
     items = text.split(",")
     if any(not item.strip() for item in items):
         raise BadOption(f"{option}: empty value in {text!r}", "separate values by single commas")
@@ -155,7 +155,7 @@ def separated(option: str, text: str, parse: Callable[[str, str], Value]) -> tup
 
 
 def integers(option: str, text: str, low: int, high: int) -> tuple[int, ...]:
-    """A list of whole numbers and inclusive ranges, such as `0-9,12`, each number once."""
+    """Return the distinct numbers of a list with inclusive ranges, such as `0-9,12`."""
     pieces = separated(option, text, partial(_integer_or_range, low=low, high=high))
     if sum(map(len, pieces)) > BIGGEST_LIST:
         raise BadOption(f"{option}: more than {BIGGEST_LIST:,} values in {text!r}")
@@ -163,7 +163,7 @@ def integers(option: str, text: str, low: int, high: int) -> tuple[int, ...]:
 
 
 def ranges(option: str, text: str, low: int, high: int) -> tuple[range, ...]:
-    """The same list as ranges, ascending, however many values they hold; none overlaps another."""
+    """Return such a list as disjoint ascending ranges of any length."""
     pieces = separated(option, text, partial(_integer_or_range, low=low, high=high))
     ordered = sorted(pieces, key=lambda piece: piece.start)
     for piece, following in pairwise(ordered):
@@ -173,7 +173,7 @@ def ranges(option: str, text: str, low: int, high: int) -> tuple[range, ...]:
 
 
 def single_range(option: str, text: str, low: int, high: int) -> range:
-    """A number or an inclusive range, such as `7-9`; raises `BadOption` for several."""
+    """Return a number or an inclusive range, such as `7-9`; raises `BadOption` for several."""
     pieces = ranges(option, text, low, high)
     if len(pieces) > 1:
         raise BadOption(f"{option}: must be one range of steps, got {text!r}", "such as 7-9")
@@ -181,7 +181,7 @@ def single_range(option: str, text: str, low: int, high: int) -> range:
 
 
 def distinct(option: str, values: list[Value]) -> tuple[Value, ...]:
-    """The values as a tuple; raises `BadOption` where one is given twice."""
+    """Return the values as a tuple; raises `BadOption` for a repeated value."""
     seen: set[Value] = set()
     for value in values:
         if value in seen:

@@ -26,7 +26,7 @@ def find(root: Path, name: str) -> Path:
     folder = root / FOLDER / name
     if not files.is_file(folder / "run.json"):
         known = sorted(path.parent.name for path in (root / FOLDER).glob("*/run.json"))
-        hint = f"one of {', '.join(known)}" if known else "save one: save-baseline NAME RUN"
+        hint = f"one of {', '.join(known)}" if known else "save one: baseline save NAME RUN"
         raise BadOption(f"--baseline: no baseline {name[:100]!r} in {root / FOLDER}", hint)
     return folder
 
@@ -39,7 +39,7 @@ def save(root: Path, name: str, run: Path, *, replace: bool) -> Path:
     """
     folder = root / FOLDER / name
     if folder.exists() and not replace:
-        raise BadOption(f"save-baseline: {name!r} is taken", "another name, or --replace")
+        raise BadOption(f"baseline save: {name!r} is taken", "another name, or --replace")
     if flaw := flaw_of(loading.load(run)):
         raise BadFile(f"{run}: {flaw}: it is no baseline")
     partial, old = (folder.with_name(f".{name}.{suffix}") for suffix in ("partial", "old"))

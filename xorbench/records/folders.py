@@ -56,7 +56,7 @@ def _newest(root: Path, option: str, kind: str) -> Path:
         if info.get("kind", "run") == kind and not is_copy(folder)
     ]
     if not matching:
-        command = "import FILE" if kind == "benchmark" else kind
+        command = "pytest-benchmark import FILE" if kind == "benchmark" else kind
         raise BadOption(f"{option}: no {kind} in {root}", f"python -m xorbench {command} makes one")
     return matching[-1].resolve()
 

@@ -47,7 +47,7 @@ class SavedCalibrations(Struct, frozen=True, kw_only=True):
 
 
 class SavedVariance(Struct, frozen=True, kw_only=True):
-    """The run-to-run variance of a machine that `calibrate` measured in quiet runs.
+    """The run-to-run variance of a machine that `baseline calibrate` measured in quiet runs.
 
     `between_runs` is a standard deviation of logarithms, `residual_drift` a share.
     """

@@ -1,4 +1,4 @@
-"""`calibrate`: how much runs of unchanged code differ on this machine."""
+"""`baseline calibrate`: how much runs of unchanged code differ on this machine."""
 
 import tempfile
 from collections.abc import Callable

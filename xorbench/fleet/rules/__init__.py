@@ -62,7 +62,7 @@ def verdicts(fleet_data: FleetData, findings: Sequence[Finding]) -> list[Verdict
             "fleet",
             "something to compare with",
             f"nothing here is in the {check}",
-            "atlas add RUN, or a fleet.json of these devices",
+            "fleet atlas add RUN, or a fleet.json of these devices",
         )
         for check, reference in references.items()
         if reference is not None and check not in {*failed, *checked}

@@ -41,7 +41,7 @@ OFF_RECORD: Final = Code(
     "XB109", "atlas", "isolate", "other bits than on record for this environment"
 )
 NEW_ENVIRONMENT: Final = Code(
-    "XB110", "atlas", "note", "atlas add RUN puts it on record, once it is believed"
+    "XB110", "atlas", "note", "fleet atlas add RUN puts it on record, once it is believed"
 )
 WRONG_PROBE: Final = Code(
     "XB115", "probes", "isolate", "an exact probe is wrong: take it out, then the burn-in"

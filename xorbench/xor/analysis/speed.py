@@ -64,7 +64,7 @@ class RunVariance:
         )
         if self.source:
             return f"{allowed} ({self.source})"
-        return f"{allowed}, as measured on another machine; calibrate measures this one"
+        return f"{allowed}, as measured on another machine; baseline calibrate measures this one"
 
 
 PACKAGED: Final = RunVariance()

@@ -45,7 +45,7 @@ class WithBaseline:
 def not_judged(name: str, why: str) -> Verdict:
     """That the baseline which was asked for judged nothing, which is no pass."""
     expected = "a comparison with it"
-    hint = f"save-baseline {name}, with a run of the same recipe and cases"
+    hint = f"baseline save {name}, with a run of the same recipe and cases"
     return inconclusive("compare", f"baseline {name}", expected, why, hint)
 
 

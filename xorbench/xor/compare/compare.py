@@ -1,4 +1,4 @@
-"""`compare` and `save-baseline`: is B slower than A, or this machine than it was?"""
+"""`compare` and `baseline save`: is B slower than A, or this machine than it was?"""
 
 import contextlib
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What `calibrate` found, as text and as JSON."""
+"""What `baseline calibrate` found, as text and as JSON."""
 
 from dataclasses import asdict
 
