@@ -1,4 +1,4 @@
-"""The README and docs are true: tables from the reference reports, commands from the program."""
+"""README and docs match the reference reports and the program."""
 
 import ast
 import gzip
@@ -59,9 +59,9 @@ def test_the_reference_tables_are_the_reference_reports(title: str, report: str)
 
 
 def test_the_readmes_table_is_the_reference_run() -> None:
-    """Speed and score of each case are those of the committed report, and of identical processes.
+    """Each case has the speed and score of the committed report, and its identical processes.
 
-    The report has them in two tables; the epochs' digests are counted here from its records.
+    The test counts identical processes from the epoch digests of the records.
     """
     folder = REFERENCE / "epyc-2core-cpu"
     by_case = {row[0]: row[1:] for row in reversed(report_rows(folder.name))}  # the first table
@@ -94,7 +94,7 @@ def records(folder: Path, name: str) -> Iterator[dict[str, Any]]:
 
 
 def test_the_reference_sweep_adds_up_and_has_the_specified_count() -> None:
-    """Every seed is counted once, and those of the specification's combined digest are golden."""
+    """Every seed is counted once, and the combined digest of the specification is checked."""
     folder = ROOT / "results" / "reference" / "epyc-2core-cpu-sweep"
     rows = pd.read_csv(folder / "sweep.csv").set_index("batch_size")
     assert rows["seeds"].tolist() == [65_536] * 4
@@ -105,7 +105,7 @@ def test_the_reference_sweep_adds_up_and_has_the_specified_count() -> None:
 
 
 def test_ci_runs_the_readmes_test_command() -> None:
-    """What `.ci/run` takes from the README is one line that ends in tox."""
+    """`.ci/run` extracts one line, which ends in tox, from the README."""
     script = (ROOT / ".ci" / "run").read_text()
     extract = next(line for line in script.splitlines() if line.startswith("command="))
     shown = subprocess.run(
@@ -159,7 +159,7 @@ def test_the_examples_need_nothing_but_the_install() -> None:
 
 
 def test_every_exit_code_is_documented() -> None:
-    """The table names what the program has."""
+    """The README has a column for each."""
     for code in (0, 1, 2, 3, 4, 130):
         assert f"| {code} |" in README
 

@@ -17,7 +17,7 @@ from xorbench.xor.matrix.recipe import RECIPE_OPTIONS
 
 def axes() -> pd.DataFrame:
     """Return the settings."""
-    columns = ["option", "default", "scope", "what it is"]
+    columns = ["option", "default", "scope", "description"]
     rows = [(axis.option, axis.default_text, axis.scope, axis.about) for axis in AXES]
     return pd.DataFrame(rows, columns=columns)
 
@@ -25,7 +25,7 @@ def axes() -> pd.DataFrame:
 def recipe() -> pd.DataFrame:
     """Return the fields of the recipe."""
     rows = [(row.option, row.default_text, row.about) for row in RECIPE_OPTIONS]
-    return pd.DataFrame(rows, columns=["option", "default", "what it is"])
+    return pd.DataFrame(rows, columns=["option", "default", "description"])
 
 
 def checks() -> pd.DataFrame:
@@ -54,7 +54,7 @@ def faults() -> pd.DataFrame:
 def _rows(kind: str, registry: Registry[Any]) -> pd.DataFrame:
     """Return the entries of a registry, with the packages that added them."""
     rows = [
-        {kind: name, "what it is": entry.about, "from": registry.added_by(name)}
+        {kind: name, "description": entry.about, "from": registry.added_by(name)}
         for name, entry in registry.items()
     ]
     frame = pd.DataFrame(rows)
