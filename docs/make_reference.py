@@ -137,7 +137,7 @@ def unconditional(row: OptionRow) -> OptionRow:
 
 def shared_options() -> dict[str, OptionRow]:
     """The options that several commands describe in the same way, by name."""
-    rows = [unconditional(row) for _, each in walk(cli) for row in option_rows(each)]
+    rows = [unconditional(row) for _, subcommand in walk(cli) for row in option_rows(subcommand)]
     shared = {row.name: row for row, count in Counter(rows).most_common()[::-1] if count > 1}
     return {row.name: shared[row.name] for row in rows if row.name in shared}
 

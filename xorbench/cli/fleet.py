@@ -48,7 +48,7 @@ def _subcommands(_context: click.Context, _argument: click.Parameter, text: str)
 @option(
     "--slow-threshold",
     "X",
-    "Report devices slower than X medians",
+    "Report devices slower than X times the median",
     parse.real,
     "1.1",
     low=1,
@@ -59,7 +59,7 @@ def _subcommands(_context: click.Context, _argument: click.Parameter, text: str)
     "--baseline",
     metavar="FILE",
     type=Path,
-    help="Report a fleet slower than in FILE, an earlier fleet.json.",
+    help="Report whether the fleet is slower than in FILE, an earlier fleet.json.",
 )
 @outputs
 @click.option("--inject", multiple=True, hidden=True)
