@@ -283,14 +283,18 @@ READ: Final = [
         "compare",
         f"compare one two\ncompare one two --threshold 50% {FORMS}\n"
         "compare one --by drop-last\ncompare one --by drop-last --json\n"
-        "save-baseline base one\ncompare --baseline base two",
+        "baseline save base one\ncompare --baseline base two",
         "runs",
     ),
     Case(
         "compare --by", f"compare latest --by engine\ncompare latest --by engine {FORMS}", "engines"
     ),
-    Case("export, import", "export one -o one.json\nimport one.json\nreport latest", "runs"),
-    Case("atlas", "atlas add one\natlas show", "runs"),
+    Case(
+        "pytest-benchmark",
+        "pytest-benchmark export one one.json\npytest-benchmark import one.json\nreport latest",
+        "runs",
+    ),
+    Case("fleet atlas", "fleet atlas add one\nfleet atlas show", "runs"),
     Case("fleet --merge", f"fleet --merge --out m f0 f1 {FORMS}", "fleet"),
     _measured("run --dry-run", "run --dry-run\nrun --dry-run --json"),
     Case("check --from", f"check --from 'results/checks/*-d' {FORMS}", "check: differs"),

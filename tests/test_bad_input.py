@@ -249,7 +249,7 @@ def test_a_wrong_option_of_a_sweep_is_named_in_one_line(
         (["canary", "--out", "x" * 300], "too long"),
         (["canary", "--save", "--out", "/proc/no"], "cannot write"),
         (["run", "--resume", "latest", "--out", ""], "--out: empty"),
-        ([], "which command?"),
+        ([], "no command given"),
     ],
 )
 def test_a_wrong_command_is_named_in_one_line(
@@ -272,11 +272,12 @@ def test_a_wrong_command_is_named_in_one_line(
     ("arguments", "hint"),
     [
         (["rnu"], "did you mean run?"),
+        (["baseline", "sav"], "did you mean save?"),
         (["run", "--epoch", "3"], "did you mean --epochs?"),
         (["canary", "--probe", "x"], "did you mean --probes?"),
-        (["canary", "--colour", "x"], "python -m xorbench canary --help says what there is"),
-        (["atlas", "frobnicate"], "python -m xorbench atlas --help says what there is"),
-        (["dance"], "python -m xorbench --help says what there is"),
+        (["canary", "--colour", "x"], "see python -m xorbench canary --help"),
+        (["fleet", "atlas", "frobnicate"], "see python -m xorbench fleet atlas --help"),
+        (["dance"], "see python -m xorbench --help"),
     ],
 )
 def test_the_hint_has_the_nearest_word_or_the_help_of_the_command(
@@ -556,7 +557,7 @@ def test_latest_is_the_newest_of_the_kind_that_is_needed(copied: Path) -> None:
     assert folders.find(root, "latest", kind="sweep") == sweep
     with pytest.raises(BadOption, match="A: no benchmark in") as raised:
         folders.find(root, "latest", "A", "benchmark")
-    assert raised.value.hint == "create one with python -m xorbench import FILE"
+    assert raised.value.hint == "create one with python -m xorbench pytest-benchmark import FILE"
 
 
 def test_control_characters_of_a_file_reach_neither_terminal_nor_report(

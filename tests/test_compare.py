@@ -601,8 +601,8 @@ def test_the_program_judges_saves_and_names(
     """Equal runs pass, by a saved baseline, too; formats and exit code agree."""
     out, run = str(tmp_path / "results"), (quick_folder / "latest").resolve()
     other = str(renamed(run, tmp_path / "other"))
-    saved = inside("save-baseline", "quiet", str(run), "--out", out)
-    again = inside("save-baseline", "quiet", str(run), "--out", out)
+    saved = inside("baseline", "save", "quiet", str(run), "--out", out)
+    again = inside("baseline", "save", "quiet", str(run), "--out", out)
     shown = xorbench("compare", other, "--baseline", "quiet", "--out", out, "--json")
     result = json.loads(shown.stdout)
     assert (saved.returncode, again.returncode) == (0, 2)
@@ -666,11 +666,11 @@ def test_a_run_is_not_compared_with_itself(
         shutil.copytree(run, tmp_path / "copy")
         code, message = call("compare", str(run), str(tmp_path / "copy"))
     elif way == "a baseline":
-        call("save-baseline", "kept", str(run))
+        call("baseline", "save", "kept", str(run))
         code, message = call("compare", str(run), "--baseline", "kept")
     elif way == "an export":
-        call("export", str(run), "--to", "pytest-benchmark", str(tmp_path / "it.json"))
-        call("import", str(tmp_path / "it.json"), "--name", "brought")
+        call("pytest-benchmark", "export", str(run), str(tmp_path / "it.json"))
+        call("pytest-benchmark", "import", str(tmp_path / "it.json"), "--name", "brought")
         code, message = call("compare", str(run), "brought")
     else:
         code, message = call("compare", str(run), str(run))
@@ -865,12 +865,12 @@ def test_a_speed_under_load_is_not_judged(run: Run, tmp_path: Path) -> None:
 
 
 def test_without_a_baseline_the_answer_says_how_to_save_one(run: Run) -> None:
-    """The answer without a baseline names save-baseline if the run can be one."""
+    """The answer without a baseline names baseline save if the run can be one."""
     speed_answers = [
         answers(Evidence(one), [])[-1] for one in (run, identified(run, "x", faults=["slow"]))
     ]
     assert [answer.word for answer in speed_answers] == ["Not judged"] * 2
-    assert ["save-baseline" in answer.sentence for answer in speed_answers] == [True, False]
+    assert ["baseline save" in answer.sentence for answer in speed_answers] == [True, False]
 
 
 def test_a_requested_baseline_counts(run: Run, tmp_path: Path) -> None:

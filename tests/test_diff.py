@@ -460,7 +460,7 @@ PROGRAM = ["--", sys.executable, "-c", "raise SystemExit"]
         ([*DUMPED, "15-19"], "--dump-steps: step 19 of an epoch of 19 steps"),
         ([*DUMPED, "1,3"], "--dump-steps: must be one range of steps, got '1,3'"),
         ([*DUMPED, ""], "--dump-steps: empty value"),
-        ([*TRACED, "--dump-steps", "1", *PROGRAM], "--dump-steps: means nothing for the trace of"),
+        ([*TRACED, "--dump-steps", "1", *PROGRAM], "--dump-steps: cannot be used with a command"),
         ([*TRACED, "--detail", "1,3", *PROGRAM], "--detail: must be one range of steps"),
         ([*TRACED, "--detail", "4-5", "--steps", "5", *PROGRAM], "--detail: step 5 of --steps 5"),
         ([*TRACED, "--with-source", *PROGRAM], "--with-source: needs --detail STEPS"),

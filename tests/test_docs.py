@@ -1,4 +1,4 @@
-"""The README and docs are true: tables from the reference reports, commands from the program."""
+"""README and docs match the reference reports and the program."""
 
 import ast
 import gzip
@@ -17,7 +17,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from xorbench.cli import COMMANDS
+from xorbench.cli import cli
+from xorbench.cli.groups import walk
 from xorbench.xor.matrix.case import Case
 
 ROOT = Path(__file__).parent.parent
@@ -58,9 +59,9 @@ def test_the_reference_tables_are_the_reference_reports(title: str, report: str)
 
 
 def test_the_readmes_table_is_the_reference_run() -> None:
-    """Speed and score of each case are those of the committed report, and of identical processes.
+    """Each case has the speed and score of the committed report, and its identical processes.
 
-    The report has them in two tables; the epochs' digests are counted here from its records.
+    The test counts identical processes from the epoch digests of the records.
     """
     folder = REFERENCE / "epyc-2core-cpu"
     by_case = {row[0]: row[1:] for row in reversed(report_rows(folder.name))}  # the first table
@@ -93,7 +94,7 @@ def records(folder: Path, name: str) -> Iterator[dict[str, Any]]:
 
 
 def test_the_reference_sweep_adds_up_and_has_the_specified_count() -> None:
-    """Every seed is counted once, and those of the specification's combined digest are golden."""
+    """Every seed is counted once, and the combined digest of the specification is checked."""
     folder = ROOT / "results" / "reference" / "epyc-2core-cpu-sweep"
     rows = pd.read_csv(folder / "sweep.csv").set_index("batch_size")
     assert rows["seeds"].tolist() == [65_536] * 4
@@ -104,7 +105,7 @@ def test_the_reference_sweep_adds_up_and_has_the_specified_count() -> None:
 
 
 def test_ci_runs_the_readmes_test_command() -> None:
-    """What `.ci/run` takes from the README is one line that ends in tox."""
+    """`.ci/run` extracts one line, which ends in tox, from the README."""
     script = (ROOT / ".ci" / "run").read_text()
     extract = next(line for line in script.splitlines() if line.startswith("command="))
     shown = subprocess.run(
@@ -125,7 +126,7 @@ def test_the_readme_is_short() -> None:
 
 
 def test_the_reference_pages_are_current() -> None:
-    """They are what `docs/make_reference.py` makes of the program, and no command is left out."""
+    """`docs/make_reference.py` generates them, and every command has a section."""
     spec = importlib.util.spec_from_file_location("pages", ROOT / "docs" / "make_reference.py")
     assert spec is not None
     assert spec.loader is not None
@@ -135,7 +136,9 @@ def test_the_reference_pages_are_current() -> None:
     assert (ROOT / "docs" / "checks.md").read_text() == pages.checks_text()
     for page in pages.FILLED:
         assert page.read_text() == pages.filled(page.read_text())
-    assert {name for names in pages.QUESTIONS.values() for name in names} == set(COMMANDS)
+    sections = set(re.findall(r"^### (.+)$", pages.commands_text(), re.M)) - {"Recipe"}
+    groups = {"baseline", "fleet atlas", "pytest-benchmark"}
+    assert sections == {" ".join(words) for words, _ in walk(cli) if words} - groups
 
 
 def test_the_examples_need_nothing_but_the_install() -> None:
@@ -156,7 +159,7 @@ def test_the_examples_need_nothing_but_the_install() -> None:
 
 
 def test_every_exit_code_is_documented() -> None:
-    """The table names what the program has."""
+    """The README has a column for each."""
     for code in (0, 1, 2, 3, 4, 130):
         assert f"| {code} |" in README
 

@@ -567,22 +567,22 @@ def test_the_atlas_recognizes_a_run_and_refuses_different_bits(
     copied: Path, tmp_path: Path, inside: Xorbench
 ) -> None:
     """A run is new, then known; different bits in its environment are exit 1 and not stored."""
-    first = inside("atlas", "add", copied.name)
+    first = inside("fleet", "atlas", "add", copied.name)
     assert (first.returncode, first.stdout.count("new: ")) == (0, 2), first.stderr
     path = tmp_path / "results" / "baselines" / "atlas.json"
     before = path.read_bytes()
-    again = inside("atlas", "add", copied.name)
+    again = inside("fleet", "atlas", "add", copied.name)
     assert (again.returncode, again.stdout.count("known: ")) == (0, 2)
     trainings = copied / "results.jsonl"
     lines = [json.loads(line) for line in trainings.read_text().splitlines()]
     digest = lines[0]["weights_sha256"]
     trainings.write_text(trainings.read_text().replace(digest, "0" * 64))
     with_epochs(copied, lambda _: {})
-    different = inside("atlas", "add", copied.name)
+    different = inside("fleet", "atlas", "add", copied.name)
     assert different.returncode == 1
     assert f"0000000000000000, recorded {digest[:16]}" in different.stdout
     assert path.read_bytes() == before
-    shown = inside("atlas", "show")
+    shown = inside("fleet", "atlas", "show")
     assert (shown.returncode, shown.stdout.count(digest[:16])) == (0, 1)
 
 
@@ -597,9 +597,9 @@ def test_a_different_environment_is_new_to_the_atlas(healthy: Node) -> None:
 
 def test_an_empty_atlas_is_inconclusive(inside: Xorbench, tmp_path: Path) -> None:
     """It gives exit code 3; a damaged atlas gives exit code 2."""
-    assert inside("atlas", "show").returncode == 3
+    assert inside("fleet", "atlas", "show").returncode == 3
     (tmp_path / "bad.json").write_text("{")
-    assert inside("atlas", "show", "--atlas", "bad.json").returncode == 2
+    assert inside("fleet", "atlas", "show", "--atlas", "bad.json").returncode == 2
 
 
 def test_an_unreadable_folder_is_skipped_and_named(

@@ -110,4 +110,4 @@ def test_history_with_a_run_or_without_any_is_refused(tmp_path: Path) -> None:
         verb(tmp_path)
     done = call_in(tmp_path, "report", "--history", "latest")
     assert done.returncode == 2
-    assert "name none" in done.stderr
+    assert "give no RUN" in done.stderr

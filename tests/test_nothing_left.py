@@ -56,13 +56,13 @@ def test_too_few_descriptors_are_one_line(tmp_path: Path, most: int) -> None:
 def test_a_full_disk_leaves_no_part_of_a_baseline(copied: Path, tmp_path: Path) -> None:
     """The copy is complete or missing; an existing baseline is unchanged."""
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))  # noqa: E731
-    done = run_with(tmp_path, limit, "save-baseline", "mine", copied.name)
+    done = run_with(tmp_path, limit, "baseline", "save", "mine", copied.name)
     assert done.returncode == 2
     assert "cannot write: file too large" in done.stderr
     assert list((tmp_path / "results" / "baselines").iterdir()) == []
     baselines.save(tmp_path / "results", "mine", copied, replace=False)
     before = sorted((tmp_path / "results" / "baselines").rglob("*"))
-    done = run_with(tmp_path, limit, "save-baseline", "mine", copied.name, "--replace")
+    done = run_with(tmp_path, limit, "baseline", "save", "mine", copied.name, "--replace")
     assert done.returncode == 2
     assert sorted((tmp_path / "results" / "baselines").rglob("*")) == before
 

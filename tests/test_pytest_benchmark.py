@@ -109,7 +109,7 @@ def test_statistics_are_those_of_the_real_program(rounds: int) -> None:
 def test_the_real_program_prints_an_export(call: Call, quick_folder: Path, tmp_path: Path) -> None:
     """`pytest-benchmark compare FILE` shows each case with its rounds, in its group."""
     path = tmp_path / "out.json"
-    done = call("export", "latest", "--to", "pytest-benchmark", str(path), root=quick_folder)
+    done = call("pytest-benchmark", "export", "latest", str(path), root=quick_folder)
     assert (done.code, done.out) == (0, f"{path}: 2 benchmarks\n")
     command = [Path(sys.executable).with_name("pytest-benchmark"), "compare", path]
     shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
@@ -156,14 +156,14 @@ def test_an_import_is_a_run_that_report_and_compare_accept(
     call: Call, file: Path, quick_folder: Path
 ) -> None:
     """Its report lists what cannot be checked; runs and imports with its times are the same."""
-    done = call("import", str(file), "--name", "brought")
+    done = call("pytest-benchmark", "import", str(file), "--name", "brought")
     assert done.code == 0
     assert "epoch digests, calibration times, weights: nothing can be checked" in done.out
     shown = call("report", "brought")
     assert shown.code == 3
     last = [result.out.splitlines()[-1] for result in (done, shown)]
     assert last == ["NOT JUDGED: checks: nothing to judge"] * 2
-    call("import", str(elsewhere(file)), "--name", "other")
+    call("pytest-benchmark", "import", str(elsewhere(file)), "--name", "other")
     wide = ("--machine-threshold", "1000")  # the machine may have been busy when it was timed
     comparison = call("compare", "brought", "other", *wide)
     assert (comparison.code, comparison.out.splitlines()[-1]) == (0, "PASS: 2 same")
@@ -174,14 +174,14 @@ def test_an_import_is_a_run_that_report_and_compare_accept(
 
 def test_a_file_is_not_compared_with_itself(call: Call, file: Path) -> None:
     """Comparing a file with itself, by id or imported twice, is one line and exit code 2."""
-    call("import", str(file), "--name", "brought")
+    call("pytest-benchmark", "import", str(file), "--name", "brought")
     itself = call("compare", "brought", "brought")
     assert (itself.code, "the same run" in itself.err) == (2, True)
     content = json.loads(file.read_text())
     del content["xorbench"]
     file.write_text(json.dumps(content))
     for name in ("once", "twice"):
-        call("import", str(file), "--name", name)
+        call("pytest-benchmark", "import", str(file), "--name", name)
     copied = call("compare", "once", "twice")
     assert (copied.code, "the same file" in copied.err) == (2, True)
 
@@ -194,13 +194,13 @@ def test_a_file_of_the_real_program_is_accepted(call: Call, tmp_path: Path) -> N
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "/dev/null"]
     command += ["--benchmark-json=it.json", "test_it.py"]
     subprocess.run(command, cwd=tmp_path, check=True, env=without_pytest())
-    done = call("import", str(tmp_path / "it.json"), "--json", "--name", "it")
+    done = call("pytest-benchmark", "import", str(tmp_path / "it.json"), "--json", "--name", "it")
     (row,) = json.loads(done.out)["tables"]["benchmarks"]
     assert (row["benchmark"], row["rounds"], row["processes"]) == ("test_it.py::test_it", 5, 1)
     assert (row["accuracy"], row["weights sha256"], row["median (s) low"]) == ("", "", None)
     again = json.loads((tmp_path / "it.json").read_text()) | {"datetime": "another day"}
     (tmp_path / "again.json").write_text(json.dumps(again))
-    call("import", str(tmp_path / "again.json"), "--name", "again")
+    call("pytest-benchmark", "import", str(tmp_path / "again.json"), "--name", "again")
     comparison = call("compare", "it", "again")
     assert comparison.code == 3
     step = "one process has no interval: the processes of an imported file are fixed: compare two"
@@ -301,7 +301,7 @@ def test_a_damaged_file_is_one_line(
 ) -> None:
     """The error names the file and the damage, the exit code is 2, and nothing is written."""
     file.write_bytes(damage(file.read_bytes()))
-    done = call("import", str(file))
+    done = call("pytest-benchmark", "import", str(file))
     assert (done.code, done.err.count("xorbench:")) == (2, 1)
     assert str(file) in done.err
     assert message in done.err
@@ -309,17 +309,15 @@ def test_a_damaged_file_is_one_line(
 
 
 def test_a_failed_export_or_import_is_one_line(call: Call, file: Path, tmp_path: Path) -> None:
-    """For a missing format, run, file or folder, and for an imported file, which is not a run."""
-    call("import", str(file), "--name", "brought")
-    to = ("--to", "pytest-benchmark")
+    """For a missing run, file or folder, and for an imported file, which is not a run."""
+    call("pytest-benchmark", "import", str(file), "--name", "brought")
+    export = ("pytest-benchmark", "export")
     for arguments, message in (
-        (("export", "brought", "--to", "csv", "f.json"), "--to: unknown value 'csv'"),
-        (("export", "nothing", *to, str(tmp_path / "f.json")), "no run 'nothing'"),
-        (("export", "brought", *to, str(tmp_path / "no" / "f.json")), "FILE: cannot write"),
-        (("export", "brought", *to, str(tmp_path / "f.json")), "is a benchmark, not a run"),
-        (("import", str(tmp_path / "none.json")), "FILE: cannot read"),
-        (("report", "brought", "latest"), "is a benchmark: only runs"),
-        (("save-baseline", "kept", "brought"), "is a benchmark, not a run"),
+        ((*export, "nothing", str(tmp_path / "f.json")), "no run 'nothing'"),
+        ((*export, "brought", str(tmp_path / "no" / "f.json")), "FILE: cannot write"),
+        ((*export, "brought", str(tmp_path / "f.json")), "is a benchmark, not a run"),
+        (("pytest-benchmark", "import", str(tmp_path / "none.json")), "FILE: cannot read"),
+        (("baseline", "save", "kept", "brought"), "is a benchmark, not a run"),
     ):
         done = call(*arguments)
         assert (done.code, message in done.err) == (2, True), done.err
@@ -331,7 +329,7 @@ def test_a_run_without_a_finished_training_cannot_be_exported(
 ) -> None:
     """The error is one line with exit code 2."""
     (copied / "results.jsonl").write_text("")
-    done = call("export", copied.name, "--to", "pytest-benchmark", str(tmp_path / "f.json"))
+    done = call("pytest-benchmark", "export", copied.name, str(tmp_path / "f.json"))
     assert (done.code, "nothing to export" in done.err) == (2, True)
 
 
@@ -340,7 +338,7 @@ def test_an_anonymous_import_keeps_no_host_name(call: Call, file: Path, tmp_path
     content = json.loads(file.read_text())
     content["machine_info"]["node"] = "secret-host"
     file.write_text(json.dumps(content))
-    assert call("import", str(file), "--anonymous").code == 0
+    assert call("pytest-benchmark", "import", str(file), "--anonymous").code == 0
     for path in (tmp_path / "results" / "latest").rglob("*"):
         assert not path.is_file() or b"secret-host" not in path.read_bytes(), path
 
@@ -353,7 +351,7 @@ def test_an_anonymous_copy_of_an_import_keeps_no_host_name(
     content["machine_info"]["node"] = "secret-host"
     content["benchmarks"][0]["extra_info"]["rounds_by_process"] = None
     file.write_text(json.dumps(content))
-    assert call("import", str(file)).code == 0
+    assert call("pytest-benchmark", "import", str(file)).code == 0
     assert call("report", "latest", "--anonymous").code in (0, 3)
     (copy,) = (tmp_path / "results" / "runs").glob("*-anonymous")
     for path in copy.rglob("*"):
@@ -362,7 +360,7 @@ def test_an_anonymous_copy_of_an_import_keeps_no_host_name(
 
 def test_an_edited_import_is_damaged(call: Call, file: Path, tmp_path: Path) -> None:
     """The record is validated whenever it is read."""
-    call("import", str(file))
+    call("pytest-benchmark", "import", str(file))
     info = tmp_path / "results" / "latest" / "run.json"
     info.write_text(info.read_text().replace('"rounds": 200', '"rounds": 7', 1))
     done = call("report")

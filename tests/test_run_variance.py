@@ -121,5 +121,5 @@ def test_a_damaged_file_is_refused(tmp_path: Path, quick_run: Run) -> None:
 @pytest.mark.parametrize("option", ["--runs", "--processes", "--epochs"])
 def test_a_number_that_would_measure_nothing_is_refused(inside: Xorbench, option: str) -> None:
     """One line that names the option, exit code 2."""
-    done = inside("calibrate", option, "1")
+    done = inside("baseline", "calibrate", option, "1")
     assert (done.returncode, done.stderr.startswith(f"xorbench: {option}: ")) == (2, True)

@@ -180,7 +180,7 @@ REJECTED: dict[str, tuple[Any, dict[str, Any], str, str]] = {
     "size": ("python", {"max_copy": "much"}, "max_copy: must be a size", "500MB"),
     "one text": ("python", {"exclude": "*.pt"}, "exclude: must be a list", "exclude=['*.pt']"),
     "link": ("python", {"link": ["data"]}, "link: there is no 'data'", ""),
-    "folder": ("python", {"folder": "no-such"}, "folder: there is no folder 'no-such'", ""),
+    "folder": ("python", {"folder": "no-such"}, "folder: no folder 'no-such'", ""),
     "name": ("python", {"name": "a b"}, "name: invalid name 'a b'", "letters"),
     "a name of another thing": ("python", {"name": "latest"}, "name: 'latest' will not", "letters"),
     "out": ("python", {"out": "/dev/null/x"}, "out: cannot write", ""),

@@ -1,4 +1,4 @@
-"""`calibrate` from end to end: short runs, a file, and its use by `compare`."""
+"""`baseline calibrate` from end to end: short runs, a file, and its use by `compare`."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ def test_a_machine_is_calibrated_and_its_comparisons_use_it(
     xorbench: Xorbench, tmp_path: Path, quick_run: Run
 ) -> None:
     """Six short runs store one entry per machine, and leave no other files."""
-    done = xorbench("calibrate", "--runs", "4", "--epochs", "3", "--json")
+    done = xorbench("baseline", "calibrate", "--runs", "4", "--epochs", "3", "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)["variance"]
     root = tmp_path / "results"

@@ -1,6 +1,6 @@
-"""The command line: options in, text out, exit code. The work is done in `commands`.
+"""The command line: it parses options, calls a command and prints the result.
 
-One file a command; a command's file is imported when it is asked for.
+Each command has a file, which is imported when the command is used.
 """
 
 import errno
@@ -14,56 +14,69 @@ from typing import Final, NoReturn
 import click
 
 from xorbench import __version__
-from xorbench.cli.printing import say
-from xorbench.errors import BAD_INPUT, INTERRUPTED, BadFile, XorbenchError, why
+from xorbench.cli.groups import CommandGroup
+from xorbench.cli.printing import echo
+from xorbench.errors import BAD_INPUT, INTERRUPTED, BadFile, BadOption, XorbenchError, why
 from xorbench.runtime.interrupt import handle_signals, ignore_signals
 
-NAMES: Final = (
-    *("atlas", "calibrate", "canary", "check", "compare", "diff", "env", "explain", "export"),
-    *("fleet", "report", "run", "save-baseline", "selftest", "sweep", "trace"),
-)
-# Each command, and the module of this package that holds it under that module's own name.
-COMMANDS: Final = {
-    **{name: name.replace("-", "_") for name in NAMES},
-    **{name: f"{name}_" for name in ("import", "list")},
+SECTIONS: Final = {
+    "Your training": ("check", "explain", "trace", "diff"),
+    "This machine": ("canary", "fleet", "env"),
+    "The XOR benchmark": (
+        *("run", "report", "compare", "baseline", "sweep", "selftest", "list"),
+        "pytest-benchmark",
+    ),
 }
+"""The commands, by heading of `xorbench --help`."""
+COMMANDS: Final = tuple(name for names in SECTIONS.values() for name in names)
+RENAMED: Final = {
+    "atlas": "fleet atlas",
+    "calibrate": "baseline calibrate",
+    "export": "pytest-benchmark export",
+    "import": "pytest-benchmark import",
+    "save-baseline": "baseline save",
+}
+"""Former names of commands, with the present ones."""
 
 
-class UnknownCommand(click.UsageError):
-    """A command that there is not."""
-
-    def __init__(self, name: str, ctx: click.Context) -> None:
-        super().__init__(f"no command {name!r}", ctx)
-        self.name = name
-
-
-class LazyGroup(click.Group):
-    """Commands that are imported when they are asked for."""
+class LazyGroup(CommandGroup):
+    """The commands of xorbench, each imported when it is used."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command of the first word; raises `UnknownCommand`, unless it is an option."""
-        if args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise UnknownCommand(args[0], ctx)
+        """Return the command of the first word; raises `BadOption` for a former name."""
+        if args[0] in RENAMED:
+            raise BadOption(f"{args[0]} is now: xorbench {RENAMED[args[0]]}")
         return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        """Their names, sorted."""
-        return sorted(COMMANDS)
+        """Return the names in the order of the help."""
+        return list(COMMANDS)
 
     def get_command(
         self,
         ctx: click.Context,  # noqa: ARG002
         cmd_name: str,
     ) -> click.Command | None:
-        """One of them; None for a name that is none."""
+        """Return the command of this name, or None if there is none."""
         return command(cmd_name) if cmd_name in COMMANDS else None
+
+    def format_commands(
+        self,
+        ctx: click.Context,  # noqa: ARG002
+        formatter: click.HelpFormatter,
+    ) -> None:
+        """Write the commands with their first sentences, by heading."""
+        for heading, names in SECTIONS.items():
+            with formatter.section(heading):
+                rows = [(name, command(name).get_short_help_str(limit=200)) for name in names]
+                formatter.write_dl(rows)
 
 
 def command(name: str) -> click.Command:
-    """The command of a name."""
-    module = COMMANDS[name]
+    """Import the command of this name."""
+    module = {"list": "list_"}.get(name, name.replace("-", "_"))
     loaded = getattr(import_module(f"xorbench.cli.{module}"), module)
     assert isinstance(loaded, click.Command)
     return loaded
@@ -73,12 +86,12 @@ def command(name: str) -> click.Command:
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     help="""
-    Is a PyTorch training, or machine, right, the same to the bit, and as fast as it should be?
+    Check PyTorch trainings and machines for correctness, reproducibility and speed.
 
-    Begin with: xorbench check -- python train.py, or xorbench canary.
+    Start with: xorbench check -- python train.py, or xorbench canary.
 
     Exit codes: 0 passed, 1 a check failed, 2 bad input, 3 inconclusive, 4 a required device is
-    missing, 130 interrupted. Any command takes --debug.
+    missing, 130 interrupted. Every command accepts --debug.
     """,
 )
 @click.version_option(__version__, prog_name="xorbench")
@@ -87,7 +100,7 @@ def cli() -> None:
 
 
 def program() -> NoReturn:
-    """Run the command line in a process of its own, which handles signals until it ends."""
+    """Run the command line as the program of this process, with its signal handlers."""
     handle_signals()
     try:
         main()
@@ -98,7 +111,7 @@ def program() -> NoReturn:
 
 
 def main() -> NoReturn:
-    """Run the command line; a mistake of the user's is one line and a hint, never a traceback."""
+    """Run the command line; an error of the user is printed as one line and a hint."""
     _open_closed_streams()
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
@@ -108,25 +121,25 @@ def main() -> NoReturn:
     except (XorbenchError, click.ClickException) as error:
         if debug:
             traceback.print_exc()
-        code = _complain(error)
+        code = _print_error(error)
     except OSError as error:
         if debug or error.errno not in REFUSALS:
             raise
-        code = _complain(_refusal(error))
+        code = _print_error(_refusal(error))
     except (KeyboardInterrupt, click.Abort):
-        say("xorbench: interrupted", err=True)
+        echo("xorbench: interrupted", err=True)
         code = INTERRUPTED
     sys.exit(code if isinstance(code, int) else 0)
 
 
 REFUSALS: Final = {
     errno.ENAMETOOLONG: "no file can have this name",
-    errno.EMFILE: "ulimit -n says how many files may be open",
-    errno.ENFILE: "other programs have too many files open",
-    errno.EAGAIN: "ulimit -u says how many processes may run",
-    errno.ENOMEM: "there is too little memory",
+    errno.EMFILE: "ulimit -n shows the limit of open files",
+    errno.ENFILE: "the open files of all programs exceed the limit of the system",
+    errno.EAGAIN: "ulimit -u shows the limit of processes",
+    errno.ENOMEM: "not enough memory",
 }
-"""What the operating system may refuse anywhere, and what to know of it."""
+"""Errors that the operating system may report for any command, with their hints."""
 
 
 def _refusal(error: OSError) -> BadFile:
@@ -135,26 +148,26 @@ def _refusal(error: OSError) -> BadFile:
 
 
 def _open_closed_streams() -> None:
-    """Let a standard stream that the shell has closed lead nowhere.
+    """Connect each closed standard stream to the null device.
 
-    Otherwise the next file that is opened would take its number, and be written to.
+    The next opened file would otherwise get its descriptor, and receive the output.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number: this one
             setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115
 
 
-def _complain(error: XorbenchError | click.ClickException) -> int:
+def _print_error(error: XorbenchError | click.ClickException) -> int:
     if isinstance(error, XorbenchError):
         message, hint, code = error.message, error.hint, error.exit_code
     else:
         message, hint, code = _usage(error), _hint(error), BAD_INPUT
-    say(f"xorbench: {_single_line(message)}", err=True)
+    echo(f"xorbench: {_single_line(message)}", err=True)
     if hint:
-        say(f"hint: {_single_line(hint)}", err=True)
+        echo(f"hint: {_single_line(hint)}", err=True)
     return code
 
 
@@ -162,32 +175,30 @@ LONGEST_WORD: Final = 400
 
 
 def _single_line(text: str) -> str:
-    """The text in one line, and no value in it so long that the line cannot be read."""
+    """Return the text as one line, with overlong words shortened."""
     words = text.split()
     return " ".join(
         word if len(word) <= LONGEST_WORD else f"{word[: LONGEST_WORD // 4]}…" for word in words
     )
 
 
-NEAR: Final = 0.65  # how alike two words must be, as `difflib` counts, for one to be meant
+NEAR: Final = 0.65  # the least similarity of a suggested word, as defined by `difflib`
 
 
 def _hint(error: click.ClickException) -> str:
-    """The nearest word that there is, or the help of the command that was asked for."""
+    """Suggest the most similar name, or else the help of the command."""
     context = getattr(error, "ctx", None)
     word = getattr(error, "option_name", None) or getattr(error, "name", "")
-    known = getattr(error, "possibilities", None) or COMMANDS
+    known = getattr(error, "possibilities", None) or ()
     bare = {name.lstrip("-"): name for name in known}
     if word and (near := get_close_matches(word.lstrip("-"), bare, n=2, cutoff=NEAR)):
         return f"did you mean {' or '.join(bare[name] for name in near)}?"
     path = context.command_path if context is not None else "xorbench"
-    return f"python -m {path} --help says what there is"
+    return f"see python -m {path} --help"
 
 
 def _usage(error: click.ClickException) -> str:
-    """Click's own complaint with the option in front."""
-    if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        return "which command?"
+    """Return the message of click, with the option first."""
     if isinstance(error, click.NoSuchOption):
         return f"{error.option_name}: no such option"
     if isinstance(error, click.BadOptionUsage):

@@ -1,12 +1,21 @@
-"""`canary`: does each device compute right?"""
+"""`canary`: check that each device computes correctly."""
 
 from functools import partial
 from typing import Any, Final
 
 import click
 
-from xorbench.cli.options import OUT, answered_within, option, outputs, with_faults, writable
-from xorbench.cli.printing import exports_of, note, say
+from xorbench.cli.options import (
+    MACHINE_THRESHOLD,
+    OUT,
+    REQUIRE_DEVICES,
+    option,
+    outputs,
+    timeout_option,
+    with_faults,
+    writable,
+)
+from xorbench.cli.printing import echo, exports_of, note
 from xorbench.errors import BadOption
 from xorbench.machine.probes.table import read_probes
 from xorbench.options import parse
@@ -17,44 +26,53 @@ LEAST_MEMORY: Final = 2**20
 
 
 @click.command(
-    help="Say in seconds whether each device computes right, from one digest for every machine.",
+    help="""Check in seconds that each device computes correctly.
+
+    The expected digests are the same on every machine.
+    """,
 )
-@option("--devices", "LIST", "The CPU and every accelerator by default", read_devices)
-@option("--probes", "LIST", "What to check; see docs/probes.md [all]")
+@option(
+    "--devices", "LIST", "Check the devices in LIST [the CPU and every accelerator]", read_devices
+)
+@option("--probes", "LIST", "Run the probes in LIST; see docs/probes.md [all]")
 @option(
     "--burn-in",
     "SECONDS",
-    "Keep all devices busy, verify everything",
+    "Load all devices for SECONDS and verify every result",
     parse.positive,
     high=10_000_000.0,
 )
 @option(
-    "--memory", "SIZE", "Memory that a burn-in writes, such as 8GiB", parse.size, least=LEAST_MEMORY
+    "--memory",
+    "SIZE",
+    "Write SIZE of memory in the burn-in, such as 8GiB",
+    parse.size,
+    least=LEAST_MEMORY,
 )
-@option("--prometheus", "FILE", "Metrics for node_exporter's textfile collector", writable)
-@click.option("--save", is_flag=True, help="Save the calibration time of this machine.")
 @option(
-    "--machine-threshold", "X", "Slower by this factor fails", parse.real, "1.5", low=1, high=1e6
+    "--prometheus", "FILE", "Write metrics to FILE for node_exporter's textfile collector", writable
 )
-@answered_within()
-@click.option("--require-devices", is_flag=True, help="Exit with 4 if a device is missing.")
+@click.option("--save", is_flag=True, help="Save the calibration time of this machine.")
+@MACHINE_THRESHOLD
+@timeout_option()
+@REQUIRE_DEVICES
 @OUT
 @outputs
 @with_faults()
 def canary(**options: Any) -> int:
-    """Run the command `canary`; the answer is its exit code."""
+    """Run the command `canary` and return its exit code."""
     from xorbench.machine.canary.canary import canary as command
 
     canary_request, exports = _request(options), exports_of(options)
     metrics = options["prometheus"]
     outcome = command(canary_request, note)
-    from xorbench.machine.canary import report  # slow to import: while the processes start
+    from xorbench.machine.canary import report  # slow to import, so while the processes start
 
     if metrics:
         from xorbench.machine.canary.metrics import write
 
         write(metrics, outcome)
-    say(report.as_json(outcome) if options["as_json"] else report.text(outcome))
+    echo(report.as_json(outcome) if options["as_json"] else report.text(outcome))
     markdown = partial(report.markdown, outcome)
     note(exports.write(outcome.verdicts, "canary", markdown, markdown))
     return outcome.exit_code

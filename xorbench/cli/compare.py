@@ -1,40 +1,32 @@
-"""`compare`: is B slower than A?"""
+"""`compare`: compare the speed of two runs."""
 
 from functools import partial
 from typing import Any
 
 import click
 
-from xorbench.cli.options import OUT, option, outputs, refuse_given
-from xorbench.cli.printing import exports_of, note, say
+from xorbench.cli.options import MACHINE_THRESHOLD, OUT, option, outputs, refuse_given
+from xorbench.cli.printing import echo, exports_of, note
 from xorbench.errors import BadOption
 from xorbench.options import parse
 
 
 @click.command(
-    help="""Is B slower than A, in code or settings, or is the machine?
+    help="""Compare two runs: is B slower, and is it the code or the machine?
 
-    A and B are runs: a path, an id, the unique beginning of one, a name, or latest. With --by each
-    value of a setting is judged against the first, by its speed and by its bits.
+    A and B are runs: a path, an id, a unique prefix, a name, or latest. With --by, each value of a
+    setting is compared with the first, in speed and in bits.
     """,
 )
 @click.argument("runs", metavar="[A] B", nargs=-1)
-@option("--baseline", "NAME", "Compare B with this saved baseline")
-@click.option("--by", "axis", metavar="SETTING", help="Judge along one setting of one run.")
-@option("--threshold", "X", "Slower by more fails", parse.share, "5%")
-@option(
-    "--machine-threshold",
-    "X",
-    "Fail if the machine is slower by this factor",
-    parse.real,
-    "1.5",
-    low=1,
-    high=1e6,
-)
+@option("--baseline", "NAME", "Compare B with the saved baseline NAME")
+@click.option("--by", "axis", metavar="SETTING", help="Compare the values of SETTING in one run.")
+@option("--threshold", "X", "Fail if slower by more than X", parse.share, "5%")
+@MACHINE_THRESHOLD
 @OUT
 @outputs
 def compare(**options: Any) -> int:
-    """Run the command `compare`; the answer is its exit code."""
+    """Run the command `compare` and return its exit code."""
     from xorbench.xor.compare import compare as command
 
     exports = exports_of(options)
@@ -47,9 +39,9 @@ def compare(**options: Any) -> int:
             "compare A B, compare B --baseline NAME, or compare RUN --by SETTING",
         )
     if axis:
-        # the values of a setting are timed on one machine, in one run
-        why = "cannot be given with --by"
-        refuse_given(("machine_threshold",), why, "--threshold judges each pair")
+        # all values of a setting are timed on one machine, in one run
+        reason = "cannot be given with --by"
+        refuse_given(("machine_threshold",), reason, "--threshold applies to each pair")
         along = command.by_axis(root, runs[0], axis, thresholds[0])
         return _answer(along, options, exports)
     before = None if options["baseline"] else runs[0]
@@ -58,16 +50,16 @@ def compare(**options: Any) -> int:
 
 
 def _answer(comparison: Any, options: dict[str, Any], exports: Any) -> int:
-    """Print what the comparison came to, and write what a CI asked for."""
+    """Print the result of the comparison, and write the CI output files."""
     from xorbench.xor.compare import compare as command
     from xorbench.xor.report import compare as report
 
     verdicts, markdown = command.verdicts(comparison), partial(report.as_markdown, comparison)
     if options["as_json"]:
-        say(report.as_json(comparison))
+        echo(report.as_json(comparison))
     else:
-        say(report.as_text(comparison))
+        echo(report.as_text(comparison))
         if step := report.next_step(verdicts):
-            say(step)
+            echo(step)
     note(exports.write(verdicts, "compare", markdown, markdown))
     return command.exit_code(comparison)

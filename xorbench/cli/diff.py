@@ -1,28 +1,28 @@
-"""`diff`: where two trainings diverge."""
+"""`diff`: locate the first difference of two trainings."""
 
 import json
 from typing import Any
 
 import click
 
-from xorbench.cli.options import JSON, OUT, answered_within
-from xorbench.cli.printing import say
+from xorbench.cli.options import JSON, OUT, timeout_option
+from xorbench.cli.printing import echo
 
 
 @click.command(
-    help="""Find where two trainings diverge: epoch, step, tensor, element.
+    help="""Locate the first difference of two trainings: epoch, step, tensor and element.
 
     A and B are runs, trainings of runs (latest:CASE, or latest:CASE#p1 for one of its
-    processes), or files that trace has written.
+    processes), or files written by trace.
     """,
 )
 @click.argument("a")
 @click.argument("b")
-@answered_within()
+@timeout_option()
 @OUT
 @JSON
 def diff(**options: Any) -> int:
-    """Run the command `diff`; the answer is its exit code."""
+    """Run the command `diff` and return its exit code."""
     from xorbench.programs import report as programs
     from xorbench.programs.questions import diff
     from xorbench.xor.trace import report
@@ -33,8 +33,8 @@ def diff(**options: Any) -> int:
     if between is not None:
         conclusion, code = between
         as_json = json.dumps(programs.for_programs(conclusion, code), indent=2)
-        say(as_json if options["as_json"] else programs.conclusion_text(conclusion))
+        echo(as_json if options["as_json"] else programs.conclusion_text(conclusion))
         return code
     difference, code = command(a, b, options["out"], options["timeout"])
-    say(report.as_json(difference, code) if options["as_json"] else report.text(difference))
+    echo(report.as_json(difference, code) if options["as_json"] else report.text(difference))
     return code

@@ -1,22 +1,23 @@
-"""`env`: this machine as a process sees it."""
+"""`env`: the hardware and software of this machine."""
 
 import json
 
 import click
 
-from xorbench.cli.printing import say
+from xorbench.cli.options import ANONYMOUS
+from xorbench.cli.printing import echo
 
 
 @click.command(
-    help="Show this machine as a training process sees it, as JSON for a bug report.",
+    help="Print the hardware and software that a training process uses, as JSON for bug reports.",
 )
-@click.option("--anonymous", is_flag=True, help="No host name, absolute path or UUID.")
-@click.option("--json", "_as_json", is_flag=True, help="What it prints anyway.")
+@ANONYMOUS
+@click.option("--json", "_as_json", is_flag=True, help="Print JSON, which is also the default.")
 def env(anonymous: bool, _as_json: bool) -> int:
-    """Run the command `env`; the answer is its exit code."""
+    """Run the command `env` and return its exit code."""
     from xorbench.machine.env import env as command
     from xorbench.records.redaction import without_names
 
-    described = command(anonymous=anonymous)
-    say(json.dumps(without_names(described) if anonymous else described, indent=2))
+    description = command(anonymous=anonymous)
+    echo(json.dumps(without_names(description) if anonymous else description, indent=2))
     return 0

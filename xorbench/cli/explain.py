@@ -1,4 +1,4 @@
-"""`explain`: what makes bits differ."""
+"""`explain`: find the settings that change the result."""
 
 import json
 from dataclasses import asdict
@@ -22,7 +22,7 @@ from xorbench.cli.options import (
     refuse_options_of_programs,
     with_faults,
 )
-from xorbench.cli.printing import exports_of, note, print_shown, say
+from xorbench.cli.printing import echo, exports_of, note, print_shown
 from xorbench.errors import BadOption
 from xorbench.options import parse
 from xorbench.options.program_options import complete, options_of, request
@@ -31,16 +31,17 @@ from xorbench.xor.matrix.recipe import RECIPE_OPTIONS
 
 @click.command(
     cls=WithCommand,
-    help="""Find what makes bits differ: of a training of your own, or of two cases.
+    help="""Find the settings that make your training reproducible, or that make two cases differ.
 
-    CMD is run until it is known which switch makes it the same in every run. A and B are cases
-    with a config (CASE@threads=2, CASE@env=ATEN_CPU_CAPABILITY=default), trainings of runs
-    (latest:CASE), or files that trace has written: which of their settings makes them differ?
+    With CMD: run CMD repeatedly to find the switches that make every run identical. With A and B:
+    find the settings that make them differ. A and B are cases with a config (CASE@threads=2,
+    CASE@env=ATEN_CPU_CAPABILITY=default), trainings of runs (latest:CASE), or files written by
+    trace.
     """,
 )
 @click.argument("target", metavar="(A B | -- CMD … | MODULE:FUNCTION)", nargs=-1)
 @recipe_options(RECIPE_OPTIONS)
-@option("--max-trainings", "N", "Of A and B: stop after so many", read_text, "100")
+@option("--max-trainings", "N", "With A B: train at most N times", read_text, "100")
 @program_options(
     *("explain", "against", "env", "processes", "max_runs", "no_cost", "skip", "steps", "in_place"),
     *("exclude", "link", "max_copy", "max_record", "dry_run", "name", "timeout", "anonymous"),
@@ -50,12 +51,12 @@ from xorbench.xor.matrix.recipe import RECIPE_OPTIONS
 @with_faults("--inject-a")
 @with_faults("--inject-b")
 def explain(**options: Any) -> int:
-    """Run the command `explain`; the answer is its exit code."""
+    """Run the command `explain` and return its exit code."""
     target: tuple[str, ...] = options["target"]
     if is_program(target):
         return _explain_program(options)
     if len(target) != 2:
-        hint = "explain A B, or of a training of your own: explain -- python train.py"
+        hint = "explain A B, or for your training: explain -- python train.py"
         raise BadOption(f"explain: {len(target)} cases given, not A and B", hint)
     return _explain_cases(options)
 
@@ -67,12 +68,14 @@ def _explain_program(options: dict[str, Any]) -> int:
 
     exports = exports_of(options)
     recipe = [row.field for row in RECIPE_OPTIONS]
-    refuse_given(("max_trainings", "inject_a", "inject_b", *recipe), "means nothing for a command")
+    refuse_given(
+        ("max_trainings", "inject_a", "inject_b", *recipe), "cannot be used with a command"
+    )
     values = complete(options_of("explain"), options)
     check = request(CheckRequest, values, **program_of(options["target"]))
     question = request(FixRequest, values, check=check)
     if options["dry_run"]:
-        say("\n".join(question.plan(question.commands())))
+        echo("\n".join(question.plan(question.commands())))
         return 0
     return _print_explanation(ask(question, note), options, exports)
 
@@ -91,7 +94,7 @@ def _print_explanation(outcome: Any, options: dict[str, Any], exports: Any) -> i
 def _explain_cases(options: dict[str, Any]) -> int:
     from xorbench.xor.trace import explain as command
 
-    refuse_options_of_programs("means nothing for two cases")
+    refuse_options_of_programs("cannot be used with two cases")
     most = options["max_trainings"]
     outcome = command.explain(
         command.ExplainRequest(
@@ -107,8 +110,8 @@ def _explain_cases(options: dict[str, Any]) -> int:
         note,
     )
     if options["as_json"]:
-        say(json.dumps(asdict(outcome)))
+        echo(json.dumps(asdict(outcome)))
     else:
         lines = [f"{n}: A {a}, B {b}" for n, (a, b) in outcome.differences.items()]
-        say("\n".join([*lines, "", f"{outcome.trainings} trainings", *outcome.answer]))
+        echo("\n".join([*lines, "", f"{outcome.trainings} trainings", *outcome.answer]))
     return outcome.exit_code

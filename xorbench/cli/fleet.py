@@ -1,18 +1,22 @@
-"""`fleet`: many ranks, and who is odd."""
+"""`fleet`: check many ranks, and find the outliers."""
 
 from pathlib import Path
 from typing import Any
 
 import click
 
+from xorbench.cli.atlas import atlas
+from xorbench.cli.groups import CommandWithSubcommands
 from xorbench.cli.options import (
-    answered_within,
+    batch_sizes_option,
     command_line,
     option,
     outputs,
+    processes_option,
     read_path,
     recipe_of,
     recipe_options,
+    timeout_option,
 )
 from xorbench.cli.printing import exports_of, note, print_outcome
 from xorbench.errors import BadOption
@@ -20,35 +24,47 @@ from xorbench.options import parse
 from xorbench.xor.matrix.recipe import RECIPE_OPTIONS
 
 
-@click.command(
-    help="""Judge many machines: who computes other bits, who is slow, who is missing.
+def _subcommands(_context: click.Context, _argument: click.Parameter, text: str) -> list[str]:
+    return [name for name in fleet.commands if name.startswith(text)]
 
-    Started by torchrun or srun each rank drives its own device; alone it is a fleet of one.
-    fleet.json, fleet.md, fleet.html and cordon.txt (the nodes to isolate) are written to --out.
+
+@click.group(
+    cls=CommandWithSubcommands,
+    help="""Check many machines: which ranks differ, are slow, or are missing.
+
+    Start it with torchrun or srun: each rank uses its own device. Without them the fleet has one
+    rank. --out receives fleet.json, fleet.md, fleet.html and cordon.txt (the nodes to isolate).
     """,
 )
-@click.option("--merge", is_flag=True, help="Judge the run folders that are named, train nothing.")
-@click.argument("folders", metavar="[DIR …]", nargs=-1)
-@option("--out", "DIR", "A new folder for all of it", parse.folder, "fleet")
-@option(
-    "--batch-sizes", "LIST", "Points per step", parse.integers, "32,128", low=1, high=10_000_000
-)
+@click.option("--merge", is_flag=True, help="Judge the run folders DIR …, train nothing.")
+@click.argument("folders", metavar="[DIR …]", nargs=-1, shell_complete=_subcommands)
+@option("--out", "DIR", "Store results in DIR, a new folder", parse.folder, "fleet")
+@batch_sizes_option("32,128")
 @recipe_options(RECIPE_OPTIONS)
-@option("--processes", "N", "Fresh processes for each case", parse.integer, "1", low=1, high=64)
-@click.option("--no-collective", is_flag=True, help="Leave out the training of all ranks together.")
-@option("--deadline", "S", "Seconds to wait for the ranks", parse.positive, "600", high=1e7)
-@answered_within()
+@processes_option("1", low=1)
+@click.option("--no-collective", is_flag=True, help="Skip the joint training of all ranks.")
+@option("--deadline", "S", "Wait at most S seconds for the ranks", parse.positive, "600", high=1e7)
+@timeout_option()
 @option(
-    "--slow-threshold", "X", "A device is slow beyond X medians", parse.real, "1.1", low=1, high=1e6
+    "--slow-threshold",
+    "X",
+    "Report devices slower than X times the median",
+    parse.real,
+    "1.1",
+    low=1,
+    high=1e6,
 )
-@option("--atlas", "FILE", "Compare every rank with the digests on record", read_path)
+@option("--atlas", "FILE", "Compare every rank with the atlas in FILE", read_path)
 @click.option(
-    "--baseline", metavar="FILE", type=Path, help="An earlier fleet.json: is all of it slower?"
+    "--baseline",
+    metavar="FILE",
+    type=Path,
+    help="Report whether the fleet is slower than in FILE, an earlier fleet.json.",
 )
 @outputs
 @click.option("--inject", multiple=True, hidden=True)
 def fleet(**options: Any) -> int:
-    """Run the command `fleet`; the answer is its exit code."""
+    """Run the command `fleet` and return its exit code."""
     from xorbench.fleet import fleet as command
 
     if options["merge"] != bool(options["folders"]):
@@ -65,8 +81,11 @@ def fleet(**options: Any) -> int:
     return print_outcome(outcome, options, exports)
 
 
+fleet.add_command(atlas)
+
+
 def _take_part(options: dict[str, Any], references: Any) -> int:
-    """Do this rank's share; only rank 0 has something to show."""
+    """Run as one rank of a fleet; only rank 0 prints the result."""
     from xorbench.fleet import ranks as command
     from xorbench.xor.run.run import RunRequest
 

@@ -1,26 +1,26 @@
-"""`list`: what can be asked for."""
+"""`list`: the settings, engines, checks, probes and faults."""
 
 import json
 
 import click
 
 from xorbench.cli.options import JSON
-from xorbench.cli.printing import say
+from xorbench.cli.printing import echo
 
 
 @click.command(
     "list",
-    help="List settings, recipe, engines, checks, probes, and the faults that can be injected.",
+    help="List settings, recipe, engines, checks, probes and injectable faults.",
 )
 @JSON
 def list_(as_json: bool) -> int:
-    """Run the command `list`; the answer is its exit code."""
+    """Run the command `list` and return its exit code."""
     from xorbench.cli.listing import LISTS
     from xorbench.report.text import to_terminal
 
     frames = {name: table() for name, table in LISTS.items()}
     if as_json:
-        say(json.dumps({n: f.to_dict("records") for n, f in frames.items()}, indent=2))
+        echo(json.dumps({n: f.to_dict("records") for n, f in frames.items()}, indent=2))
     else:
-        say("\n\n".join(f"{n}\n\n{to_terminal(f)}" for n, f in frames.items()))
+        echo("\n\n".join(f"{n}\n\n{to_terminal(f)}" for n, f in frames.items()))
     return 0

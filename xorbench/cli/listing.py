@@ -1,4 +1,4 @@
-"""`list`: what can be asked for. Nothing here imports torch."""
+"""The tables of `list`; this module does not import torch."""
 
 from typing import Any
 
@@ -16,45 +16,45 @@ from xorbench.xor.matrix.recipe import RECIPE_OPTIONS
 
 
 def axes() -> pd.DataFrame:
-    """The settings that can be varied."""
-    columns = ["option", "default", "scope", "what it is"]
+    """Return the settings."""
+    columns = ["option", "default", "scope", "description"]
     rows = [(axis.option, axis.default_text, axis.scope, axis.about) for axis in AXES]
     return pd.DataFrame(rows, columns=columns)
 
 
 def recipe() -> pd.DataFrame:
-    """The fields of the recipe."""
+    """Return the fields of the recipe."""
     rows = [(row.option, row.default_text, row.about) for row in RECIPE_OPTIONS]
-    return pd.DataFrame(rows, columns=["option", "default", "what it is"])
+    return pd.DataFrame(rows, columns=["option", "default", "description"])
 
 
 def checks() -> pd.DataFrame:
-    """The checks, with what passes them."""
+    """Return the checks with their conditions."""
     rows = [(check.name, check.passes_when, check.needs) for check in CHECKS.values()]
     return pd.DataFrame(rows, columns=["check", "passes when", "needs"])
 
 
 def engines() -> pd.DataFrame:
-    """The ways to run the training."""
+    """Return the engines."""
     return _rows("engine", ENGINES)
 
 
 def probes() -> pd.DataFrame:
-    """What `canary` can check of a device."""
+    """Return the probes of `canary`."""
     return _rows("probe", PROBES)
 
 
 def faults() -> pd.DataFrame:
-    """What `--inject` can inject, and the check that must catch it."""
+    """Return the faults of `--inject`, each with the check that must detect it."""
     frame = _rows("fault", FAULTS)
     frame.insert(2, "caught by", [fault.caught_by for fault in FAULTS.values()])
     return frame
 
 
 def _rows(kind: str, registry: Registry[Any]) -> pd.DataFrame:
-    """The entries of a registry; of another package's, which package that is."""
+    """Return the entries of a registry, with the packages that added them."""
     rows = [
-        {kind: name, "what it is": entry.about, "from": registry.added_by(name)}
+        {kind: name, "description": entry.about, "from": registry.added_by(name)}
         for name, entry in registry.items()
     ]
     frame = pd.DataFrame(rows)
@@ -62,7 +62,7 @@ def _rows(kind: str, registry: Registry[Any]) -> pd.DataFrame:
 
 
 def version() -> pd.DataFrame:
-    """Which xorbench this is, and of its schema, for a bug report."""
+    """Return the versions of xorbench and of its schema."""
     return pd.DataFrame([{"xorbench": __version__, "schema version": SCHEMA_VERSION}])
 
 

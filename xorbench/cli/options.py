@@ -1,4 +1,4 @@
-"""Options that several commands have, and how they are read."""
+"""Options that several commands share, and functions that read them."""
 
 import shlex
 import sys
@@ -12,7 +12,7 @@ import click
 
 from xorbench.errors import BadOption
 from xorbench.options import parse
-from xorbench.options.program_options import Option, options_of
+from xorbench.options.program_options import NO_NAMES, Option, options_of
 from xorbench.xor.matrix.axes import AXES, Axis
 from xorbench.xor.matrix.faults import read_fault
 from xorbench.xor.matrix.recipe import Recipe, RecipeOption
@@ -22,9 +22,9 @@ Decorator = Callable[[Command], Command]
 
 
 def reads(read: Callable[[str, Any], Any], *, lines: bool = False) -> Callable[..., Any]:
-    """A callback of click: `read(option, text)` makes the value of an option that has one.
+    """Make a callback of click that converts a given value by `read(option, text)`.
 
-    `lines` joins the texts of an option that was given several times.
+    With `lines`, the texts of a repeated option are joined as lines.
     """
 
     def callback(_context: click.Context, option: click.Parameter, value: Any) -> Any:
@@ -36,12 +36,12 @@ def reads(read: Callable[[str, Any], Any], *, lines: bool = False) -> Callable[.
 
 
 def read_text(_flag: str, text: str) -> str:
-    """The text itself."""
+    """Return the text unchanged."""
     return text
 
 
 def read_path(_flag: str, text: str) -> Path:
-    """A path, which need not be there."""
+    """Return a path, which need not exist."""
     return Path(text)
 
 
@@ -53,47 +53,57 @@ def option(
     default: str | None = None,
     **limits: Any,
 ) -> Decorator[Any]:
-    """An option whose text `read(flag, text, **limits)` makes a value; help shows its default."""
+    """Make an option that `read(flag, text, **limits)` converts; its help shows the default."""
     about = f"{about}." if default is None else f"{about} [{default}]."
     read = reads(partial(read, **limits))
     return click.option(flag, metavar=metavar, help=about, default=default, callback=read)
 
 
 def writable(option: str, text: str) -> Path:
-    """A file that can be written; raises `BadOption`, before any work, where it cannot."""
+    """Return the path of a writable file; raises `BadOption`."""
     path = Path(text)
     try:
         if path.is_dir() or not path.parent.is_dir():
-            raise BadOption(f"{option}: cannot write {text!r}", "give a file in a folder that is")
+            raise BadOption(f"{option}: cannot write {text!r}", "give a file in an existing folder")
     except (OSError, ValueError) as error:
         raise BadOption(f"{option}: {ascii(text)[:60]}: {error.args[-1]}") from None
     return path
 
 
 def _faults(_option: str, texts: Sequence[str]) -> Sequence[str]:
-    """The texts, each of which names a fault; raises `BadOption`."""
+    """Return the texts if each names a fault; raises `BadOption`."""
     for text in texts:
         read_fault(text)
     return texts
 
 
 read_answer_timeout: Final = partial(parse.positive, high=86_400.0)
-OUT: Final = option("--out", "DIR", "Folder of results", parse.folder, "results")
-JUNIT: Final = click.option(
-    "--junit", metavar="FILE", help="Each verdict as a test case, for a CI."
-)
+OUT: Final = option("--out", "DIR", "Store results in DIR", parse.folder, "results")
+NAME: Final = option("--name", "NAME", "Name the result NAME", parse.name)
+RESUME: Final = option("--resume", "RUN", "Resume the interrupted run RUN")
+JUNIT: Final = click.option("--junit", metavar="FILE", help="Write a JUnit XML report to FILE.")
 MARKDOWN: Final = click.option(
-    "--markdown", metavar="FILE", help="The report as Markdown, besides."
+    "--markdown", metavar="FILE", help="Also write the report as Markdown to FILE."
 )
-JSON: Final = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-VERBOSE: Final = click.option("--verbose", is_flag=True, help="Print every table, however long.")
-ANONYMOUS: Final = click.option(
-    "--anonymous", is_flag=True, help="No host name, absolute path or UUID in the files."
+JSON: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+VERBOSE: Final = click.option("--verbose", is_flag=True, help="Print tables of any length.")
+ANONYMOUS: Final = click.option("--anonymous", is_flag=True, help=NO_NAMES)
+REQUIRE_DEVICES: Final = click.option(
+    "--require-devices", is_flag=True, help="Exit with 4 if a device of --devices is missing."
+)
+MACHINE_THRESHOLD: Final = option(
+    "--machine-threshold",
+    "X",
+    "Fail if the machine is slower by factor X",
+    parse.real,
+    "1.5",
+    low=1,
+    high=1e6,
 )
 
 
 def together(options: Iterable[Decorator[Any]]) -> Decorator[Any]:
-    """Several options as one decorator, in their order."""
+    """Combine options, in this order, in one decorator."""
     decorators = [*options]
 
     def decorate(function: Any) -> Any:
@@ -107,28 +117,36 @@ def together(options: Iterable[Decorator[Any]]) -> Decorator[Any]:
 outputs: Final = together([JUNIT, MARKDOWN, JSON])
 
 
-def named(kind: str) -> Decorator[Any]:
-    """The option --name of a `kind` of result."""
-    return option("--name", "NAME", f"A name to find {kind} by", parse.name)
+def timeout_option(default: str = "120", awaited: str = "an answer") -> Decorator[Any]:
+    """Make the option --timeout: the seconds to wait for an answer of a process."""
+    about = f"Wait at most S seconds for {awaited}"
+    return option("--timeout", "S", about, read_answer_timeout, default)
 
 
-def answered_within(default: str = "120", awaited: str = "one answer") -> Decorator[Any]:
-    """The option --timeout: the seconds to wait for an answer of a process."""
-    return option("--timeout", "S", f"Seconds to wait for {awaited}", read_answer_timeout, default)
+def processes_option(default: str, low: int) -> Decorator[Any]:
+    """Make the option --processes: the number of processes that train each case."""
+    about = "Train each case in N fresh processes"
+    return option("--processes", "N", about, parse.integer, default, low=low, high=64)
+
+
+def batch_sizes_option(default: str) -> Decorator[Any]:
+    """Make the option --batch-sizes of a command without the other settings."""
+    about = next(axis.about for axis in AXES if axis.name == "batch_size").capitalize()
+    return option("--batch-sizes", "LIST", about, parse.integers, default, low=1, high=10_000_000)
 
 
 def with_faults(flag: str = "--inject") -> Decorator[Any]:
-    """A hidden option that injects faults, by their texts."""
+    """Make a hidden option that injects faults."""
     return click.option(flag, multiple=True, hidden=True, callback=reads(_faults))
 
 
 class WithCommand(click.Command):
-    """A command that takes another command behind `--`, untouched."""
+    """A command that accepts another command after `--`."""
 
     KEY = "xorbench.command"
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Set aside what stands behind `--`."""
+        """Store the words after `--`, and parse the other arguments."""
         if "--" in args:
             index = args.index("--")
             ctx.meta[self.KEY] = tuple(args[index + 1 :])
@@ -137,7 +155,7 @@ class WithCommand(click.Command):
 
 
 def program_options(command: str, *names: str) -> Decorator[Any]:
-    """The options of a command that runs a program: these, by default all."""
+    """Make the named options of a command that runs a program, by default all."""
     rows = options_of(command)
     return together(_program_option(rows[name], command) for name in names or rows)
 
@@ -154,25 +172,30 @@ def _program_option(row: Option, command: str) -> Decorator[Any]:
 
 def _axis_option(axis: Axis) -> Decorator[Any]:
     shape: dict[str, Any] = {}
-    if isinstance(axis.default[0], bool):  # it may be named alone, which means true
+    if isinstance(axis.default[0], bool):  # the option without a value means true
         shape = {"is_flag": False, "flag_value": "true"}
     elif axis.several:
         shape = {"multiple": True}
-    about, read = f"{axis.about} [{axis.default_text}]", reads(axis.read, lines=axis.several)
+    about, read = _about_value(axis), reads(axis.read, lines=axis.several)
     return click.option(axis.option, axis.name, metavar="LIST", help=about, callback=read, **shape)
+
+
+def _about_value(row: Axis | RecipeOption) -> str:
+    about = row.about if "." in row.about.split()[0] else row.about[0].upper() + row.about[1:]
+    return f"{about} [{row.default_text}]."
 
 
 axis_options: Final = together(map(_axis_option, AXES))
 
 
 def recipe_options(rows: Sequence[RecipeOption]) -> Decorator[Any]:
-    """The options of these fields of the recipe."""
+    """Make the options of these fields of the recipe."""
     return together(
         click.option(
             row.option,
             row.field,
             metavar="VALUE",
-            help=f"{row.about} [{row.default_text}]",
+            help=_about_value(row),
             callback=reads(row.parse),
         )
         for row in rows
@@ -180,13 +203,13 @@ def recipe_options(rows: Sequence[RecipeOption]) -> Decorator[Any]:
 
 
 def recipe_of(options: Mapping[str, Any], rows: Sequence[RecipeOption]) -> Recipe:
-    """The recipe of the options of these fields."""
+    """Return the recipe that the options of these fields define."""
     given = {row.field: options[row.field] for row in rows}
     return Recipe(**{field: value for field, value in given.items() if value is not None})
 
 
 def command_line(anonymous: bool) -> str:
-    """The command line as it was typed, without secrets, and without --out if `anonymous`."""
+    """Return the typed command line without secrets, and without --out if `anonymous`."""
     from xorbench.records.redaction import shown_words
 
     words = shown_words(sys.argv[1:])
@@ -199,7 +222,7 @@ def command_line(anonymous: bool) -> str:
 
 
 def refuse_given(names: Collection[str], why: str, hint: str = "") -> None:
-    """Raise `BadOption` for the first of these parameters that was given on the command line."""
+    """Raise `BadOption` for the first of these parameters given on the command line."""
     context = click.get_current_context()
     for parameter in context.command.params:
         source = context.get_parameter_source(parameter.name or "")
@@ -208,52 +231,52 @@ def refuse_given(names: Collection[str], why: str, hint: str = "") -> None:
 
 
 def refuse_options_of_programs(why: str) -> None:
-    """Raise `BadOption` where an option was given that this command has for programs alone."""
+    """Raise `BadOption` if an option was given that this command accepts only with a program."""
     rows = options_of(click.get_current_context().info_name or "")
     names = {name for name, row in rows.items() if not row.is_for_cases}
     refuse_given(names | {"junit", "markdown"}, why)
 
 
 def answer_timeout_of(options: Mapping[str, Any]) -> float:
-    """Seconds to wait for an answer, of a command that also runs programs; raises `BadOption`."""
+    """Return the seconds to wait for an answer, of a command that also runs programs."""
     seconds = options["timeout"]
     return 120.0 if seconds is None else read_answer_timeout("--timeout", str(seconds))
 
 
-def refuse_rest(names: Collection[str], option: str) -> None:
-    """Raise `BadOption` for any option but these, and for anything to run."""
+def refuse_others(names: Collection[str], option: str) -> None:
+    """Raise `BadOption` for any given option except these, and for a command to run."""
     context = click.get_current_context()
-    parameters = (each for each in context.command.params if isinstance(each, click.Option))
-    excluded = {each.name or "" for each in parameters}.difference(names)
+    parameters = (param for param in context.command.params if isinstance(param, click.Option))
+    excluded = {parameter.name or "" for parameter in parameters}.difference(names)
     refuse_given(excluded, f"cannot be given with {option}")
     if words := (*context.params.get("target", ()), *command_words()):
-        raise BadOption(f"{option}: cannot be given with a command, here {words[0]!r}")
+        raise BadOption(f"{option}: cannot be given with a command: {words[0]!r}")
 
 
-def refuse_beside_resume() -> None:
-    """A resumed run is the run that was: only where it is and how it prints may change."""
-    refuse_rest({"resume", "out", "as_json", "junit", "markdown", "verbose"}, "--resume")
+def refuse_with_resume() -> None:
+    """Raise `BadOption` for an option given with --resume that does not concern the output."""
+    refuse_others({"resume", "out", "as_json", "junit", "markdown", "verbose"}, "--resume")
 
 
 def command_words() -> tuple[str, ...]:
-    """What stands behind `--` on the command line."""
+    """Return the words after `--` on the command line."""
     words: tuple[str, ...] = click.get_current_context().meta.get(WithCommand.KEY, ())
     return words
 
 
 def is_program(target: Sequence[str]) -> bool:
-    """Whether the command line names a command, or a function, of the user's."""
+    """Whether the command line names a command or function of the user."""
     return bool(command_words()) or (
         len(target) == 1 and parse.FUNCTION.fullmatch(target[0]) is not None
     )
 
 
 def program_of(target: tuple[str, ...]) -> dict[str, Any]:
-    """The command, or the function before `--`; raises `BadOption` where there is not one."""
+    """Return the command, or the function before `--`; raises `BadOption` for none or both."""
     name, words = click.get_current_context().info_name, command_words()
     hint = f"put -- before the command: {name} -- python train.py"
     if len(target) > 1 or (target and words):
-        raise BadOption(f"{name}: {target[0]!r} is in front of the command", hint)
+        raise BadOption(f"{name}: {target[0]!r} precedes the command", hint)
     if not target and not words:
         raise BadOption(f"{name}: no command given", hint)
     return {"words": words, "target": target[0] if target else None}

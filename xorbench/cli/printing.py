@@ -1,4 +1,4 @@
-"""What several commands print, and where to."""
+"""Output that several commands share."""
 
 import errno
 import os
@@ -16,12 +16,10 @@ from xorbench.recorder.masking import encodable, masked
 PAGE: Final = "report.html"
 
 
-def say(text: str, *, err: bool = False) -> None:
-    """Print; a reader that has gone, as `head` does, changes neither the work nor the exit code.
+def echo(text: str, *, err: bool = False) -> None:
+    """Print a text without control characters and secrets; raises `BadFile`.
 
-    Nor does a terminal that has been closed.
-
-    Texts of files and commands are printed too, so control characters and secrets do not pass.
+    A closed pipe or terminal changes neither the work nor the exit code.
     """
     stream = sys.stderr if err else sys.stdout
     try:
@@ -29,25 +27,25 @@ def say(text: str, *, err: bool = False) -> None:
         stream.flush()
     except OSError as error:
         gone = isinstance(error, BrokenPipeError) or _hung_up(error, stream)
-        # what is left in the buffer must not be tried again when the interpreter ends
+        # otherwise the interpreter writes the rest of the buffer again when it ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         if not gone:
             raise BadFile(f"standard output: cannot write: {why(error)}") from None
 
 
 def _hung_up(error: OSError, stream: TextIO) -> bool:
-    """Whether the stream is a terminal that has been closed."""
+    """Whether the stream is a closed terminal."""
     return error.errno == errno.EIO and stat.S_ISCHR(os.fstat(stream.fileno()).st_mode)
 
 
 def note(text: str) -> None:
-    """A line on standard error, where there is something to say."""
+    """Print a line to standard error, unless it is empty."""
     if text:
-        say(f"xorbench: {text}", err=True)
+        echo(f"xorbench: {text}", err=True)
 
 
 def exports_of(options: dict[str, Any]) -> Any:
-    """The files that a CI asked for; raises `BadOption` for one that cannot be written."""
+    """Open the CI output files; raises `BadOption` for one that cannot be written."""
     from xorbench.report.ci_outputs import opened
 
     for name in ("junit", "markdown"):
@@ -57,14 +55,14 @@ def exports_of(options: dict[str, Any]) -> Any:
 
 
 def print_outcome(outcome: Any, options: dict[str, Any], exports: Any = None) -> int:
-    """Print a run's answer, write what was asked for besides, and give the exit code."""
+    """Print the answer of a run, write its CI output files, and return the exit code."""
     from xorbench.report import document
 
     if options["as_json"]:
-        say(document.as_json(outcome.content, outcome.exit_code))
+        echo(document.as_json(outcome.content, outcome.exit_code))
     else:
         verbose = options.get("verbose", False)
-        say(document.terminal(outcome.content, outcome.exit_code, verbose=verbose))
+        echo(document.terminal(outcome.content, outcome.exit_code, verbose=verbose))
     if outcome.folder is not None:
         page = outcome.folder / PAGE
         note(f"report in {shown_path(page if page.is_file() else outcome.folder)}")
@@ -77,20 +75,20 @@ def print_outcome(outcome: Any, options: dict[str, Any], exports: Any = None) ->
 
 
 def print_shown(shown: Any, head: str = "") -> None:
-    """Print what a report shows, and on standard error, after `head`, where it is."""
-    say(shown.text)
+    """Print a report, and its path on standard error after `head`."""
+    echo(shown.text)
     note(f"{head}report in {shown_path(shown.report)}")
     note(shown.warning)
 
 
 def shown_path(folder: Path) -> Path:
-    """The folder from here, if it lies below; else in full."""
+    """Return a folder relative to the working folder if it is below it."""
     working_folder = Path.cwd()
     return folder.relative_to(working_folder) if folder.is_relative_to(working_folder) else folder
 
 
 def progress() -> Any:
-    """How far it is, in the form that standard error can show."""
+    """Make a progress display for standard error."""
     from xorbench.runtime.progress import for_stream
 
     return for_stream()

@@ -1,4 +1,4 @@
-"""`report`: tables and pages of runs that are there."""
+"""`report`: reports of stored runs."""
 
 from typing import Any
 
@@ -10,24 +10,28 @@ from xorbench.errors import BadOption
 
 
 @click.command(
-    help="""Make the tables of a run again from its files alone, or put several side by side.
+    help="""Recreate the report of a run from its files, or show several runs side by side.
 
-    RUN is a path, an id, the unique beginning of one, a name, or latest.
+    RUN is a path, an id, a unique prefix, a name, or latest.
     """,
 )
 @click.argument("texts", metavar="[RUN …]", nargs=-1)
-@click.option("--history", is_flag=True, help="Each case over all runs, its changes marked.")
+@click.option("--history", is_flag=True, help="Show each case over all runs, and mark changes.")
 @option(
     "--html",
     "FILE",
-    "Write the page of several runs to FILE; that of one run is report.html in its folder",
+    "Write the page of several runs to FILE",
 )
-@click.option("--anonymous", is_flag=True, help="Report on a copy without host, user and paths.")
+@click.option(
+    "--anonymous",
+    is_flag=True,
+    help="Report on a copy without host name, absolute paths and UUIDs.",
+)
 @OUT
 @VERBOSE
 @outputs
 def report(**options: Any) -> int:
-    """Run the command `report`; the answer is its exit code."""
+    """Run the command `report` and return its exit code."""
     from xorbench.xor import report_again as command
 
     if options["history"]:
@@ -35,10 +39,14 @@ def report(**options: Any) -> int:
     root, texts = options["out"], options["texts"] or ("latest",)
     if len(texts) > 1:
         if options["anonymous"]:
-            raise BadOption("--anonymous: copies one run", "make a copy of each, then compare them")
+            raise BadOption(
+                "--anonymous: accepts one run", "copy each run, then compare the copies"
+            )
         return _print_sides(command.sides(root, texts), options)
     if options["html"] is not None:
-        raise BadOption("--html: is for several runs", "the page of one is in its folder")
+        raise BadOption(
+            "--html: requires several runs", "the page of one run is report.html in its folder"
+        )
     exports, text = exports_of(options), texts[0]
     if options["anonymous"]:
         from xorbench.records.anonymous import copied
@@ -53,7 +61,7 @@ def _print_history(options: dict[str, Any]) -> int:
     from xorbench.xor.report_again import history
 
     if options["texts"]:
-        raise BadOption("--history: shows every run, so name none", "report A B for some")
+        raise BadOption("--history: shows every run, so give no RUN", "report A B shows some runs")
     outcome, troubles = history(options["out"])
     for trouble in troubles:
         note(trouble)
@@ -61,7 +69,7 @@ def _print_history(options: dict[str, Any]) -> int:
 
 
 def _print_sides(outcome: Any, options: dict[str, Any]) -> int:
-    """What belongs to no one folder: printed, and written where it is asked for."""
+    """Print a report of several runs, and write its page and CI output files."""
     from xorbench.report.ci_outputs import write_page
 
     exports = exports_of(options)

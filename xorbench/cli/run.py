@@ -1,4 +1,4 @@
-"""`run`: the matrix of the XOR training."""
+"""`run`: train and check the matrix of XOR cases."""
 
 from typing import Any
 
@@ -6,20 +6,22 @@ import click
 
 from xorbench.cli.options import (
     ANONYMOUS,
+    NAME,
     OUT,
+    REQUIRE_DEVICES,
+    RESUME,
     VERBOSE,
-    answered_within,
     axis_options,
     command_line,
-    named,
     option,
     outputs,
     recipe_of,
     recipe_options,
-    refuse_beside_resume,
+    refuse_with_resume,
+    timeout_option,
     with_faults,
 )
-from xorbench.cli.printing import exports_of, print_outcome, progress, say
+from xorbench.cli.printing import echo, exports_of, print_outcome, progress
 from xorbench.options import parse
 from xorbench.options.program_options import request
 from xorbench.xor.matrix.axes import AXES
@@ -29,46 +31,52 @@ from xorbench.xor.matrix.recipe import RECIPE_OPTIONS
 
 
 @click.command(
-    help="Train the matrix, check it, and write the report.",
+    help="Train the matrix of XOR cases, check the results and write a report.",
 )
 @axis_options
 @recipe_options(RECIPE_OPTIONS)
-@click.option("--quick", is_flag=True, help="Batch size 128 only: two cases, full epochs.")
-@option("--processes", "N", "Fresh processes for each case [2]")
+@click.option("--quick", is_flag=True, help="Train only batch size 128: two cases, full epochs.")
+@option("--processes", "N", "Train each case in N fresh processes [2]")
 @option(
     "--precision",
     "X",
-    "Add processes, up to --processes [10], until all intervals of speed are within X",
+    "Add processes, up to --processes [10], until every 95% interval of samples/s is within ±X",
 )
 @click.option("--no-phases", is_flag=True, help="Do not time the phases of an epoch.")
-@answered_within()
+@timeout_option()
 @option(
-    "--schedule-seed", "N", "Seed of the interleaving", parse.integer, "0", low=0, high=2**31 - 1
+    "--schedule-seed",
+    "N",
+    "Seed the interleaving with N",
+    parse.integer,
+    "0",
+    low=0,
+    high=2**31 - 1,
 )
 @OUT
-@named("the run")
-@option("--baseline", "NAME", "Compare with this saved baseline: slower fails")
-@click.option("--require-devices", is_flag=True, help="A missing device of --devices: exit code 4.")
+@NAME
+@option("--baseline", "NAME", "Compare with the saved baseline NAME, and fail if slower")
+@REQUIRE_DEVICES
 @option(
     "--stress",
     "WHAT",
-    "Keep it busy meanwhile: cpu, memory, accelerator",
+    "Generate load during the run: cpu, memory or accelerator",
     parse.word,
     choices=STRESSES,
 )
-@click.option("--save-weights", is_flag=True, help="Keep each trained state_dict as a file.")
+@click.option("--save-weights", is_flag=True, help="Save each trained state_dict.")
 @ANONYMOUS
-@click.option("--dry-run", is_flag=True, help="Show the cases and an estimate, train nothing.")
-@option("--resume", "RUN", "Bring a run that was stopped to its end")
+@click.option("--dry-run", is_flag=True, help="Print the cases and a time estimate, train nothing.")
+@RESUME
 @VERBOSE
 @outputs
 @with_faults()
 def run(**options: Any) -> int:
-    """Run the command `run`; the answer is its exit code."""
+    """Run the command `run` and return its exit code."""
     from xorbench.xor.run import run as command
 
     if options["resume"] is not None:
-        refuse_beside_resume()
+        refuse_with_resume()
         exports = exports_of(options)
         outcome = command.resume(options["out"], options["resume"], progress())
         return print_outcome(outcome, options, exports)
@@ -78,7 +86,7 @@ def run(**options: Any) -> int:
         from xorbench.xor.run.preview import preview
 
         show = document.preview_json if options["as_json"] else document.preview_text
-        say(show(preview(run_request)))
+        echo(show(preview(run_request)))
         return 0
     exports = exports_of(options)
     return print_outcome(command.run(run_request, progress()), options, exports)

@@ -1,24 +1,24 @@
-"""`selftest`: every fault, and the check that sees it."""
+"""`selftest`: inject every fault, and verify that its check detects it."""
 
 import time
 
 import click
 
 from xorbench.cli.options import JSON
-from xorbench.cli.printing import note, say
+from xorbench.cli.printing import echo, note
 
 
 @click.command(
-    help="Inject every fault of a process in short runs; each must be caught by its check.",
+    help="Inject every fault of a process in short runs; its check must detect it.",
 )
 @JSON
 def selftest(as_json: bool) -> int:
-    """Run the command `selftest`; the answer is its exit code."""
+    """Run the command `selftest` and return its exit code."""
     from xorbench.xor.report import selftest as report
     from xorbench.xor.selftest import selftest as command
 
-    begun = time.monotonic()
+    start = time.monotonic()
     outcome = command(note)
-    wall_s = time.monotonic() - begun
-    say(report.as_json(outcome) if as_json else report.text(outcome, wall_s))
+    wall_s = time.monotonic() - start
+    echo(report.as_json(outcome) if as_json else report.text(outcome, wall_s))
     return outcome.exit_code

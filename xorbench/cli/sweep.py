@@ -1,4 +1,4 @@
-"""`sweep`: many seeds of the universal training."""
+"""`sweep`: train many seeds of the universal training."""
 
 from typing import Any
 
@@ -6,16 +6,18 @@ import click
 
 from xorbench.cli.options import (
     ANONYMOUS,
+    NAME,
     OUT,
+    RESUME,
     VERBOSE,
-    answered_within,
+    batch_sizes_option,
     command_line,
-    named,
     option,
     outputs,
     recipe_of,
     recipe_options,
-    refuse_beside_resume,
+    refuse_with_resume,
+    timeout_option,
 )
 from xorbench.cli.printing import exports_of, print_outcome, progress
 from xorbench.machine.universal.sweep_plan import BACKENDS, LARGEST_CHUNK, SWEEP_OPTIONS, read_seeds
@@ -25,35 +27,45 @@ from xorbench.xor.matrix.case import read_device
 
 
 @click.command(
-    help="Train many seeds to universal bits; count those that learn XOR, and how soon.",
+    help="""Train many seeds, count those that learn XOR, and report how fast they learn.
+
+    The training is universal: its results are bitwise identical on every machine.
+    """,
 )
-@option("--seeds", "LIST", "Such as 0-65535", read_seeds, "0-1023")
-@option("--batch-sizes", "LIST", "Points per step", parse.integers, "128", low=1, high=10_000_000)
-@option("--drop-last", "VALUE", "Drop the short batch", parse.truth, "true", example="true")
+@option("--seeds", "LIST", "Train each seed in LIST, such as 0-65535", read_seeds, "0-1023")
+@batch_sizes_option("128")
+@option(
+    "--drop-last",
+    "VALUE",
+    "Drop the short last batch: true or false",
+    parse.truth,
+    "true",
+    example="true",
+)
 @recipe_options(SWEEP_OPTIONS)
 @option(
     "--backend",
     "NAME",
-    f"{', '.join(BACKENDS)}; the fastest by default",
+    f"Train with backend NAME: {', '.join(BACKENDS)} [the fastest]",
     parse.word,
     choices=BACKENDS,
 )
-@option("--device", "NAME", "Where to train, such as cuda", read_device, "cpu")
-@option("--threads", "N", "CPU threads; every core by default", parse.integer, low=1, high=1_024)
-@option("--chunk", "N", "Seeds trained and kept at once", parse.integer, low=1, high=LARGEST_CHUNK)
-@answered_within("600", "a chunk")
+@option("--device", "NAME", "Train on device NAME, such as cuda", read_device, "cpu")
+@option("--threads", "N", "Use N CPU threads [every core]", parse.integer, low=1, high=1_024)
+@option("--chunk", "N", "Train N seeds at a time", parse.integer, low=1, high=LARGEST_CHUNK)
+@timeout_option("600", "a chunk")
 @OUT
-@named("the sweep")
+@NAME
 @ANONYMOUS
-@option("--resume", "RUN", "Bring a sweep that was stopped to its end")
+@RESUME
 @VERBOSE
 @outputs
 def sweep(**options: Any) -> int:
-    """Run the command `sweep`; the answer is its exit code."""
+    """Run the command `sweep` and return its exit code."""
     from xorbench.machine.sweep import sweep as command
 
     if options["resume"] is not None:
-        refuse_beside_resume()
+        refuse_with_resume()
         exports = exports_of(options)
         outcome = command.resume(options["out"], options["resume"], progress())
     else:

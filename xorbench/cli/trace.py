@@ -1,4 +1,4 @@
-"""`trace`: the record of a program, or of a case."""
+"""`trace`: record a program, or a case, step by step."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from xorbench.cli.options import (
     with_faults,
     writable,
 )
-from xorbench.cli.printing import note, say
+from xorbench.cli.printing import echo, note
 from xorbench.errors import CHECK_FAILED, BadOption
 from xorbench.options import parse
 from xorbench.options.program_options import complete, options_of, request
@@ -27,10 +27,10 @@ from xorbench.xor.matrix.recipe import RECIPE_OPTIONS
 
 @click.command(
     cls=WithCommand,
-    help="""Write down a training step by step: a digest of every tensor.
+    help="""Record a training step by step: a digest of every tensor. diff compares two traces.
 
-    CASE is a case's id, as reports name it, or one of a run: latest:cpu-loader-… CMD is a training
-    of your own; it runs in this folder, as it would without xorbench. diff compares two traces.
+    CASE is the id of a case in a report, or a case of a run (latest:cpu-loader-…). CMD is your
+    training; it runs in this folder, as without xorbench.
     """,
 )
 @click.argument("target", metavar="(CASE | -- CMD … | MODULE:FUNCTION)", nargs=-1)
@@ -38,12 +38,12 @@ from xorbench.xor.matrix.recipe import RECIPE_OPTIONS
     *("-o", "--output"),
     required=True,
     metavar="FILE",
-    help="Where to write the trace.",
+    help="Write the trace to FILE.",
 )
 @option(
     "--epoch",
     "EPOCHS",
-    "Epochs to record, all by default; ranges: 3-5",
+    "Record EPOCHS, such as 3-5 [all]",
     parse.integers,
     low=0,
     high=1_000_000,
@@ -51,7 +51,7 @@ from xorbench.xor.matrix.recipe import RECIPE_OPTIONS
 @option(
     "--dump-steps",
     "STEPS",
-    "Steps of each whose tensors to keep whole: 7-9",
+    "Store whole tensors in STEPS of each epoch, such as 7-9",
     parse.single_range,
     low=0,
     high=10_000_000,
@@ -61,11 +61,11 @@ from xorbench.xor.matrix.recipe import RECIPE_OPTIONS
 @program_options("trace", "timeout", "out")
 @with_faults()
 def trace(**options: Any) -> int:
-    """Run the command `trace`; the answer is its exit code."""
+    """Run the command `trace` and return its exit code."""
     if is_program(options["target"]):
         return _trace_program(options)
     case = program_of(options["target"])["target"]
-    refuse_options_of_programs("means nothing for the trace of a case")
+    refuse_options_of_programs("cannot be used with a case")
     return _trace_case(options, case)
 
 
@@ -74,9 +74,7 @@ def _trace_program(options: dict[str, Any]) -> int:
 
     program = program_of(options["target"])
     recipe = [row.field for row in RECIPE_OPTIONS]
-    refuse_given(
-        ("epoch", "dump_steps", "inject", *recipe), "means nothing for the trace of a command"
-    )
+    refuse_given(("epoch", "dump_steps", "inject", *recipe), "cannot be used with a command")
     values = complete(options_of("trace"), options)
     _require_recorded(values["detail"], values["steps"])
     output = writable("--output", options["output"])
@@ -90,10 +88,10 @@ def _trace_program(options: dict[str, Any]) -> int:
 
 
 def _require_recorded(detail: tuple[int, int] | None, steps: int | None) -> None:
-    """Raise `BadOption` for steps in detail that would not be recorded."""
+    """Raise `BadOption` if --detail contains a step that is not recorded."""
     if detail is not None and steps is not None and detail[1] >= steps:
         message = f"--detail: step {detail[1]} of --steps {steps}"
-        raise BadOption(message, f"steps count from 0: give some of 0-{steps - 1}")
+        raise BadOption(message, f"steps count from 0: give steps of 0-{steps - 1}")
 
 
 def _trace_case(options: dict[str, Any], case: str) -> int:
@@ -113,8 +111,8 @@ def _trace_case(options: dict[str, Any], case: str) -> int:
             faults=options["inject"],
         )
     )
-    say(f"{output}: {len(case_trace.epochs)} epochs, {output.stat().st_size / 1_000:,.0f} kB")
+    echo(f"{output}: {len(case_trace.epochs)} epochs, {output.stat().st_size / 1_000:,.0f} kB")
     if diverged is None:
         return 0
-    say(f"it diverges from the record in epoch {diverged}")
+    echo(f"the trace diverges from the recorded run in epoch {diverged}")
     return CHECK_FAILED

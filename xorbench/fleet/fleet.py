@@ -41,7 +41,7 @@ def read_references(
     """Read the files before training starts. Raises `BadFile`, `BadOption`."""
     if atlas_file is not None and not atlas_file.is_file():
         raise BadOption(
-            f"--atlas: no file {str(atlas_file)!r}", "create one with xorbench atlas add RUN"
+            f"--atlas: no file {str(atlas_file)!r}", "create one with xorbench fleet atlas add RUN"
         )
     known = atlas.load(atlas_file) if atlas_file else None
     return FleetReferences(command, threshold, known, read_fleet(baseline) if baseline else None)

@@ -1,7 +1,7 @@
 """The options of the commands that run a user's program: `check`, `explain`, `trace`.
 
-Each option is one row. The command line, `xorbench.check`, the pytest fixture and the requests are
-generated from these rows. Standard library only.
+Each option is one row. The command line, `xorbench.check`, the pytest fixture and the requests use
+these rows. Standard library only.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,17 +17,17 @@ from xorbench.options.option_text import OptionText, flag, option, option_text
 Request = TypeVar("Request")
 Reader = Callable[[str, Any], Any]  # displayed name, text or value → value of the request
 
-FIRST_RUNS: Final = 4  # of explain, before the share of differing pairs is known
-MOST_RUNS: Final = 10  # of explain, to estimate the share of differing pairs
+FIRST_RUNS: Final = 4  # of explain, to estimate the share of pairs that differ
+MOST_RUNS: Final = 10  # of explain, for the same estimate
 LARGEST: Final = 2**31
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How a value is read from the command line and from Python.
+    """How a value is read from a text of the command line, and from a value of Python.
 
-    Without `from_value`, one function reads both. A flag is true or false in both. If an option may
-    be given several times, the function reads all texts together.
+    Without `from_value`, `from_text` reads both. A flag is true or false in both. For an option
+    that can be repeated, the function reads all texts together.
     """
 
     from_text: Reader
@@ -36,17 +36,17 @@ class Kind:
     is_several: bool = False
 
     def from_python(self, name: str, value: Any) -> Any:
-        """The request's value of a Python value; raises `BadOption`."""
+        """Convert a value of Python; raises `BadOption`."""
         return (self.from_value or self.from_text)(name, value)
 
 
 def text_or_number(read: Callable[[str, str], Any]) -> Kind:
-    """A value that Python may also give as a number, such as a size."""
+    """Read a value that may be a number in Python, such as a size."""
     return Kind(read, lambda name, value: read(name, str(value)))
 
 
 def whole(low: int, high: int) -> Kind:
-    """A whole number, which Python gives as an `int`."""
+    """Read a whole number, which is an `int` in Python."""
     return Kind(partial(parse.integer, low=low, high=high), partial(_whole, low=low, high=high))
 
 
@@ -57,7 +57,7 @@ def _whole(name: str, value: object, low: int, high: int) -> int:
 
 
 def _steps(name: str, value: object) -> tuple[int, ...]:
-    """A number of steps, or several."""
+    """Read one or several numbers of steps."""
     numbers = (value,) if isinstance(value, int) else value
     if isinstance(numbers, str) or not isinstance(numbers, Sequence):
         raise BadOption(f"{name}: must be a number of steps, or a list, got {value!r}")
@@ -86,17 +86,17 @@ def _detail(name: str, text: str) -> tuple[int, int]:
 def _existing_folder(name: str, value: Any) -> Path:
     path = Path(value).absolute()
     if not path.is_dir():
-        raise BadOption(f"{name}: there is no folder {str(value)!r}")
+        raise BadOption(f"{name}: no folder {str(value)!r}")
     return path
 
 
 def command(hint: str) -> Kind:
-    """The words of a command; `xorbench.check` makes them from a Python target."""
+    """Read the words of a command; `xorbench.check` converts other commands to words."""
     return Kind(partial(parse.command, hint=hint), lambda _name, words: words)
 
 
 def _flag(*, on: bool) -> Kind:
-    """A flag and the value of its field in the request."""
+    """Read a flag; the field of the request is `on` if the flag is given."""
 
     def read(_name: str, given: object) -> bool:
         return bool(given) is on
@@ -113,66 +113,66 @@ DETAIL: Final = Kind(_detail)
 PATH: Final = Kind(lambda _name, text: Path(text))
 FOLDER: Final = Kind(parse.folder, lambda _name, value: Path(value).absolute())
 SIZE: Final = text_or_number(parse.size)
-NO_NAMES: Final = "No host name, absolute path or UUID in the files."
+NO_NAMES: Final = "Omit host name, absolute paths and UUIDs."
 
 
 @dataclass(frozen=True, slots=True)
 class RelatedOption:
-    """Another option that an option needs or excludes."""
+    """An option that another option needs or excludes."""
 
     name: str
     hint: str = ""
-    metavar: str = ""  # shown after it on the command line
-    leads_in_python: bool = False  # Python names it first
+    metavar: str = ""  # shown after the name on the command line
+    leads_in_python: bool = False  # the Python message names this option first
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """An option of commands that run a program; the command line has `-` for `_` in its name."""
+    """An option of commands that run a program; its flag has `-` for `_`."""
 
     name: str
     kind: Kind
     about: str  # one sentence
-    commands: tuple[str, ...]  # with this option; empty if only Python has it
+    commands: tuple[str, ...]  # empty for an option that only Python has
     metavar: str | None = None
     default: str | None = None  # as typed; None if the request has no value
     default_with: Mapping[str, str] = field(default_factory=dict)  # if another option is given
-    help_by_command: Mapping[str, str] = field(default_factory=dict)  # if it differs from `about`
-    request_field: str = ""  # by default its name
-    python: str = ""  # the type of the keyword of `xorbench.check`; empty without a keyword
-    is_for_cases: bool = False  # `explain` and `trace` take it for cases of the XOR training too
-    is_preset: bool = False  # the command line always has a value, also for cases
+    help_by_command: Mapping[str, str] = field(default_factory=dict)  # instead of `about`
+    request_field: str = ""  # by default the name
+    python: str = ""  # the type of the keyword of `xorbench.check`; empty if there is none
+    is_for_cases: bool = False  # `explain` and `trace` accept it for XOR cases too
+    is_preset: bool = False  # the command line always has a value
     needs: tuple[RelatedOption, ...] = ()
     excludes: tuple[RelatedOption, ...] = ()
 
     @property
     def flag(self) -> str:
-        """The name of the option on the command line."""
+        """Return the name on the command line."""
         return flag(self.name)
 
     def help(self, command: str) -> str:
-        """The text in --help of a command."""
+        """Return the help text for a command."""
         about = self.help_by_command.get(command, self.about)
         if self.default is not None and "[" not in about:
-            defaults = (f", each with {flag(n)} {text}" for n, text in self.default_with.items())
+            defaults = (f"; {text} each with {flag(n)}" for n, text in self.default_with.items())
             about = f"{about[:-1]} [{''.join([self.default, *defaults])}]{about[-1]}"
         if command == "check" or self.is_for_cases or command in self.help_by_command:
             return about
-        return f"Of a command: {about[0].lower()}{about[1:]}"
+        return f"With CMD: {about[0].lower()}{about[1:]}"
 
     def is_given(self, value: object) -> bool:
-        """Whether a parsed value is from an option that was given."""
+        """Whether a value, after reading, shows that the option was given."""
         if self.kind.is_flag:
             return bool(value != self.kind.from_text(self.name, False))
         return value is not None and value != ()
 
     def python_value(self, value: Any) -> Any:
-        """Parse a value from Python; raises `BadOption`, naming the keyword."""
-        is_missing = value is None and self.python.endswith("| None")
-        return None if is_missing else self.kind.from_python(self.name, value)
+        """Read a value from Python; raises `BadOption`, which names the keyword."""
+        is_absent = value is None and self.python.endswith("| None")
+        return None if is_absent else self.kind.from_python(self.name, value)
 
     def default_for(self, values: Mapping[str, Any]) -> Any:
-        """The value of the option if it is not given."""
+        """Return the value of the option if it is not given."""
         texts = (text for name, text in self.default_with.items() if values[name] is not None)
         text = next(texts, self.default)
         return None if text is None else self.kind.from_text(self.flag, text)
@@ -183,7 +183,7 @@ EXPLAIN: Final = ("explain",)
 TRACE: Final = ("trace",)
 BOTH: Final = ("check", "explain")
 ALL: Final = ("check", "explain", "trace")
-EITHER_TIMEOUT: Final = "Seconds: for an answer [120], a command [3600]."
+EITHER_TIMEOUT: Final = "Wait at most S seconds for an answer [120] or for a run of CMD [3600]."
 NEEDS_AGAINST: Final = (RelatedOption("against", metavar="CMD"),)
 IN_TURN: Final = OptionText(
     "check --kill-after 12 --resume 'python train.py --resume' -- python train.py",
@@ -192,123 +192,115 @@ IN_TURN: Final = OptionText(
 
 
 def not_resumed(hint: str) -> tuple[RelatedOption, ...]:
-    """The exclusion of an option that a resume check does not support."""
+    """Exclude an option from a check with --resume."""
     return (RelatedOption("resume", OptionText(hint, ""), leads_in_python=True),)
 
 
 PROGRAM_OPTIONS: Final = (
     Option(
-        "against", AGAINST, "Another command: the same bits, and as fast?", CHECK, "CMD",
+        "against", AGAINST, "Also run CMD, and compare its results and speed.", CHECK, "CMD",
         python="Trainable | None", excludes=(RelatedOption("resume"), RelatedOption("kill_after")),
     ),
-    Option("against", AGAINST, "Another one; what gives both equal bits?", EXPLAIN, "CMD"),
+    Option("against", AGAINST, "Find the switches for results identical to CMD.", EXPLAIN, "CMD"),
     Option(
-        "env", VARIABLES, "A variable to try as a switch.", EXPLAIN, "NAME=VALUE",
+        "env", VARIABLES, "Also try NAME=VALUE as a switch.", EXPLAIN, "NAME=VALUE",
         request_field="variables",
     ),
     Option(
-        "processes", whole(2, 64), "How many times to run it.", CHECK, "N", "2", {"against": "5"},
+        "processes", whole(2, 64), "Run CMD N times.", CHECK, "N", "2", {"against": "5"},
         python="int | None", excludes=not_resumed("give more --kill-after"),
     ),
     Option(
-        "processes", whole(FIRST_RUNS, 64), "Runs to see how often it differs.", EXPLAIN, "N",
-        str(MOST_RUNS),
+        "processes", whole(FIRST_RUNS, 64), "Estimate from N runs how often CMD differs.", EXPLAIN,
+        "N", str(MOST_RUNS),
     ),
-    Option("max_runs", whole(FIRST_RUNS, 100_000), "Stop after so many runs.", EXPLAIN, "N", "100"),
-    Option("no_cost", OFF, "Do not time a step with the fix.", EXPLAIN, request_field="cost"),
+    Option("max_runs", whole(FIRST_RUNS, 100_000), "Stop after N runs.", EXPLAIN, "N", "100"),
+    Option("no_cost", OFF, "Do not time steps with the fix.", EXPLAIN, request_field="cost"),
     Option(
-        "skip", whole(0, 1_000_000), "With --against: first steps that are not timed.", CHECK, "N",
+        "skip", whole(0, 1_000_000), "With --against: do not time the first N steps.", CHECK, "N",
         "3", python="int | None", needs=NEEDS_AGAINST,
     ),
-    Option("skip", whole(0, 1_000_000), "First steps that are not timed.", EXPLAIN, "N", "3"),
+    Option("skip", whole(0, 1_000_000), "Do not time the first N steps.", EXPLAIN, "N", "3"),
     Option(
-        "threshold", text_or_number(parse.share), "With --against: slower by more fails.", CHECK,
-        "X", "5%", python="float | str | None", needs=NEEDS_AGAINST,
+        "threshold", text_or_number(parse.share), "With --against: fail if slower by more than X.",
+        CHECK, "X", "5%", python="float | str | None", needs=NEEDS_AGAINST,
     ),
     Option(
-        "bits_only", OFF, "With --against: do not judge the speed.", CHECK, request_field="speed",
+        "bits_only", OFF, "With --against: compare only the bits.", CHECK, request_field="speed",
         python="bool", needs=NEEDS_AGAINST, excludes=(RelatedOption("speed_only"),),
     ),
     Option(
-        "speed_only", OFF, "With --against: do not judge the bits.", CHECK, request_field="bits",
+        "speed_only", OFF, "With --against: compare only the speed.", CHECK, request_field="bits",
         python="bool", needs=NEEDS_AGAINST,
     ),
     Option(
-        "steps", whole(1, LARGEST), "End each run after K steps.", ALL, "K",
-        help_by_command={
-            "check": "End each run after K steps of an optimizer.",
-            "trace": "Of a command: end it after K steps.",
-        },
+        "steps", whole(1, LARGEST), "Stop each run after K optimizer steps.", ALL, "K",
         python="int | None",
     ),
-    Option("detail", DETAIL, "Steps to record in detail: 7-9.", TRACE, "STEPS"),
+    Option("detail", DETAIL, "Record details of STEPS, such as 7-9.", TRACE, "STEPS"),
     Option(
-        "folder", Kind(_existing_folder), "The working folder.", (),
+        "folder", Kind(_existing_folder), "Run in this folder.", (),
         python="str | os.PathLike[str] | None",
     ),
     Option(
-        "in_place", FLAG, "Run in this folder itself.", BOTH,
-        help_by_command={"check": "Run in this folder itself, not in copies of it."}, python="bool",
+        "in_place", FLAG, "Run in this folder, not in copies.", BOTH, python="bool",
         excludes=not_resumed("each run needs its own copy"),
     ),
-    Option("exclude", SEVERAL, "Leave it out of the copies.", BOTH, "GLOB", python="Sequence[str]"),
     Option(
-        "link", SEVERAL, "Link it into the copies, to be read.", BOTH, "PATH",
+        "exclude", SEVERAL, "Do not copy paths that match GLOB.", BOTH, "GLOB",
         python="Sequence[str]",
     ),
     Option(
-        "max_copy", SIZE, "The largest folder to copy.", BOTH, "SIZE", "1GB", python="int | str",
+        "link", SEVERAL, "Link PATH into the copies, for reading only.", BOTH, "PATH",
+        python="Sequence[str]",
     ),
     Option(
-        "max_record", SIZE, "The largest record.", ALL, "SIZE", "1GB",
-        help_by_command={"trace": "Of a command: the largest trace."}, python="int | str",
+        "max_copy", SIZE, "Refuse to copy more than SIZE.", BOTH, "SIZE", "1GB", python="int | str",
+    ),
+    Option(
+        "max_record", SIZE, "Stop recording at SIZE.", ALL, "SIZE", "1GB", python="int | str",
     ),
     Option(
         "timeout", text_or_number(partial(parse.positive, high=parse.LONGEST_RUN_S)),
-        "Seconds that a run may take.", ALL, "S", "3600",
+        "Wait at most S seconds for a run of CMD.", ALL, "S", "3600",
         help_by_command={"explain": EITHER_TIMEOUT, "trace": EITHER_TIMEOUT},
         request_field="timeout_s", python="float", is_for_cases=True,
     ),
-    Option("with_source", FLAG, "Show lines of source beside their numbers.", CHECK, python="bool"),
+    Option("with_source", FLAG, "Show source lines next to line numbers.", CHECK, python="bool"),
     Option(
-        "with_source", FLAG, "Keep lines of source in it.", TRACE,
-        needs=(RelatedOption("detail", "lines of source stand in detail", "STEPS"),),
+        "with_source", FLAG, "Store source lines in the trace.", TRACE,
+        needs=(RelatedOption("detail", "source lines are part of the details of steps", "STEPS"),),
     ),
     Option(
         "anonymous", FLAG, NO_NAMES, ALL,
-        help_by_command={
-            "explain": NO_NAMES,
-            "trace": "Of a command: no host name, absolute path or UUID in it.",
-        },
-        python="bool",
+        help_by_command={"explain": NO_NAMES}, python="bool",
     ),
     Option(
         "kill_after", Kind(partial(parse.integers, low=1, high=LARGEST), _steps),
-        "Kill it after K steps, a trial for each: 5,12. Needs --resume.", CHECK, "LIST",
+        "Kill after each number of steps in LIST, such as 5,12. Needs --resume.", CHECK, "LIST",
         python="int | Sequence[int] | None", needs=(RelatedOption("resume", IN_TURN),),
     ),
     Option(
         "resume", command("give the command that resumes the training"),
-        "The command that resumes it. Needs --kill-after.", CHECK, "CMD", python="Trainable | None",
-        needs=(RelatedOption("kill_after", IN_TURN),),
+        "Resume the training with CMD. Needs --kill-after.", CHECK, "CMD",
+        python="Trainable | None", needs=(RelatedOption("kill_after", IN_TURN),),
     ),
     Option(
-        "from", PATH, "Judge the records of a check once more, as it was asked for.", CHECK, "DIR",
+        "from", PATH, "Re-evaluate the stored records of an earlier check in DIR.", CHECK, "DIR",
     ),
     Option(
-        "dry_run", FLAG, "Say what would happen, run nothing.", BOTH,
-        help_by_command={"check": "Say what would happen, and run nothing."},
+        "dry_run", FLAG, "Print the plan, run nothing.", BOTH,
     ),
     Option(
-        "out", FOLDER, "Folder of results.", ALL, "DIR", "results", request_field="root",
+        "out", FOLDER, "Store results in DIR.", ALL, "DIR", "results", request_field="root",
         python="str | os.PathLike[str]", is_for_cases=True, is_preset=True,
     ),
-    Option("name", Kind(parse.name), "A name to find it by.", BOTH, "NAME", python="str | None"),
+    Option("name", Kind(parse.name), "Name the result NAME.", BOTH, "NAME", python="str | None"),
 )  # fmt: skip
 
 
 def options_of(command: str) -> dict[str, Option]:
-    """The options of a command, by name."""
+    """Return the options of a command, by name."""
     return {row.name: row for row in PROGRAM_OPTIONS if command in row.commands}
 
 
@@ -316,9 +308,9 @@ PYTHON_OPTIONS: Final = {row.name: row for row in PROGRAM_OPTIONS if row.python}
 
 
 def complete(options: Mapping[str, Option], values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a request's fields, with defaults; raises `BadOption` for a bad combination.
+    """Return the values of a request's fields; raises `BadOption` for a refused combination.
 
-    `values` are parsed values by the names of the options; None if an option is not given.
+    `values` holds the converted values by option name, None for each option not given.
     """
     require_allowed(options, values)
     return {
@@ -328,7 +320,7 @@ def complete(options: Mapping[str, Option], values: Mapping[str, Any]) -> dict[s
 
 
 def require_allowed(options: Mapping[str, Option], values: Mapping[str, Any]) -> None:
-    """Raise `BadOption` if an option lacks one that it needs or has one that it excludes."""
+    """Raise `BadOption` if an option lacks a needed option, or meets an excluded one."""
     given = {name for name, row in options.items() if row.is_given(values[name])}
     for name in filter(given.__contains__, options):
         for related in options[name].needs:
@@ -350,6 +342,6 @@ def _apart(name: str, related: RelatedOption) -> OptionText:
 
 
 def request(kind: type[Request], values: Mapping[str, Any], **more: Any) -> Request:
-    """A request from the values of its fields; `more` overrides them."""
+    """Make a request from the values that match its fields; `more` takes precedence."""
     names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     return kind(**{**{name: values[name] for name in values.keys() & names}, **more})

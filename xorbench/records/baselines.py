@@ -26,7 +26,7 @@ def find(root: Path, name: str) -> Path:
     folder = root / FOLDER / name
     if not files.is_file(folder / "run.json"):
         known = sorted(path.parent.name for path in (root / FOLDER).glob("*/run.json"))
-        hint = f"one of {', '.join(known)}" if known else "save one: save-baseline NAME RUN"
+        hint = f"one of {', '.join(known)}" if known else "save one: baseline save NAME RUN"
         raise BadOption(f"--baseline: no baseline {name[:100]!r} in {root / FOLDER}", hint)
     return folder
 
@@ -40,7 +40,7 @@ def save(root: Path, name: str, run: Path, *, replace: bool) -> Path:
     folder = root / FOLDER / name
     if folder.exists() and not replace:
         hint = "choose another name, or replace it with --replace"
-        raise BadOption(f"save-baseline: {name!r} is taken", hint)
+        raise BadOption(f"baseline save: {name!r} is taken", hint)
     if flaw := flaw_of(loading.load(run)):
         raise BadFile(f"{run}: cannot be a baseline: it {flaw}")
     partial, old = (folder.with_name(f".{name}.{suffix}") for suffix in ("partial", "old"))

@@ -57,7 +57,7 @@ def _newest(root: Path, option: str, kind: str) -> Path:
         if info.get("kind", "run") == kind and not is_copy(folder)
     ]
     if not matching:
-        command = "import FILE" if kind == "benchmark" else kind
+        command = "pytest-benchmark import FILE" if kind == "benchmark" else kind
         hint = f"create one with python -m xorbench {command}"
         raise BadOption(f"{option}: no {kind} in {root}", hint)
     return matching[-1].resolve()

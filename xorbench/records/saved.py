@@ -47,7 +47,7 @@ class SavedCalibrations(Struct, frozen=True, kw_only=True):
 
 
 class SavedVariance(Struct, frozen=True, kw_only=True):
-    """The run-to-run variance of a machine, measured by `calibrate` in quiet runs.
+    """The run-to-run variance of a machine, measured by `baseline calibrate` in quiet runs.
 
     `between_runs` is a standard deviation of logarithms, `residual_drift` a share.
     """
@@ -88,7 +88,9 @@ def save_calibrations(root: Path, key: str, times: dict[str, SavedCalibration]) 
 
 def load_variances(root: Path) -> SavedVariances:
     """The saved variances, empty without a file; raises `BadFile` for a damaged or newer file."""
-    return read_saved(root / VARIANCES, SavedVariances(), "delete it and calibrate again")
+    return read_saved(
+        root / VARIANCES, SavedVariances(), "delete it, then run xorbench baseline calibrate again"
+    )
 
 
 def save_variance(root: Path, key: str, variance: SavedVariance) -> None:

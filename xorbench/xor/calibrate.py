@@ -1,4 +1,4 @@
-"""`calibrate`: measure the run-to-run variance of this machine."""
+"""`baseline calibrate`: measure the run-to-run variance of this machine."""
 
 import tempfile
 from collections.abc import Callable
@@ -63,7 +63,7 @@ def _run(request: CalibrateRequest, folder: Path, stress: str | None) -> Run | N
         RunRequest(
             recipe=Recipe(epochs=request.epochs),
             axes={"device": ("cpu",)},
-            command="calibrate",
+            command="baseline calibrate",
             root=folder,
             quick=True,
             processes_per_config=request.processes,

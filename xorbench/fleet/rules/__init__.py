@@ -62,7 +62,7 @@ def verdicts(fleet_data: FleetData, findings: Sequence[Finding]) -> list[Verdict
             "fleet",
             f"an entry in the {check}",
             f"the {check} has no entry for these devices",
-            "add one with xorbench atlas add RUN, or use a fleet.json of these devices",
+            "add one with xorbench fleet atlas add RUN, or use a fleet.json of these devices",
         )
         for check, reference in references.items()
         if reference is not None and check not in {*failed, *checked}

@@ -41,7 +41,7 @@ NOT_AS_RECORDED: Final = Code(
     "XB109", "atlas", "isolate", "different bits than recorded for this environment"
 )
 NEW_ENVIRONMENT: Final = Code(
-    "XB110", "atlas", "note", "once trusted, record it with xorbench atlas add RUN"
+    "XB110", "atlas", "note", "once trusted, record it with xorbench fleet atlas add RUN"
 )
 WRONG_PROBE: Final = Code(
     "XB115", "probes", "isolate", "an exact probe is wrong: take it out, then run the burn-in"

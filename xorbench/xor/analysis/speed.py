@@ -64,7 +64,7 @@ class RunVariance:
         )
         if self.source:
             return f"{included} ({self.source})"
-        return f"{included}, measured on the reference machine; calibrate measures this machine"
+        return f"{included}, measured on the reference machine; baseline calibrate measures this machine"
 
 
 PACKAGED: Final = RunVariance()

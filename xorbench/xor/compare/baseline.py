@@ -45,7 +45,7 @@ class WithBaseline:
 def not_judged(name: str, why: str) -> Verdict:
     """The verdict for a requested baseline that judged nothing: inconclusive, not a pass."""
     expected = "a comparison with the baseline"
-    hint = f"save-baseline {name} with a run of the same recipe and cases"
+    hint = f"xorbench baseline save {name} with a run of the same recipe and cases"
     return inconclusive("compare", f"baseline {name}", expected, why, hint)
 
 

@@ -1,4 +1,4 @@
-"""`compare` and `save-baseline`: is B slower than A, or this machine slower than before?"""
+"""`compare` and `baseline save`: is B slower than A, or this machine slower than before?"""
 
 import contextlib
 from collections.abc import Callable
@@ -44,7 +44,7 @@ def compare(
 
 
 def variance_of(root: Path, *runs: Run) -> RunVariance:
-    """The run-to-run variance that `calibrate` saved for these runs' machine; else PACKAGED.
+    """The run-to-run variance that `baseline calibrate` saved for these runs' machine; else PACKAGED.
 
     Raises `BadFile` for a damaged file.
     """

@@ -1,9 +1,7 @@
-"""`export` and `import`: runs as files of pytest-benchmark, and its files as runs."""
+"""`pytest-benchmark export` and `import`: runs as its files, and its files as runs."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
 
 import msgspec
 
@@ -13,17 +11,14 @@ from xorbench.records import folders, loading, pytest_benchmark
 from xorbench.records.files import write_whole
 from xorbench.records.folders import now
 from xorbench.records.pytest_benchmark import BenchmarkFile, ImportInfo
-from xorbench.records.schema.run import Run
 from xorbench.records.store import create
 from xorbench.report.run_files import RunOutcome, write_reports
 from xorbench.verdicts import exit_code
 from xorbench.xor.report import imports as report
 
-EXPORTS: Final[dict[str, Callable[[Run], str]]] = {"pytest-benchmark": pytest_benchmark.to_json}
 
-
-def export(root: Path, text: str, file_format: str, path: Path) -> int:
-    """Write the run in this format, and return the number of its variants.
+def export(root: Path, text: str, path: Path) -> int:
+    """Write the run as a file of pytest-benchmark, and return the number of its variants.
 
     Raises `BadFile` for a folder without a run, or if no training has finished.
     """
@@ -31,7 +26,7 @@ def export(root: Path, text: str, file_format: str, path: Path) -> int:
     run = loading.load(folder)
     if not run.trainings:
         raise BadFile(f"{folder}: no training has finished: nothing to export")
-    write_whole(path, EXPORTS[file_format](run).encode())
+    write_whole(path, pytest_benchmark.to_json(run).encode())
     return len({(t.case, t.config) for t in run.trainings})
 
 

@@ -1,4 +1,4 @@
-"""The result of `calibrate`, as text and as JSON."""
+"""The result of `baseline calibrate`, as text and as JSON."""
 
 from dataclasses import asdict
 

@@ -34,7 +34,7 @@ def _judged_fast(
     if baseline is not None:
         sentence = f"{capitalized(baseline.sentence)}; {speeds}"
         return Answer(FAST, baseline.comparison.outcome, sentence)
-    how = "" if flaw_of(evidence.run) else " (save-baseline NAME saves this run as one)"
+    how = "" if flaw_of(evidence.run) else " (baseline save NAME saves this run as one)"
     return _answer(FAST, f"{speeds}; not compared with a baseline{how}", verdicts)
 
 
