@@ -64,7 +64,8 @@ class RunVariance:
         )
         if self.source:
             return f"{included} ({self.source})"
-        return f"{included}, measured on the reference machine; baseline calibrate measures this machine"
+        measured = "measured on the reference machine; baseline calibrate measures this machine"
+        return f"{included}, {measured}"
 
 
 PACKAGED: Final = RunVariance()

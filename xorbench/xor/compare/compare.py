@@ -44,7 +44,7 @@ def compare(
 
 
 def variance_of(root: Path, *runs: Run) -> RunVariance:
-    """The run-to-run variance that `baseline calibrate` saved for these runs' machine; else PACKAGED.
+    """The variance that `baseline calibrate` saved for the machine of these runs; else PACKAGED.
 
     Raises `BadFile` for a damaged file.
     """

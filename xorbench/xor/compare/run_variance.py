@@ -1,7 +1,7 @@
 """The run-to-run variance of one machine: how much runs of unchanged code differ.
 
-One run cannot estimate it. `baseline calibrate` makes several runs, some of them under load; the result
-replaces the variance of the reference machine.
+One run cannot estimate it. `baseline calibrate` makes several runs, some of them under load; the
+result replaces the variance of the reference machine.
 """
 
 import math
