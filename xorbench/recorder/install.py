@@ -47,9 +47,9 @@ def install(presence: Presence) -> Listener:
 
     listener = Listener(options, open_record)
     hooks = _listen_to_optimizers(listener)
+    _listen_to_backward(listener)
     if options.level != "clock":
         hooks += _listen_to_modules(listener)
-        _listen_to_backward(listener)
         _listen_to_averages(listener)
     _report_saving(presence)
     _finish_at_exit(listener, hooks)
@@ -209,16 +209,56 @@ def _leave(listener: Listener, module: Any, kwargs: Any, output: Any) -> None:
 
 
 def _listen_to_backward(listener: Listener) -> None:
-    original = torch.autograd.backward
+    """Hear of each backward pass: of a loss, of `autograd.grad`, of a function's gradient."""
+    torch.autograd.backward = _heard(listener, torch.autograd.backward, _roots)
+    torch.autograd.grad = _heard(listener, torch.autograd.grad, _roots, counts=listener.by_hand)
+    for name in ("grad", "grad_and_value"):
+        transform = getattr(torch.func, name)
+        setattr(torch.func, name, _heard_transform(listener, transform))
+
+
+def _heard(
+    listener: Listener,
+    original: Callable[..., Any],
+    arguments: Callable[..., tuple[Any, Any]],
+    counts: Callable[[], bool] = lambda: True,
+) -> Callable[..., Any]:
+    """A function that computes gradients, reported before it runs and when it has returned."""
 
     @functools.wraps(original)
     def backward(*args: Any, **kwargs: Any) -> Any:
-        if not is_compiling() and listener.takes_over():
-            listener.shielded(listener.backward, args[0] if args else kwargs.get("tensors"))
+        if is_compiling() or not counts() or not listener.takes_over():
+            return original(*args, **kwargs)
+        if listener.begin_pass():
+            listener.shielded(listener.backward, *arguments(*args, **kwargs))
             listener.detail.watch()
-        return original(*args, **kwargs)
+        try:
+            return original(*args, **kwargs)
+        finally:
+            listener.end_pass()
 
-    torch.autograd.backward = backward
+    return backward
+
+
+def _roots(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+    """The tensors that gradients start from, the first argument of `backward` and `grad`."""
+    return (args[0] if args else kwargs.get("tensors", kwargs.get("outputs"))), None
+
+
+def _heard_transform(listener: Listener, transform: Callable[..., Any]) -> Callable[..., Any]:
+    """`torch.func.grad`, whose functions compute gradients of some of their arguments."""
+
+    @functools.wraps(transform)
+    def transformed(func: Any, argnums: Any = 0, *rest: Any, **kwargs: Any) -> Any:
+        places = argnums if isinstance(argnums, tuple) else (argnums,)
+
+        def inputs(*args: Any, **_: Any) -> tuple[Any, Any]:
+            return None, [args[place] for place in places if place < len(args)]
+
+        gradient = transform(func, argnums, *rest, **kwargs)
+        return _heard(listener, gradient, inputs, counts=listener.by_hand)
+
+    return transformed
 
 
 def _report_saving(presence: Presence) -> None:

@@ -27,6 +27,7 @@ from .generators import short, states
 from .identity import class_name, is_silent, storage_of
 from .options import Options
 from .sink import MemorySink, Sink
+from .updates import Leaf, Updates
 from .walk import Unknown, tensors, values
 from .weights import RecordedWeights, Weight
 
@@ -73,6 +74,8 @@ class Listener:
         self._leaves = WeakIdKeyDictionary()  # with a gradient, and in no module or optimizer
         self._free_leaves = 0  # how many there have been
         self._reached: list[Tensor] = []  # leaves that gradients of this step have reached
+        self.updates = Updates()
+        self._deferred = False  # a step that ends with the backward pass under way
         self._batches = WeakIdKeyDictionary()  # inputs that ask for a gradient
         self._step = 0
         self._open = False
@@ -170,6 +173,8 @@ class Listener:
         training = training and any(weight.requires_grad for weight in module.parameters())
         if training:
             self.thread = threading.get_ident()
+            if self.updates.possible and self._weights_changed():
+                self._end_updated()
             self.begin()
             self.watch(module)
         name = f"{'c' if training else 'x'}{self._count['c' if training else 'x']}"
@@ -210,12 +215,20 @@ class Listener:
             self._makers = {key: maker for key, maker in makers if not maker[0].expired()}
             self._most_makers = max(MOST_MAKERS, 2 * len(self._makers))
 
-    def backward(self, roots: Any) -> None:
-        """Gradients are about to be computed from these tensors."""
+    def backward(self, roots: Any, inputs: Any = None) -> None:
+        """Gradients are about to be computed from these tensors, or by these without a graph."""
         if is_silent(_first(roots)):
             return
         self.thread = threading.get_ident()
+        if self.options.level == "clock":
+            self._clock_pass()
+            return
+        leaves = self._free_leaves_of(roots, inputs) if self.by_hand() else None
+        if leaves is not None and self.updates.passes and self._updated(leaves):
+            self._end_updated()
         self.begin()
+        if leaves is not None:
+            self._add_leaves(leaves)
         for path, loss in tensors(roots):
             finite = self.options.state and loss.numel() == 1 and loss.layout == torch.strided
             finite = finite and bool(loss.isfinite())  # JSON has finite numbers
@@ -226,6 +239,103 @@ class Listener:
             self._reached += leaves_of(roots)
         self.detail.backward()
 
+    def by_hand(self) -> bool:
+        """Whether a step may end without an optimizer: none of `torch.optim` has stepped yet."""
+        return not self.updates.by_optimizer
+
+    def _clock_pass(self) -> None:
+        """A backward pass where only time is recorded; it begins a step if none else does."""
+        if self.options.step_by == "backward" and self.by_hand():
+            if self._open:
+                self._end_updated()
+            self.begin()
+
+    def _updated(self, leaves: list[Leaf]) -> bool:
+        """Whether the open step was followed by an update before a pass with these leaves."""
+        return self._open and (self.updates.rebound(leaves) or self._weights_changed())
+
+    def _free_leaves_of(self, roots: Any, inputs: Any) -> list[Leaf]:
+        """The leaf tensors that a backward pass reaches, in no module and no batch."""
+        reached = leaves_of(roots) + [t for _, t in tensors(inputs) if t.is_leaf]
+        held = {id(tensor) for kind, name, tensor in self.weights.held if name[:1] != "u"}
+        free = [
+            tensor
+            for tensor in dict.fromkeys(reached)
+            if id(tensor) not in held
+            and not self.weights.is_named(tensor)
+            and tensor not in self._batches
+        ]
+        parts = self.digester.start_all(free)
+        return [
+            Leaf(tensor, digest)
+            for tensor, digest in zip(free, self._finished(parts))  # noqa: B905 - Python 3.9
+            if digest
+        ]
+
+    def _finished(self, started: list[list[DigestPart] | Exception]) -> list[str]:
+        """The digests of tensors; an empty text for one that has none."""
+        digests = iter(self.digester.finish([p for p in started if not isinstance(p, Exception)]))
+        return ["" if isinstance(parts, Exception) else next(digests) for parts in started]
+
+    def _add_leaves(self, leaves: list[Leaf]) -> None:
+        """Record the leaf tensors that no module has, once in each step."""
+        updates = self.updates
+        if not updates.passes:
+            updates.leaves = leaves
+            named = [("parameter", f"u{i}", leaf.tensor) for i, leaf in enumerate(leaves)]
+            for _, name, tensor in named:
+                self.weights.describe(name, tensor)
+            self.weights.held += named
+            self._add_tensors(named)
+        updates.passes += 1
+        updates.compared = False
+
+    def _weights_changed(self) -> bool:
+        """Whether a weight is not as it was where the step began."""
+        self.updates.compared = True
+        now = self.weights.taking_part(self._step)
+        now += [("parameter", f"u{i}", leaf.tensor) for i, leaf in enumerate(self.updates.leaves)]
+        named = {name: tensor for kind, name, tensor in now if kind == "parameter"}
+        digests = self._finished(self.digester.start_all(list(named.values())))
+        return self._differ(dict(zip(named, digests)))  # noqa: B905 - Python 3.9
+
+    def _differ(self, now: dict[str, str]) -> bool:
+        """Whether a parameter has another digest than where the step began."""
+        pending = {
+            event[1]: parts
+            for event, parts in self._events
+            if event[0] == "parameter" and parts is not None and event[1] in now
+        }
+        began = self.digester.finish(list(pending.values()))
+        return any(now[name] not in ("", digest) for name, digest in zip(pending, began))  # noqa: B905
+
+    def _end_updated(self) -> None:
+        """End the step whose weights were updated without an optimizer."""
+        self.updates.ended += 1
+        self._end_step()
+
+    def begin_pass(self) -> bool:
+        """A backward pass begins; whether it is within no other."""
+        self.updates.depth += 1
+        return self.updates.depth == 1
+
+    def end_pass(self) -> None:
+        """A backward pass ends, and with it a step of optimizers that stepped within it."""
+        self.updates.depth -= 1
+        if self.updates.depth:
+            return
+        if self._deferred:
+            self._deferred = False
+            self.shielded(self._end_step)
+        elif self._open and self.by_hand() and (self.detail.on or self.options.state):
+            self.shielded(self._gradients)
+
+    def _gradients(self) -> None:
+        """Record the gradients of a pass that no optimizer will be asked for."""
+        for kind, name, tensor in self.weights.held:
+            if kind == "parameter" and tensor.grad is not None:
+                self.tensor("gradient", name, tensor.grad)
+
     def before_step(self, optimizer: Optimizer, closure: bool = False) -> None:
         """An optimizer is about to step; one within another does not count."""
         if id(optimizer) in self._stepping:  # it raised the last time
@@ -234,6 +344,7 @@ class Listener:
         if len(self._stepping) > 1:
             return
         self.thread = threading.get_ident()
+        self.updates.stepped()
         index = self.weights.stepping(optimizer, self._step)
         self.begin()
         if self.options.level == "clock":
@@ -251,7 +362,10 @@ class Listener:
         if self._stepping:
             return
         self.detail.after_step(optimizer, self.weights.stepping(optimizer, self._step))
-        self._end_step()
+        if self.updates.depth:  # an optimizer of one parameter, in the hook of its gradient
+            self._deferred = True
+        else:
+            self._end_step()
 
     def finish(self, intact: Callable[[], bool] = lambda: True) -> None:
         """The program ends: write the step under way, and every weight as it is now.
@@ -262,16 +376,17 @@ class Listener:
             return
         self._closed = True
         self.detail.on = False
-        complete = not self._open
-        events, ends = [], []
+        evaluations = self._evaluations
         if self.options.level != "clock":
-            pending, self._events = self._events, []
             self._read_dead()
-            self._take_finals(self.weights.finals())
-            events, ends = (
-                self._with_digests(pending),
-                self._with_digests(list(self._finals.values())),
-            )
+            leaves = enumerate(self.updates.leaves)
+            free = [("parameter", f"u{i}", leaf.tensor) for i, leaf in leaves]
+            self._take_finals(self.weights.finals() + free)
+            if self._open and self.updates.passes and self._differ(self._final_digests()):
+                self._end_updated()
+        complete, self._evaluations = not self._open, evaluations
+        events = self._with_digests(self._events) if not complete else []
+        ends = self._with_digests(list(self._finals.values()))
         self._write(
             {
                 "end": True,
@@ -285,6 +400,15 @@ class Listener:
             always=True,
         )
 
+    def _final_digests(self) -> dict[str, str]:
+        finals = {
+            name: final.parts
+            for (kind, name), final in self._finals.items()
+            if kind == "final parameter" and final.parts is not None
+        }
+        digests = self.digester.finish(list(finals.values()))
+        return dict(zip(finals, digests))  # noqa: B905 - Python 3.9
+
     def _unseen(self, *, intact: bool) -> dict[str, dict[str, Any]]:
         """What happened in the program and is in no event of the record."""
         unseen = {
@@ -292,7 +416,8 @@ class Listener:
             "hooks_removed": not intact,
             "evaluations": self._evaluations,
             "models": self.weights.names_of_untrained(),
-            "tensors": self._free_leaves,
+            "tensors": self._free_leaves if self.updates.by_optimizer else 0,
+            "updates": self.updates.ended,
         }
         known = {name: value for name, value in unseen.items() if value}
         return {"unseen": known} if known else {}
@@ -329,6 +454,7 @@ class Listener:
             for name, state in states() if self.options.generators else ():
                 self.add("generator", name, state)
             self.weights.held = []
+            self.updates.begin()
             self._weights_at_start()
         if self._step == self.options.stop_after:
             self._stop()

@@ -29,6 +29,8 @@ class Options(NamedTuple):
         with_source: keep the text of a line of the program beside its number.
         root: the folder that paths are relative to.
         switches: settings that are made before the program's code runs (`switches.SWITCHES`).
+        step_by: `optimizer`, or `backward` where no optimizer of `torch.optim` steps, and only
+            the time of each step is recorded.
         notice: report whether it loads data by processes, and whether it compiles.
     """
 
@@ -44,6 +46,7 @@ class Options(NamedTuple):
     with_source: bool = False
     root: str = ""
     switches: tuple[str, ...] = ()
+    step_by: str = "optimizer"
     notice: bool = False
 
 

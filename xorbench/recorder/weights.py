@@ -160,6 +160,14 @@ class RecordedWeights:
             return True
         return any(tensor is parameter for parameter in self._optimized())
 
+    def is_named(self, tensor: Tensor) -> bool:
+        """Whether it is a weight of a module that was trained."""
+        return tensor in self._names
+
+    def taking_part(self, step: int) -> list[Weight]:
+        """The weights that take part in a step, as they are now."""
+        return list(self._taking_part(step))
+
     def _optimized(self) -> Iterator[Tensor]:
         """Each parameter of each optimizer that is alive."""
         for tracked in self._optimizers:
@@ -176,7 +184,7 @@ class RecordedWeights:
         parameters = parameters_of(optimizer.param_groups, index)
         new = self._hold(("parameter", name, tensor) for name, tensor in parameters)
         for _, name, tensor in new:
-            self._describe(name, tensor)
+            self.describe(name, tensor)
         return new
 
     def finals(self) -> list[Weight]:
@@ -227,7 +235,7 @@ class RecordedWeights:
         for kind, name, tensor in parts:
             if id(tensor) not in owned:
                 identity = f"m{index}.{bare(name)}"
-                self._describe(identity, tensor)
+                self.describe(identity, tensor)
                 yield kind, identity, tensor
 
     def _hold(self, weights: Iterable[Weight]) -> list[Weight]:
@@ -253,7 +261,7 @@ class RecordedWeights:
             for name, tensor in parameters_of(optimizer.param_groups, self._number_of(tracked)):
                 if id(tensor) not in seen and (recent or id(tensor) in owned):
                     seen.add(id(tensor))
-                    self._describe(name, tensor)
+                    self.describe(name, tensor)
                     yield "parameter", name, tensor
         others = [
             (index, _parts(_members(module)))
@@ -266,7 +274,7 @@ class RecordedWeights:
                     if id(tensor) not in seen:
                         seen.add(id(tensor))
                         identity = f"{letter}{index}.{bare(name)}"
-                        self._describe(identity, tensor)
+                        self.describe(identity, tensor)
                         yield kind if letter == "m" else "other", identity, tensor
 
     def _in_use(self, since: float, owned: dict[int, int]) -> list[tuple[Tracked, Optimizer]]:
@@ -302,7 +310,7 @@ class RecordedWeights:
         self._described.clear()
         self._named.clear()
 
-    def _describe(self, identity: str, tensor: Tensor) -> None:
+    def describe(self, identity: str, tensor: Tensor) -> None:
         """Note name, shape and type of a parameter or buffer, the first time it is recorded."""
         known = self._named.get(identity)
         if known is not None and known() is tensor:

@@ -147,6 +147,7 @@ class Unseen(Struct, frozen=True, kw_only=True):
         evaluations: calls of models in evaluation mode after the last step.
         models: classes of models that were called or averaged, and not trained.
         tensors: tensors with a gradient that are in no module and no optimizer.
+        updates: steps that ended with an update that no `torch.optim` optimizer made.
     """
 
     thread_overlaps: int = 0
@@ -154,6 +155,7 @@ class Unseen(Struct, frozen=True, kw_only=True):
     evaluations: int = 0
     models: list[str] = []
     tensors: int = 0
+    updates: int = 0
 
 
 class TraceEnd(Struct, frozen=True, kw_only=True):
