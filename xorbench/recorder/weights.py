@@ -39,7 +39,8 @@ class Tracked:
         number: the number of an optimizer among those that take part; None before it does.
         members: the tables in which a module has its parameters, buffers and modules; whoever
             replaces one of them replaces it there, so none is kept alive.
-        state: parameter groups and state of an optimizer.
+        state: parameter groups and state of an optimizer that has stepped.
+        built: the same of one that was made.
     """
 
     def __init__(self, thing: Any, step: int, died: Callable[[Tracked], None]) -> None:
@@ -48,6 +49,15 @@ class Tracked:
         self.number: int | None = None
         self.members: Members | None = None
         self.state: State | None = None
+        self.built: State | None = None
+
+    @property
+    def used_state(self) -> State | None:
+        """The groups and state of an optimizer that takes part, whether or not a hook was called.
+
+        The step of a compiled optimizer calls none.
+        """
+        return self.state or (self.built if self.number is not None else None)
 
 
 class RecordedWeights:
@@ -112,8 +122,10 @@ class RecordedWeights:
             self._alive.append(module)  # a model of `main` alone is gone when the program ends
 
     def built(self, optimizer: Optimizer) -> None:
-        """An optimizer was made; it has not stepped."""
-        self._optimizers.append(self._tracked(optimizer, -RECENT - 1))
+        """An optimizer was made; it has not stepped, and may never call a hook."""
+        tracked = self._tracked(optimizer, -RECENT - 1)
+        tracked.built = (optimizer.param_groups, optimizer.state)
+        self._optimizers.append(tracked)
 
     def stepping(self, optimizer: Optimizer, step: int) -> int:
         """The number of an optimizer that steps in this step."""
@@ -192,8 +204,8 @@ class RecordedWeights:
         weights = [(kind, name, tensor) for (kind, name), tensor in self._survivors.items()]
         weights += self._as_trained(self._taking_part(None))
         for tracked in self._optimizers:
-            if tracked.ref() is not None and tracked.state is not None:
-                weights += states_of(*tracked.state, self._number_of(tracked))
+            if tracked.ref() is not None and tracked.used_state is not None:
+                weights += states_of(*tracked.used_state, self._number_of(tracked))
         return weights
 
     def _as_trained(self, weights: Iterable[Weight]) -> list[Weight]:
@@ -206,16 +218,16 @@ class RecordedWeights:
         weights: list[Weight] = []
         dead, self.dead = self.dead, []
         for tracked in dead:
-            if tracked.state is not None:
+            if tracked.used_state is not None:
                 index = self._number_of(tracked)
-                groups, state = tracked.state
+                groups, state = tracked.used_state
                 weights += (("parameter", *named) for named in parameters_of(groups, index))
                 weights += states_of(groups, state, index)
             elif tracked.members is not None:
                 index = self._modules.index(tracked)
                 parts = self._parts_of_dead(_parts(tracked.members), index)
                 weights += self._as_trained(parts)
-            tracked.members, tracked.state = None, None
+            tracked.members = tracked.state = tracked.built = None
         self._outlive(weights)
         return weights
 

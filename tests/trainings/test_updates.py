@@ -1,0 +1,76 @@
+"""Trainings that update their weights without `torch.optim`: their steps, and where they differ."""
+
+from pathlib import Path
+
+import pytest
+from conftest import once
+from test_recorder import Recorded, identities, of_kind, run
+from update_programs import KINDS, LATE, STEPS, variants
+
+from xorbench.programs.first_difference import compare
+
+PROGRAMS = Path(__file__).parent / "update_programs.py"
+# The last update of tensors that are replaced in each step is seen by no later backward pass.
+REBOUND = {"rebound", "transformed"}
+PASSES = {"accumulated": 3}
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    """Every training at the default level."""
+    names = [name for name, _ in variants()]
+    return Recorded(once(tmp_path_factory, "updates", lambda folder: run(folder, names, PROGRAMS)))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_step_ends_where_the_weights_change(recorded: Recorded, name: str) -> None:
+    """Four updates are four steps, each with its losses; the last may be seen by none."""
+    steps = recorded.steps(name)
+    assert len(steps) == STEPS - (name in REBOUND)
+    losses = [len(of_kind(step, "loss")) for step in steps]
+    if name not in REBOUND:
+        assert losses == [PASSES.get(name, 1)] * STEPS
+    assert recorded.end(name).complete == (name not in REBOUND)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_each_weight_is_recorded_once_in_each_step(recorded: Recorded, name: str) -> None:
+    """Its identity is the same in every step, also of tensors that are replaced."""
+    recorded_weights = [identities(step, "parameter") for step in recorded.steps(name)]
+    assert recorded_weights[0]
+    assert len(set(recorded_weights[0])) == len(recorded_weights[0])
+    assert all(set(names) == set(recorded_weights[0]) for names in recorded_weights)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_an_update_that_differs_is_found_in_the_next_step(recorded: Recorded, name: str) -> None:
+    """A different update in step 2 shows in the weights of step 3 and nowhere before."""
+    compared = compare(recorded.lines(name), recorded.lines(f"{name}_late"))
+    first = compared.first
+    assert first is not None
+    expected = "hyperparameters" if name == "within_backward" else "parameter"
+    step = LATE if name == "within_backward" else LATE + 1
+    assert (first.step, first.event.kind) == (step, expected)
+
+
+@pytest.mark.parametrize("name", sorted(KINDS.keys() - REBOUND))
+def test_the_last_update_is_in_the_final_weights(recorded: Recorded, name: str) -> None:
+    """The process ends after it, and no later backward pass could show it."""
+    end, last = recorded.end(name), recorded.steps(name)[-1]
+    final = {event.identity: event.digest for event in end.final}
+    began = {event.identity: event.digest for event in of_kind(last, "parameter")}
+    assert began.keys() <= final.keys()
+    assert all(final[identity] != digest for identity, digest in began.items())
+
+
+def test_backward_passes_without_an_update_are_no_step(recorded: Recorded) -> None:
+    """They are events of a step that does not end."""
+    assert recorded.steps("frozen") == []
+    end = recorded.end("frozen")
+    assert (end.complete, len(of_kind(end, "loss"))) == (False, STEPS)
+
+
+def test_the_record_counts_steps_without_an_optimizer(recorded: Recorded) -> None:
+    """So that an answer can say how its steps end."""
+    assert recorded.end("by_data").unseen.updates == STEPS
+    assert recorded.end("within_backward").unseen.updates == 0
