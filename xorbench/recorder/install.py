@@ -26,7 +26,6 @@ from torch.utils.hooks import RemovableHandle
 from .entry import Presence
 from .generators import states
 from .head import head
-from .identity import class_name
 from .listen import Listener
 from .options import read
 from .sink import Sink
@@ -84,7 +83,7 @@ def _listen_to_averages(listener: Listener) -> None:
     @functools.wraps(original)
     def update(self: Any, *args: Any, **kwargs: Any) -> Any:
         if not is_compiling() and listener.listens():
-            listener.shielded(listener.weights.note_untrained, self, class_name(self))
+            listener.shielded(listener.note_average, self)
         return original(self, *args, **kwargs)
 
     AveragedModel.update_parameters = update  # type: ignore[method-assign]

@@ -27,6 +27,7 @@ from .generators import short, states
 from .identity import class_name, is_silent, storage_of
 from .options import Options
 from .sink import MemorySink, Sink
+from .untrained import UntrainedModels
 from .updates import Leaf, Updates
 from .walk import Unknown, tensors, values
 from .weights import RecordedWeights, Weight
@@ -66,6 +67,7 @@ class Listener:
         self.modes = False
         self._sink: Sink | MemorySink | None = None
         self.weights = RecordedWeights(self._weights_died)
+        self.untrained = UntrainedModels(self.digester, self._weights_died)
         self._finals: dict[tuple[str, str], Pending] = {}
         self._closed = False
         self._owners: set[int | None] = set()  # threads that others have taken over from
@@ -153,7 +155,7 @@ class Listener:
 
     def _work(self, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
         work(*arguments)
-        if self.weights.dead:
+        if self.weights.dead or self.untrained.dead:
             self._read_dead()
 
     def _failed(self, error: BaseException) -> str:
@@ -188,12 +190,25 @@ class Listener:
         elif self.options.level != "clock":
             self._note_untrained(module)
 
+    def note_average(self, module: nn.Module) -> None:
+        """An average of the weights is updated; it may never be called."""
+        if not self._follows(module):
+            self.weights.note_untrained(module, class_name(module))
+
     def _note_untrained(self, module: nn.Module) -> None:
         """A module is called and not trained: a loss, an evaluation, an average of the weights."""
-        self.weights.note_untrained(module, class_name(module))
+        if not ((self._open or self._step) and self._follows(module)):
+            self.weights.note_untrained(module, class_name(module))
         self._evaluations += next(module.parameters(), None) is not None
         if self.options.state:
             self.weights.add_other_model(module)
+
+    def _follows(self, module: nn.Module) -> bool:
+        """Begin to follow the state of a model that is not trained; whether it has any."""
+        follows = self.untrained.follow(module, lambda weight: self.weights.is_known(weight[2]))
+        if follows:
+            self.weights.note_followed(module)
+        return follows
 
     def leave_call(
         self, module: nn.Module, kwargs: dict[str, Any], output: Any, *, outermost: bool
@@ -381,7 +396,7 @@ class Listener:
             self._read_dead()
             leaves = enumerate(self.updates.leaves)
             free = [("parameter", f"u{i}", leaf.tensor) for i, leaf in leaves]
-            self._take_finals(self.weights.finals() + free)
+            self._take_finals(self.weights.finals() + free + self.untrained.changed(dead=False))
             if self._open and self.updates.passes and self._differ(self._final_digests()):
                 self._end_updated()
         complete, self._evaluations = not self._open, evaluations
@@ -430,7 +445,7 @@ class Listener:
     def _read_dead(self) -> None:
         weights = self.weights.finals_of_dead()
         if self.options.level != "clock":
-            self._take_finals(weights)
+            self._take_finals(weights + self.untrained.changed(dead=True))
 
     def _take_finals(self, weights: list[Weight]) -> None:
         """Begin the digests of weights as they are in the end; a later reading counts."""

@@ -100,7 +100,7 @@ class RecordedWeights:
                 tracked.step = step
                 return False
         tracked = self._tracked(module, step)
-        tracked.members = _members(module)
+        tracked.members = members_of(module)
         self._modules.append(tracked)
         return True
 
@@ -114,7 +114,7 @@ class RecordedWeights:
 
     def add_other_model(self, module: nn.Module) -> None:
         """Note a model that is called and not trained, such as an average of the weights."""
-        if not _parts(_members(module)):
+        if not weights_in(members_of(module)):
             return
         if not any(other() is module for other in self._others):
             self._others.append(weakref.ref(module))
@@ -145,14 +145,18 @@ class RecordedWeights:
             self._numbered += 1
         return tracked.number
 
+    def note_followed(self, module: nn.Module) -> None:
+        """Note that the state of an untrained model is recorded elsewhere."""
+        self._called[module] = True
+
     def note_untrained(self, module: nn.Module, name: str) -> None:
         """Note a model with parameters that is called, or averaged, and not trained."""
         if module in self._called or len(self._untrained_models) >= MOST_UNTRAINED:
             return
         self._called[module] = True
-        parameter = next(module.parameters(), None)
-        if parameter is not None and not self.is_known(parameter):
-            self._untrained_models.append((name, weakref.ref(parameter)))
+        state = next(iter((*module.parameters(), *module.buffers())), None)
+        if state is not None and not self.is_known(state):
+            self._untrained_models.append((name, weakref.ref(state)))
 
     def names_of_untrained(self) -> list[str]:
         """The classes of the models that are alive or were called, and are not recorded."""
@@ -225,7 +229,7 @@ class RecordedWeights:
                 weights += states_of(groups, state, index)
             elif tracked.members is not None:
                 index = self._modules.index(tracked)
-                parts = self._parts_of_dead(_parts(tracked.members), index)
+                parts = self._parts_of_dead(weights_in(tracked.members), index)
                 weights += self._as_trained(parts)
             tracked.members = tracked.state = tracked.built = None
         self._outlive(weights)
@@ -276,7 +280,7 @@ class RecordedWeights:
                     self.describe(name, tensor)
                     yield "parameter", name, tensor
         others = [
-            (index, _parts(_members(module)))
+            (index, weights_in(members_of(module)))
             for index, other in enumerate(self._others)
             if (module := other()) is not None
         ]
@@ -315,7 +319,7 @@ class RecordedWeights:
         for index, tracked in enumerate(self._modules):
             module = tracked.ref() if tracked.step > since else None
             if module is not None:
-                yield index, _parts(_members(module))
+                yield index, weights_in(members_of(module))
 
     def name_again(self) -> None:
         """Record the names of parameters and buffers once more, with the next step."""
@@ -337,17 +341,18 @@ class RecordedWeights:
             self.news[identity] = [name, list(tensor.shape), str(tensor.dtype)[6:]]
 
 
-def _members(module: nn.Module) -> Members:
+def members_of(module: nn.Module) -> Members:
+    """The tables in which a module has its parameters, buffers and modules."""
     return module._parameters, module._buffers, module._modules
 
 
-def _parts(members: Members) -> list[Weight]:
+def weights_in(members: Members) -> list[Weight]:
     """The parameters and then the buffers in a module's tables, with their names."""
     seen: set[nn.Module] = set()
     walks = [
         part.named_modules(seen, name) for name, part in members[2].items() if part is not None
     ]
-    tables = [(f"{prefix}.", _members(part)) for walk in walks for prefix, part in walk]
+    tables = [(f"{prefix}.", members_of(part)) for walk in walks for prefix, part in walk]
     parts: dict[tuple[str, int], Weight] = {}
     for column, kind in enumerate(("parameter", "buffer")):
         for prefix, table in (("", members), *tables):
