@@ -74,3 +74,34 @@ def test_the_record_counts_steps_without_an_optimizer(recorded: Recorded) -> Non
     """So that an answer can say how its steps end."""
     assert recorded.end("by_data").unseen.updates == STEPS
     assert recorded.end("within_backward").unseen.updates == 0
+
+
+# Calls and models that are not trained
+
+
+@pytest.mark.parametrize("name", ["probed", "probed_with_anything"])
+def test_a_call_that_reaches_no_loss_is_not_recorded(recorded: Recorded, name: str) -> None:
+    """Its input and its weights differ in every run; those of the training do not."""
+    first = recorded.steps(name)[0]
+    assert identities(first, "call") == ["c0"]
+    assert identities(first, "batch") == ["c0[0]"]
+    assert compare(recorded.lines(name), recorded.lines(f"{name}_again")).first is None
+
+
+def test_a_detached_output_is_part_of_the_training(recorded: Recorded) -> None:
+    """The call of a generator reaches no loss where the discriminator is trained."""
+    first, second = recorded.steps("generated")[:2]
+    assert identities(first, "call") == identities(second, "call") == ["c0", "c1"]
+
+
+def test_a_model_that_the_training_changes_is_compared_in_the_end(recorded: Recorded) -> None:
+    """Only its buffer differs, and it is in no optimizer."""
+    first = compare(recorded.lines("codebook"), recorded.lines("codebook_late")).first
+    assert first is not None
+    assert (first.event.kind, first.event.identity) == ("final buffer", "x0.vectors")
+
+
+def test_a_model_that_stays_as_it_was_is_not_compared(recorded: Recorded) -> None:
+    """It is called in each step, and its weights differ in every run."""
+    lines = [recorded.lines(name) for name in ("with_another_model", "with_another_model_again")]
+    assert compare(*lines).first is None

@@ -174,6 +174,88 @@ def frozen() -> None:
         loss_of(model, step).backward()
 
 
+def trained(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Train as everybody does."""
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        loss_of(model, step).backward()
+        optimizer.step()
+
+
+def probed() -> None:
+    """Before it trains, an unseeded model is called and thrown away, to learn a shape."""
+    probe = net()
+    for parameter in probe.parameters():
+        nn.init.uniform_(parameter, generator=unseeded())
+    assert probe(data(0)).shape == (5, 1)
+    model = net()
+    trained(model, torch.optim.SGD(model.parameters(), lr=RATE))
+
+
+def probed_with_anything() -> None:
+    """Before it trains, the model itself is called with memory that nobody has filled."""
+    model = net(norm=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
+    model(torch.empty(2, 3).uniform_(generator=unseeded()))
+    trained(model, optimizer)
+
+
+def generated() -> None:
+    """The first call is of a generator, whose detached output trains a discriminator."""
+    generator, discriminator = nn.Linear(3, 3), net(norm=False)
+    optimizers = [torch.optim.SGD(m.parameters(), lr=RATE) for m in (discriminator, generator)]
+    for step in range(STEPS):
+        for optimizer in optimizers:
+            fake = generator(data(step))
+            fake = fake if optimizer is optimizers[1] else fake.detach()
+            optimizer.zero_grad()
+            discriminator(torch.cat([fake, data(step)])).square().mean().backward()
+            optimizer.step()
+
+
+def unseeded() -> torch.Generator:
+    """A generator that draws different numbers in each run."""
+    generator = torch.Generator()
+    generator.seed()
+    return generator
+
+
+class Codebook(nn.Module):
+    """Vectors that are moved towards their inputs, and in no optimizer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("vectors", torch.zeros(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The vectors, after they have moved."""
+        return self.vectors.lerp_(x.mean(0), 0.1)
+
+
+def with_codebook(factor: float) -> None:
+    """A model that is called and not trained, and that the training changes."""
+    codebook, model = Codebook(), net(norm=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        loss_of(model, step).backward()
+        optimizer.step()
+        codebook(factor * data(step))
+
+
+def with_another_model() -> None:
+    """An unseeded model that is called in each step, and that stays as it was."""
+    other, model = nn.Linear(3, 1), net(norm=False)
+    nn.init.uniform_(other.weight, generator=unseeded())
+    other.requires_grad_(requires_grad=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        loss_of(model, step).backward()
+        optimizer.step()
+        other(data(step))
+
+
 KINDS = {
     program.__name__: program
     for program in (
@@ -189,6 +271,11 @@ def variants() -> Iterator[tuple[str, Callable[[], None]]]:
         yield name, partial(program, lambda _: RATE)
         yield f"{name}_late", partial(program, lambda step: RATE + 0.01 * (step == LATE))
     yield "frozen", frozen
+    for program in (probed, probed_with_anything, generated, with_another_model):
+        yield program.__name__, program
+        yield f"{program.__name__}_again", program
+    yield "codebook", partial(with_codebook, 1.0)
+    yield "codebook_late", partial(with_codebook, 1.1)
 
 
 if __name__ == "__main__":

@@ -24,18 +24,20 @@ from torch.utils.weak import WeakIdKeyDictionary
 from .detail import Detail
 from .fingerprint import Digester, DigestPart, NotRecorded
 from .generators import short, states
+from .graph import graph_of
 from .identity import class_name, is_silent, storage_of
 from .options import Options
 from .sink import MemorySink, Sink
 from .untrained import UntrainedModels
+from .unused_calls import FirstCalls, renumbered
 from .updates import Leaf, Updates
 from .walk import Unknown, tensors, values
 from .weights import RecordedWeights, Weight
 
 MOST_EVENTS = 200_000  # of one step
 MOST_CONTEXT = 200  # calls of one step that are recorded though they are not training calls
+WEIGHTS = ("parameter", "buffer", "generator")
 MOST_ERRORS = 10  # of one step
-MOST_NODES = 100_000  # of a graph whose leaves are looked for
 MOST_MAKERS = 10_000  # outputs of calls from which on those are forgotten that are no more
 
 EventLine = list[Any]  # kind, identity, digest, and what else is known
@@ -77,6 +79,7 @@ class Listener:
         self._free_leaves = 0  # how many there have been
         self._reached: list[Tensor] = []  # leaves that gradients of this step have reached
         self.updates = Updates()
+        self._first_calls = FirstCalls()
         self._deferred = False  # a step that ends with the backward pass under way
         self._batches = WeakIdKeyDictionary()  # inputs that ask for a gradient
         self._step = 0
@@ -186,6 +189,8 @@ class Listener:
             kind = "call" if training else "context"
             self.add(kind, name, None, name=class_name(module))
         if training:
+            if not self._step:
+                self._first_calls.enter(len(self._events) - 1)
             self._add_inputs(name, args)
         elif self.options.level != "clock":
             self._note_untrained(module)
@@ -221,6 +226,9 @@ class Listener:
         self._call = None
         if training and kwargs:
             self._add_inputs(name, kwargs)
+        if training and not self._step:
+            model = self.weights.number_of(module)
+            self._first_calls.leave(int(name[1:]), module, model, len(self._events))
         for _, tensor in tensors(output):
             storage = storage_of(tensor)
             if storage is not None:
@@ -238,7 +246,8 @@ class Listener:
         if self.options.level == "clock":
             self._clock_pass()
             return
-        leaves = self._free_leaves_of(roots, inputs) if self.by_hand() else None
+        reached = self._reach(roots)
+        leaves = self._free_leaves_of(reached, inputs) if self.by_hand() else None
         if leaves is not None and self.updates.passes and self._updated(leaves):
             self._end_updated()
         self.begin()
@@ -250,9 +259,18 @@ class Listener:
             facts = {"value": loss.item()} if finite else {}
             self.tensor("loss", f"l{self._count['l']}{path}", loss, **facts)
         self._count["l"] += 1
-        if self._step & (self._step - 1) == 0 and self.options.level != "clock":  # 0, 1, 2, 4, 8 …
-            self._reached += leaves_of(roots)
+        self._reached += reached
         self.detail.backward()
+
+    def _reach(self, roots: Any) -> list[Tensor]:
+        """The leaf tensors that a backward pass reaches, in the steps in which they are needed."""
+        if self._step & (self._step - 1) and not self.by_hand():  # else 0, 1, 2, 4, 8 …
+            return []
+        leaves, numbers = graph_of(roots)
+        if not self._step:
+            self._first_calls.passes += 1
+            self._first_calls.reached |= numbers
+        return leaves
 
     def by_hand(self) -> bool:
         """Whether a step may end without an optimizer: none of `torch.optim` has stepped yet."""
@@ -269,9 +287,9 @@ class Listener:
         """Whether the open step was followed by an update before a pass with these leaves."""
         return self._open and (self.updates.rebound(leaves) or self._weights_changed())
 
-    def _free_leaves_of(self, roots: Any, inputs: Any) -> list[Leaf]:
-        """The leaf tensors that a backward pass reaches, in no module and no batch."""
-        reached = leaves_of(roots) + [t for _, t in tensors(inputs) if t.is_leaf]
+    def _free_leaves_of(self, reached: list[Tensor], inputs: Any) -> list[Leaf]:
+        """The leaf tensors of a backward pass that are in no module and no batch."""
+        reached = reached + [t for _, t in tensors(inputs) if t.is_leaf]
         held = {id(tensor) for kind, name, tensor in self.weights.held if name[:1] != "u"}
         free = [
             tensor
@@ -400,6 +418,8 @@ class Listener:
             if self._open and self.updates.passes and self._differ(self._final_digests()):
                 self._end_updated()
         complete, self._evaluations = not self._open, evaluations
+        if not self._step:
+            self._drop_unused_calls()
         events = self._with_digests(self._events) if not complete else []
         ends = self._with_digests(list(self._finals.values()))
         self._write(
@@ -489,8 +509,43 @@ class Listener:
         self._add_tensors(self.weights.new_weights(self._step))
         self.detail.starting = False
 
+    def _drop_unused_calls(self) -> None:
+        """Take out of the first step the calls that are no part of the training."""
+        unused = self._first_calls.unused(self._trains)
+        models = {
+            call.model for call in unused if (m := call.module()) is None or not self._trains(m)
+        }
+        self._first_calls = FirstCalls()
+        if not unused:
+            return
+        renamed = self.weights.forget(models)
+        gone = {place for call in unused for place in range(*call.events)}
+        kept = [p for i, p in enumerate(self._events) if i not in gone or p.event[0] in WEIGHTS]
+        numbers = {call.number for call in unused}
+        for event, _ in kept:
+            event[1] = renumbered(renamed(event[1]), numbers)
+            if len(event) > 3 and "of" in event[3]:
+                event[3]["of"] = renumbered(event[3]["of"], numbers)
+        self._events = [pending for pending in kept if pending.event[1]]
+        for (_, name), final in list(self._finals.items()):
+            final.event[1] = renamed(name)
+        finals = self._finals.values()
+        self._finals = {(f.event[0], f.event[1]): f for f in finals if f.event[1]}
+
+    def _trains(self, module: nn.Module | None) -> bool:
+        """Whether a gradient has reached a parameter of a module, or an optimizer has one."""
+        reached = {id(tensor) for tensor in self._reached}
+        return any(
+            parameter.grad is not None
+            or id(parameter) in reached
+            or self.weights.is_optimized(parameter)
+            for parameter in (() if module is None else module.parameters())
+        )
+
     def _end_step(self) -> None:
         self.detail.on = False
+        if not self._step:
+            self._drop_unused_calls()
         line: dict[str, Any] = {"step": self._step, "at_s": round(self._began, 6)}
         line["took_s"] = round(time.perf_counter() - self._origin - self._began, 6)
         line["recorder_s"] = round(self._spent, 6)
@@ -646,21 +701,6 @@ class Listener:
             self._hyper[name] = digest
             self._changed[name] = groups
         self.add("hyperparameters", name, digest, name=type(optimizer).__name__)
-
-
-def leaves_of(roots: Any) -> list[Tensor]:
-    """The leaf tensors that gradients of these will reach, among the first nodes of the graph."""
-    waiting = [root.grad_fn for _, root in tensors(roots)]
-    seen, leaves = set(waiting), []
-    while waiting and len(seen) < MOST_NODES:
-        node = waiting.pop()
-        for following, _ in () if node is None else node.next_functions:
-            if following is not None and following not in seen:
-                seen.add(following)
-                waiting.append(following)
-                leaf = getattr(following, "variable", None)
-                leaves += [leaf] if isinstance(leaf, Tensor) else []
-    return leaves
 
 
 def raised_by_signal(error: BaseException) -> bool:

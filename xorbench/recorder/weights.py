@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
+import re
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +23,8 @@ from .walk import values
 RECENT = 20  # steps after which a module or an optimizer that was not used is no longer recorded
 MOST_ALIVE = 4  # models that are called and not trained, kept to be recorded at the end
 MOST_UNTRAINED = 10  # classes of models that are called and not trained, and are named
+
+MODEL = re.compile(r"m(\d+)\.")  # how the name of a weight of a module begins
 
 Weight = tuple[str, str, Tensor]  # kind, identity, and the parameter or buffer itself
 State = tuple[list[dict[str, Any]], Any]  # an optimizer's parameter groups, and its state
@@ -104,6 +107,33 @@ class RecordedWeights:
         self._modules.append(tracked)
         return True
 
+    def number_of(self, module: nn.Module) -> int:
+        """The number of a module among those that are trained; -1 for any other."""
+        numbers = (i for i, tracked in enumerate(self._modules) if tracked.ref() is module)
+        return next(numbers, -1)
+
+    def forget(self, models: set[int]) -> Callable[[str], str]:
+        """Forget modules by number; the answer gives the new name of a weight, empty if it is gone.
+
+        Only before anything of them is written.
+        """
+
+        def renamed(name: str) -> str:
+            match = MODEL.match(name)
+            if match is None:
+                return name
+            number = int(match[1])
+            new = number - sum(other < number for other in models)
+            return "" if number in models else f"m{new}.{name[match.end() :]}"
+
+        self._modules = [t for i, t in enumerate(self._modules) if i not in models]
+        survivors = self._survivors.items()
+        self._survivors = {(k, new): t for (k, n), t in survivors if (new := renamed(n))}
+        self.news = {new: news for name, news in self.news.items() if (new := renamed(name))}
+        self._named = {new: ref for name, ref in self._named.items() if (new := renamed(name))}
+        self._described = {new for name in self._described if (new := renamed(name))}
+        return renamed
+
     def name(self, module: nn.Module) -> None:
         """Learn the names of a module's parameters and buffers."""
         for name, tensor in (*module.named_parameters(), *module.named_buffers()):
@@ -174,6 +204,10 @@ class RecordedWeights:
         """Whether it is a weight of a module that is trained, or of an optimizer."""
         if tensor in self._names or any(tensor is held for _, _, held in self.held):
             return True
+        return self.is_optimized(tensor)
+
+    def is_optimized(self, tensor: Tensor) -> bool:
+        """Whether an optimizer has it."""
         return any(tensor is parameter for parameter in self._optimized())
 
     def is_named(self, tensor: Tensor) -> bool:
