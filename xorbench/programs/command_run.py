@@ -109,7 +109,7 @@ def execute(
         "stderr": os.dup(2) if through else str(output / "stderr.txt"),
         "temporary": [str(p) for p in (place.parent, output.parent) if read_owner(p) is not None],
         "timeout_s": run.timeout_s,
-        "stops": options.get("stop_after") is not None,
+        "stops": options.get("stop_after") is not None or bool(options.get("die_in_save")),
     }
     try:
         answer = _supervised(request)

@@ -23,9 +23,11 @@ from torch.optim import optimizer as optimizers
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.hooks import RemovableHandle
 
-from .entry import Presence
+from . import interrupted_save
+from .entry import Presence, after_import, named
 from .generators import states
 from .head import head
+from .interrupted_save import InterruptedSave
 from .listen import Listener
 from .options import read
 from .sink import Sink
@@ -51,6 +53,8 @@ def install(presence: Presence) -> Listener:
         hooks += _listen_to_modules(listener)
         _listen_to_averages(listener)
     _report_saving(presence)
+    if options.die_in_save:
+        _die_in_save(listener, presence)
     _finish_at_exit(listener, hooks)
     presence.report("torch", version=torch.__version__)
     return listener
@@ -258,6 +262,17 @@ def _heard_transform(listener: Listener, transform: Callable[..., Any]) -> Calla
         return _heard(listener, gradient, inputs, counts=listener.by_hand)
 
     return transformed
+
+
+def _die_in_save(listener: Listener, presence: Presence) -> None:
+    """End the process within a save, and report the file that it ends at."""
+
+    def die(path: str) -> None:
+        presence.report("died_in_save", **named(path))
+        listener.shielded(listener.stop)
+
+    where = listener.options.die_in_save
+    interrupted_save.install(InterruptedSave(where, listener.steps, die), after_import)
 
 
 def _report_saving(presence: Presence) -> None:

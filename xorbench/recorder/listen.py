@@ -478,6 +478,10 @@ class Listener:
 
     # Events
 
+    def steps(self) -> int:
+        """The number of steps that are complete."""
+        return self._step
+
     def begin(self) -> None:
         """Begin a step, unless one is open: generators, parameters and buffers as they are now."""
         if self._open:
@@ -492,7 +496,7 @@ class Listener:
             self.updates.begin()
             self._weights_at_start()
         if self._step == self.options.stop_after:
-            self._stop()
+            self.stop()
 
     def watch(self, module: nn.Module) -> None:
         """Record a module's parameters and buffers, this step and the next ones."""
@@ -589,7 +593,7 @@ class Listener:
         self.record().write(line, always=always)
         self.weights.news, self._changed, self._errors = {}, {}, []
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
         """Write what there is, say so, and wait for the end that the supervisor makes."""
         self.finish()
         if self._sink is not None:
