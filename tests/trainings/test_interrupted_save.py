@@ -104,6 +104,7 @@ def test_a_part_of_safetensors_cannot_be_read(tmp_path: Path) -> None:
         load_file(tmp_path / "place" / "model.safetensors")
 
 
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 def test_a_distributed_checkpoint_keeps_its_older_metadata(tmp_path: Path) -> None:
     """They are written last, so a death leaves them with a part of the new data."""
     run = died(tmp_path, "folder", "part")
