@@ -22,6 +22,16 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     return Recorded(once(tmp_path_factory, "updates", lambda folder: run(folder, names, PROGRAMS)))
 
 
+@pytest.fixture(scope="module")
+def threads(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    """Two threads that train at the same time, with a record for each."""
+
+    def record(folder: Path) -> None:
+        run(folder, ["parallel", "parallel_late"], PROGRAMS, threads=True)
+
+    return Recorded(once(tmp_path_factory, "threads", record))
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_a_step_ends_where_the_weights_change(recorded: Recorded, name: str) -> None:
     """Four updates are four steps, each with its losses; the last may be seen by none."""
@@ -105,3 +115,29 @@ def test_a_model_that_stays_as_it_was_is_not_compared(recorded: Recorded) -> Non
     """It is called in each step, and its weights differ in every run."""
     lines = [recorded.lines(name) for name in ("with_another_model", "with_another_model_again")]
     assert compare(*lines).first is None
+
+
+# Threads
+
+
+def test_one_record_cannot_have_threads_that_train_at_the_same_time(recorded: Recorded) -> None:
+    """The order of their steps is chance, and the record counts it."""
+    assert recorded.end("parallel").unseen.thread_overlaps > 0
+
+
+def test_each_thread_has_a_record_of_its_own(threads: Recorded) -> None:
+    """Its name is that of the thread, and only the thread with a different update differs."""
+    sides = [threads.traces(name) for name in ("parallel", "parallel_late")]
+    named = [
+        {trace.head.process.name: trace for trace in side if trace.head.process} for side in sides
+    ]
+    assert named[0].keys() == {"worker 1", "worker 2"}
+    firsts = {
+        name: compare(named[0][name].lines(), named[1][name].lines()).first for name in named[0]
+    }
+    assert firsts["worker 1"] is None
+    first = firsts["worker 2"]
+    assert first is not None
+    assert (first.step, first.event.kind) == (LATE, "hyperparameters")
+    ends = [trace.end() for trace in sides[0]]
+    assert [(end.steps, end.unseen.thread_overlaps) for end in ends if end] == [(STEPS, 0)] * 2

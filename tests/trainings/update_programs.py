@@ -6,6 +6,7 @@ Each trains four steps. A name that ends in `_late` is the same training with a 
 step 2, which only the weights of step 3 show.
 """
 
+import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -213,6 +214,29 @@ def generated() -> None:
             optimizer.step()
 
 
+def parallel(rate: Callable[[int], float]) -> None:
+    """Two threads that train at the same time, each its own model."""
+
+    def work(seed: int) -> None:
+        torch.manual_seed(0)
+        weight = torch.full((3, 1), float(seed), requires_grad=True)
+        optimizer = torch.optim.SGD([weight], lr=RATE)
+        for step in range(STEPS):
+            optimizer.param_groups[0]["lr"] = rate(step) if seed == 2 else RATE
+            optimizer.zero_grad()
+            barrier.wait()
+            loss_of(lambda x: x @ weight, step).backward()
+            barrier.wait()
+            optimizer.step()
+
+    barrier = threading.Barrier(2)
+    threads = [threading.Thread(target=work, args=(i,), name=f"worker {i}") for i in (1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
 def unseeded() -> torch.Generator:
     """A generator that draws different numbers in each run."""
     generator = torch.Generator()
@@ -274,6 +298,8 @@ def variants() -> Iterator[tuple[str, Callable[[], None]]]:
     for program in (probed, probed_with_anything, generated, with_another_model):
         yield program.__name__, program
         yield f"{program.__name__}_again", program
+    yield "parallel", partial(parallel, lambda _: RATE)
+    yield "parallel_late", partial(parallel, lambda step: RATE + 0.01 * (step == LATE))
     yield "codebook", partial(with_codebook, 1.0)
     yield "codebook_late", partial(with_codebook, 1.1)
 

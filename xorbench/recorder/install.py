@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable
 from multiprocessing import util
 from multiprocessing.process import parent_process
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.compiler import is_compiling
@@ -31,6 +31,7 @@ from .interrupted_save import InterruptedSave
 from .listen import Listener
 from .options import read
 from .sink import Sink
+from .threads import ThreadListeners
 
 LAST_FINALIZER = -100  # its priority among those of `multiprocessing`: after the program's own
 HOOK_TABLE = re.compile(r"_global_(for|back)ward(_pre)?_hooks(_\w+)?")
@@ -41,12 +42,15 @@ def install(presence: Presence) -> Listener:
     options = read()
     at_start = dict(states())
 
-    def open_record() -> Sink:
+    def open_record(thread: str) -> Sink:
         sink = Sink(presence.folder, options.max_bytes)
-        sink.write(head(options, at_start), always=True)
+        sink.write(head(options, at_start, thread), always=True)
         return sink
 
-    listener = Listener(options, open_record)
+    def make(thread: str) -> Listener:
+        return Listener(options, functools.partial(open_record, thread))
+
+    listener = cast("Listener", ThreadListeners(make)) if options.threads else make("")
     hooks = _listen_to_optimizers(listener)
     _listen_to_backward(listener)
     if options.level != "clock":
@@ -94,15 +98,13 @@ def _listen_to_averages(listener: Listener) -> None:
 
 
 def _listen_to_optimizers(listener: Listener) -> list[RemovableHandle]:
-    detail = listener.detail
-
     def before(optimizer: Any, args: Any, kwargs: Any) -> None:
         if is_compiling():
             return
         if listener.takes_over():
             closure = (*args[1:], kwargs.get("closure"))[0]  # the first argument is the optimizer
             listener.shielded(listener.before_step, optimizer, closure is not None)
-            detail.watch()
+            listener.detail.watch()
         else:
             listener.passed_over()
 
@@ -111,7 +113,7 @@ def _listen_to_optimizers(listener: Listener) -> list[RemovableHandle]:
             return
         if listener.listens():
             listener.shielded(listener.after_step, optimizer)
-            detail.unwatch()
+            listener.detail.unwatch()
 
     hooks = [
         optimizers.register_optimizer_step_pre_hook(before),

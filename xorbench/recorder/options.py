@@ -31,6 +31,7 @@ class Options(NamedTuple):
         switches: settings that are made before the program's code runs (`switches.SWITCHES`).
         step_by: `optimizer`, or `backward` where no optimizer of `torch.optim` steps, and only
             the time of each step is recorded.
+        threads: make a record for each thread, as several train at the same time.
         die_in_save: end the run within a save: `part` of its bytes, `between` two files, before a
             `rename`.
         notice: report whether it loads data by processes, and whether it compiles.
@@ -49,6 +50,7 @@ class Options(NamedTuple):
     root: str = ""
     switches: tuple[str, ...] = ()
     step_by: str = "optimizer"
+    threads: bool = False
     die_in_save: str = ""
     notice: bool = False
 
