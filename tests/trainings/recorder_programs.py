@@ -804,7 +804,7 @@ def leave() -> None:
     os._exit(0)
 
 
-def main() -> None:
+def main(programs: dict[str, Any]) -> None:
     """Run each program in a child."""
     names = sys.argv[1 : sys.argv.index("--")]
     results = {}
@@ -816,7 +816,7 @@ def main() -> None:
                 os.dup2(out.fileno(), 1)
                 os.dup2(out.fileno(), 2)
             signal.alarm(60)
-            globals()[name]()
+            programs[name]()
             leave()
         _, status = os.waitpid(child, 0)
         results[name] = (child, os.waitstatus_to_exitcode(status), time.perf_counter() - began)
@@ -824,4 +824,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(globals())

@@ -49,7 +49,7 @@ def _is_program(node: ast.stmt) -> bool:
     return is_public and not (node.args.args or node.args.kwonlyargs)  # type: ignore[attr-defined]
 
 
-def run(folder: Path, names: list[str], **options: Any) -> None:
+def run(folder: Path, names: list[str], programs: Path = PROGRAMS, **options: Any) -> None:
     """Run programs with the recorder, and store the end of each."""
     records = folder / "records"
     records.mkdir()
@@ -63,7 +63,7 @@ def run(folder: Path, names: list[str], **options: Any) -> None:
     }
     done = subprocess.run(
         [
-            *(sys.executable, str(PROGRAMS), *names, "--", "--data=/home/alice-of-the-test/data"),
+            *(sys.executable, str(programs), *names, "--", "--data=/home/alice-of-the-test/data"),
             *("/home/alice-of-the-test/", "s3://bucket/data", b"\xff"),
         ],
         cwd=folder,

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import xorbench
 from xorbench.errors import BadFile, BadOption
+from xorbench.programs.python_shim import with_shim
 from xorbench.records.ended import Ended, write_ended
 from xorbench.records.trace import PRESENCE
 from xorbench.runtime import working_folder
@@ -97,20 +98,23 @@ def execute(
     records = output / "records"
     records.mkdir(parents=True)
     (records / PRESENCE).touch(0o600)  # if it is missing later, the program deleted it
+    path = {**os.environ, **variables}.get("PATH", os.defpath)
+    shim = {"PATH": with_shim(path, output / "shim", SITE)}
     request = {
         "command": list(run.words),
         "folder": str(place),
-        "environment": {**environment(number, records, place, options), **variables},
+        "environment": {**environment(number, records, place, options), **variables, **shim},
         "records": str(records),
         "stdout": os.dup(1) if through else str(output / "stdout.txt"),
         "stderr": os.dup(2) if through else str(output / "stderr.txt"),
         "temporary": [str(p) for p in (place.parent, output.parent) if read_owner(p) is not None],
         "timeout_s": run.timeout_s,
-        "stops": options.get("stop_after") is not None,
+        "stops": options.get("stop_after") is not None or bool(options.get("die_in_save")),
     }
     try:
         answer = _supervised(request)
     finally:
+        shutil.rmtree(output / "shim", ignore_errors=True)
         for name in ("stdout", "stderr"):
             if isinstance(descriptor := request[name], int):
                 os.close(descriptor)

@@ -194,7 +194,7 @@ def written_outside(root: str, folder: str, presence: Presence) -> AuditHook:
         if writes and isinstance(path, (str, bytes, os.PathLike)):
             real = os.path.realpath(os.fsdecode(path))
             if not real.startswith((*inside, *NOT_REPORTED)) and "__pycache__" not in real:
-                presence.report("outside", **_named(real))
+                presence.report("outside", **named(real))
 
     return _shielded_hook(("open",), report)
 
@@ -210,7 +210,7 @@ def _shielded_hook(events: tuple[str, ...], report: AuditHook) -> AuditHook:
     return hook
 
 
-def _named(path: str) -> dict[str, str]:
+def named(path: str) -> dict[str, str]:
     """A path as text, and its bytes in hex if they are not UTF-8."""
     text = encodable(path)
     return {"path": text} if text == path else {"path": text, "raw": os.fsencode(path).hex()}

@@ -20,8 +20,11 @@ POOLS = ("multiprocessing.pool", "concurrent.futures.process")
 ABOVE = re.compile(r"(?<![\w.:/~-])/(?:[^\s/=,:;'\"]+/)*(?=[^\s/])")  # the folders above a file
 
 
-def head(options: Options, generators: dict[str, str]) -> dict[str, Any]:
-    """The line; `generators` are the digests of the generators after the import of torch."""
+def head(options: Options, generators: dict[str, str], thread: str = "") -> dict[str, Any]:
+    """The line; `generators` are the digests of the generators after the import of torch.
+
+    `thread` is the name of the recorded thread if each thread has its own record.
+    """
     rank, world_size = _rank()
     return {
         "schema_version": SCHEMA_VERSION,
@@ -32,7 +35,7 @@ def head(options: Options, generators: dict[str, str]) -> dict[str, Any]:
         "detail": options.detail,
         "process": {
             "argv": [encodable(_relative(word, options.root)) for word in _words()],
-            "name": _name(),
+            "name": thread or _name(),
             "pool": _in_pool(),
             "rank": rank,
             "world_size": world_size,

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable
 from multiprocessing import util
 from multiprocessing.process import parent_process
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.compiler import is_compiling
@@ -23,13 +23,15 @@ from torch.optim import optimizer as optimizers
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.hooks import RemovableHandle
 
-from .entry import Presence
+from . import interrupted_save
+from .entry import Presence, after_import, named
 from .generators import states
 from .head import head
-from .identity import class_name
+from .interrupted_save import InterruptedSave
 from .listen import Listener
 from .options import read
 from .sink import Sink
+from .threads import ThreadListeners
 
 LAST_FINALIZER = -100  # priority in `multiprocessing`: after the finalizers of the program
 HOOK_TABLE = re.compile(r"_global_(for|back)ward(_pre)?_hooks(_\w+)?")
@@ -40,18 +42,23 @@ def install(presence: Presence) -> Listener:
     options = read()
     at_start = dict(states())
 
-    def open_record() -> Sink:
+    def open_record(thread: str) -> Sink:
         sink = Sink(presence.folder, options.max_bytes)
-        sink.write(head(options, at_start), always=True)
+        sink.write(head(options, at_start, thread), always=True)
         return sink
 
-    listener = Listener(options, open_record)
+    def make(thread: str) -> Listener:
+        return Listener(options, functools.partial(open_record, thread))
+
+    listener = cast("Listener", ThreadListeners(make)) if options.threads else make("")
     hooks = _listen_to_optimizers(listener)
+    _listen_to_backward(listener)
     if options.level != "clock":
         hooks += _listen_to_modules(listener)
-        _listen_to_backward(listener)
         _listen_to_averages(listener)
     _report_saving(presence)
+    if options.die_in_save:
+        _die_in_save(listener, presence)
     _finish_at_exit(listener, hooks)
     presence.report("torch", version=torch.__version__)
     return listener
@@ -84,22 +91,20 @@ def _listen_to_averages(listener: Listener) -> None:
     @functools.wraps(original)
     def update(self: Any, *args: Any, **kwargs: Any) -> Any:
         if not is_compiling() and listener.listens():
-            listener.shielded(listener.weights.note_untrained, self, class_name(self))
+            listener.shielded(listener.note_average, self)
         return original(self, *args, **kwargs)
 
     AveragedModel.update_parameters = update  # type: ignore[method-assign]
 
 
 def _listen_to_optimizers(listener: Listener) -> list[RemovableHandle]:
-    detail = listener.detail
-
     def before(optimizer: Any, args: Any, kwargs: Any) -> None:
         if is_compiling():
             return
         if listener.takes_over():
             closure = (*args[1:], kwargs.get("closure"))[0]  # the first argument is the optimizer
             listener.shielded(listener.before_step, optimizer, closure is not None)
-            detail.push_operators()
+            listener.detail.push_operators()
         else:
             listener.note_overlap()
 
@@ -108,7 +113,7 @@ def _listen_to_optimizers(listener: Listener) -> list[RemovableHandle]:
             return
         if listener.listens():
             listener.shielded(listener.after_step, optimizer)
-            detail.pop_operators()
+            listener.detail.pop_operators()
 
     hooks = [
         optimizers.register_optimizer_step_pre_hook(before),
@@ -209,16 +214,67 @@ def _leave(listener: Listener, module: Any, kwargs: Any, output: Any) -> None:
 
 
 def _listen_to_backward(listener: Listener) -> None:
-    original = torch.autograd.backward
+    """Hear of each backward pass: of a loss, of `autograd.grad`, of a function's gradient."""
+    torch.autograd.backward = _heard(listener, torch.autograd.backward, _roots)
+    torch.autograd.grad = _heard(listener, torch.autograd.grad, _roots, counts=listener.by_hand)
+    for name in ("grad", "grad_and_value"):
+        transform = getattr(torch.func, name)
+        setattr(torch.func, name, _heard_transform(listener, transform))
+
+
+def _heard(
+    listener: Listener,
+    original: Callable[..., Any],
+    arguments: Callable[..., tuple[Any, Any]],
+    counts: Callable[[], bool] = lambda: True,
+) -> Callable[..., Any]:
+    """A function that computes gradients, reported before it runs and when it has returned."""
 
     @functools.wraps(original)
     def backward(*args: Any, **kwargs: Any) -> Any:
-        if not is_compiling() and listener.takes_over():
-            listener.shielded(listener.backward, args[0] if args else kwargs.get("tensors"))
+        if is_compiling() or not counts() or not listener.takes_over():
+            return original(*args, **kwargs)
+        if listener.begin_pass():
+            listener.shielded(listener.backward, *arguments(*args, **kwargs))
             listener.detail.push_operators()
-        return original(*args, **kwargs)
+        try:
+            return original(*args, **kwargs)
+        finally:
+            listener.end_pass()
 
-    torch.autograd.backward = backward
+    return backward
+
+
+def _roots(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+    """The tensors that gradients start from, the first argument of `backward` and `grad`."""
+    return (args[0] if args else kwargs.get("tensors", kwargs.get("outputs"))), None
+
+
+def _heard_transform(listener: Listener, transform: Callable[..., Any]) -> Callable[..., Any]:
+    """`torch.func.grad`, whose functions compute gradients of some of their arguments."""
+
+    @functools.wraps(transform)
+    def transformed(func: Any, argnums: Any = 0, *rest: Any, **kwargs: Any) -> Any:
+        places = argnums if isinstance(argnums, tuple) else (argnums,)
+
+        def inputs(*args: Any, **_: Any) -> tuple[Any, Any]:
+            return None, [args[place] for place in places if place < len(args)]
+
+        gradient = transform(func, argnums, *rest, **kwargs)
+        return _heard(listener, gradient, inputs, counts=listener.by_hand)
+
+    return transformed
+
+
+def _die_in_save(listener: Listener, presence: Presence) -> None:
+    """End the process within a save, and report the file that it ends at."""
+
+    def die(path: str) -> None:
+        presence.report("died_in_save", **named(path))
+        listener.shielded(listener.stop)
+
+    where = listener.options.die_in_save
+    interrupted_save.install(InterruptedSave(where, listener.steps, die), after_import)
 
 
 def _report_saving(presence: Presence) -> None:

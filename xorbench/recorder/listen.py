@@ -24,16 +24,20 @@ from torch.utils.weak import WeakIdKeyDictionary
 from .detail import Detail
 from .fingerprint import Digester, DigestPart, NotRecorded
 from .generators import short, states
+from .graph import graph_of
 from .identity import class_name, is_silent, storage_of
 from .options import Options
 from .sink import MemorySink, Sink
+from .untrained import UntrainedModels
+from .unused_calls import FirstCalls, renumbered
+from .updates import Leaf, Updates
 from .walk import Unknown, tensors, values
 from .weights import RecordedWeights, Weight
 
 MOST_EVENTS = 200_000  # per step
 MOST_CONTEXT = 200  # recorded calls per step that are not training calls
 MOST_ERRORS = 10  # per step
-MOST_NODES = 100_000  # nodes of the autograd graph to search for leaves
+WEIGHTS = ("parameter", "buffer", "generator")
 MOST_MAKERS = 10_000  # tracked call outputs beyond which entries of freed tensors are dropped
 
 EventLine = list[Any]  # kind, identity, digest, details
@@ -65,6 +69,7 @@ class Listener:
         self.modes = False
         self._sink: Sink | MemorySink | None = None
         self.weights = RecordedWeights(self._weights_died)
+        self.untrained = UntrainedModels(self.digester, self._weights_died)
         self._finals: dict[tuple[str, str], Pending] = {}
         self._closed = False
         self._owners: set[int | None] = set()  # threads that trained before the current one
@@ -73,6 +78,9 @@ class Listener:
         self._leaves = WeakIdKeyDictionary()  # with a gradient, outside modules and optimizers
         self._free_leaves = 0  # total number of them
         self._reached: list[Tensor] = []  # leaves that received gradients in this step
+        self.updates = Updates()
+        self._first_calls = FirstCalls()
+        self._deferred = False  # whether the step ends with the current backward pass
         self._batches = WeakIdKeyDictionary()  # inputs with requires_grad
         self._step = 0
         self._open = False
@@ -151,7 +159,7 @@ class Listener:
 
     def _work(self, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
         work(*arguments)
-        if self.weights.dead:
+        if self.weights.dead or self.untrained.dead:
             self._read_dead()
 
     def _failed(self, error: BaseException) -> str:
@@ -171,6 +179,8 @@ class Listener:
         training = training and any(weight.requires_grad for weight in module.parameters())
         if training:
             self.thread = threading.get_ident()
+            if self.updates.possible and self._weights_changed():
+                self._end_updated()
             self.begin()
             self.track(module)
         name = f"{'c' if training else 'x'}{self._count['c' if training else 'x']}"
@@ -180,16 +190,31 @@ class Listener:
             kind = "call" if training else "context"
             self.add(kind, name, None, name=class_name(module))
         if training:
+            if not self._step:
+                self._first_calls.enter(len(self._events) - 1)
             self._add_inputs(name, args)
         elif self.options.level != "clock":
             self._note_untrained(module)
 
+    def note_average(self, module: nn.Module) -> None:
+        """An average of the weights is updated; it may never be called."""
+        if not self._follows(module):
+            self.weights.note_untrained(module, class_name(module))
+
     def _note_untrained(self, module: nn.Module) -> None:
         """Note a call outside training: a loss, an evaluation, an average of the weights."""
-        self.weights.note_untrained(module, class_name(module))
+        if not ((self._open or self._step) and self._follows(module)):
+            self.weights.note_untrained(module, class_name(module))
         self._evaluations += next(module.parameters(), None) is not None
         if self.options.state:
             self.weights.add_other_model(module)
+
+    def _follows(self, module: nn.Module) -> bool:
+        """Begin to follow the state of a model that is not trained; whether it has any."""
+        follows = self.untrained.follow(module, lambda weight: self.weights.is_known(weight[2]))
+        if follows:
+            self.weights.note_followed(module)
+        return follows
 
     def leave_call(
         self, module: nn.Module, kwargs: dict[str, Any], output: Any, *, outermost: bool
@@ -202,6 +227,9 @@ class Listener:
         self._call = None
         if training and kwargs:
             self._add_inputs(name, kwargs)
+        if training and not self._step:
+            model = self.weights.number_of(module)
+            self._first_calls.leave(int(name[1:]), module, model, len(self._events))
         for _, tensor in tensors(output):
             storage = storage_of(tensor)
             if storage is not None:
@@ -211,21 +239,136 @@ class Listener:
             self._makers = {key: maker for key, maker in makers if not maker[0].expired()}
             self._most_makers = max(MOST_MAKERS, 2 * len(self._makers))
 
-    def backward(self, roots: Any) -> None:
-        """Record the start of a backward pass from these tensors."""
+    def backward(self, roots: Any, inputs: Any = None) -> None:
+        """Record the start of a backward pass from these tensors, or for these inputs."""
         if is_silent(_first(roots)):
             return
         self.thread = threading.get_ident()
+        if self.options.level == "clock":
+            self._clock_pass()
+            return
+        reached = self._reach(roots)
+        leaves = self._free_leaves_of(reached, inputs) if self.by_hand() else None
+        if leaves is not None and self.updates.passes and self._updated(leaves):
+            self._end_updated()
         self.begin()
+        if leaves is not None:
+            self._add_leaves(leaves)
         for path, loss in tensors(roots):
             finite = self.options.state and loss.numel() == 1 and loss.layout == torch.strided
             finite = finite and bool(loss.isfinite())  # JSON has only finite numbers
             details = {"value": loss.item()} if finite else {}
             self.tensor("loss", f"l{self._count['l']}{path}", loss, **details)
         self._count["l"] += 1
-        if self._step & (self._step - 1) == 0 and self.options.level != "clock":  # 0, 1, 2, 4, 8 …
-            self._reached += leaves_of(roots)
+        self._reached += reached
         self.detail.backward()
+
+    def _reach(self, roots: Any) -> list[Tensor]:
+        """The leaf tensors that a backward pass reaches, in the steps in which they are needed."""
+        if self._step & (self._step - 1) and not self.by_hand():  # else 0, 1, 2, 4, 8 …
+            return []
+        leaves, numbers = graph_of(roots)
+        if not self._step:
+            self._first_calls.passes += 1
+            self._first_calls.reached |= numbers
+        return leaves
+
+    def by_hand(self) -> bool:
+        """Whether a step may end without an optimizer: none of `torch.optim` has stepped yet."""
+        return not self.updates.by_optimizer
+
+    def _clock_pass(self) -> None:
+        """A backward pass where only time is recorded; it begins a step if none else does."""
+        if self.options.step_by == "backward" and self.by_hand():
+            if self._open:
+                self._end_updated()
+            self.begin()
+
+    def _updated(self, leaves: list[Leaf]) -> bool:
+        """Whether the open step was followed by an update before a pass with these leaves."""
+        return self._open and (self.updates.rebound(leaves) or self._weights_changed())
+
+    def _free_leaves_of(self, reached: list[Tensor], inputs: Any) -> list[Leaf]:
+        """The leaf tensors of a backward pass that are in no module and no batch."""
+        reached = reached + [t for _, t in tensors(inputs) if t.is_leaf]
+        held = {id(tensor) for kind, name, tensor in self.weights.held if name[:1] != "u"}
+        free = [
+            tensor
+            for tensor in dict.fromkeys(reached)
+            if id(tensor) not in held
+            and not self.weights.is_named(tensor)
+            and tensor not in self._batches
+        ]
+        parts = self.digester.start_all(free)
+        return [
+            Leaf(tensor, digest)
+            for tensor, digest in zip(free, self._finished(parts))  # noqa: B905 - Python 3.9
+            if digest
+        ]
+
+    def _finished(self, started: list[list[DigestPart] | Exception]) -> list[str]:
+        """The digests of tensors; an empty text for one that has none."""
+        digests = iter(self.digester.finish([p for p in started if not isinstance(p, Exception)]))
+        return ["" if isinstance(parts, Exception) else next(digests) for parts in started]
+
+    def _add_leaves(self, leaves: list[Leaf]) -> None:
+        """Record the leaf tensors that no module has, once in each step."""
+        updates = self.updates
+        if not updates.passes:
+            updates.leaves = leaves
+            named = [("parameter", f"u{i}", leaf.tensor) for i, leaf in enumerate(leaves)]
+            for _, name, tensor in named:
+                self.weights.describe(name, tensor)
+            self.weights.held += named
+            self._add_tensors(named)
+        updates.passes += 1
+        updates.compared = False
+
+    def _weights_changed(self) -> bool:
+        """Whether a weight is not as it was where the step began."""
+        self.updates.compared = True
+        now = self.weights.taking_part(self._step)
+        now += [("parameter", f"u{i}", leaf.tensor) for i, leaf in enumerate(self.updates.leaves)]
+        named = {name: tensor for kind, name, tensor in now if kind == "parameter"}
+        digests = self._finished(self.digester.start_all(list(named.values())))
+        return self._differ(dict(zip(named, digests)))  # noqa: B905 - Python 3.9
+
+    def _differ(self, now: dict[str, str]) -> bool:
+        """Whether a parameter has another digest than where the step began."""
+        pending = {
+            event[1]: parts
+            for event, parts in self._events
+            if event[0] == "parameter" and parts is not None and event[1] in now
+        }
+        began = self.digester.finish(list(pending.values()))
+        return any(now[name] not in ("", digest) for name, digest in zip(pending, began))  # noqa: B905
+
+    def _end_updated(self) -> None:
+        """End the step whose weights were updated without an optimizer."""
+        self.updates.ended += 1
+        self._end_step()
+
+    def begin_pass(self) -> bool:
+        """A backward pass begins; whether it is within no other."""
+        self.updates.depth += 1
+        return self.updates.depth == 1
+
+    def end_pass(self) -> None:
+        """A backward pass ends, and with it a step of optimizers that stepped within it."""
+        self.updates.depth -= 1
+        if self.updates.depth:
+            return
+        if self._deferred:
+            self._deferred = False
+            self.shielded(self._end_step)
+        elif self._open and self.by_hand() and (self.detail.on or self.options.state):
+            self.shielded(self._gradients)
+
+    def _gradients(self) -> None:
+        """Record the gradients of a pass that no optimizer will be asked for."""
+        for kind, name, tensor in self.weights.held:
+            if kind == "parameter" and tensor.grad is not None:
+                self.tensor("gradient", name, tensor.grad)
 
     def before_step(self, optimizer: Optimizer, closure: bool = False) -> None:
         """Record the start of an optimizer's step; a nested optimizer does not count."""
@@ -235,6 +378,7 @@ class Listener:
         if len(self._stepping) > 1:
             return
         self.thread = threading.get_ident()
+        self.updates.stepped()
         index = self.weights.stepping(optimizer, self._step)
         self.begin()
         if self.options.level == "clock":
@@ -252,7 +396,10 @@ class Listener:
         if self._stepping:
             return
         self.detail.after_step(optimizer, self.weights.stepping(optimizer, self._step))
-        self._end_step()
+        if self.updates.depth:  # an optimizer of one parameter, in the hook of its gradient
+            self._deferred = True
+        else:
+            self._end_step()
 
     def finish(self, intact: Callable[[], bool] = lambda: True) -> None:
         """Write the unfinished step and the final weights, when the program ends.
@@ -263,16 +410,19 @@ class Listener:
             return
         self._closed = True
         self.detail.on = False
-        complete = not self._open
-        events, ends = [], []
+        evaluations = self._evaluations
         if self.options.level != "clock":
-            pending, self._events = self._events, []
             self._read_dead()
-            self._take_finals(self.weights.finals())
-            events, ends = (
-                self._with_digests(pending),
-                self._with_digests(list(self._finals.values())),
-            )
+            leaves = enumerate(self.updates.leaves)
+            free = [("parameter", f"u{i}", leaf.tensor) for i, leaf in leaves]
+            self._take_finals(self.weights.finals() + free + self.untrained.changed(dead=False))
+            if self._open and self.updates.passes and self._differ(self._final_digests()):
+                self._end_updated()
+        complete, self._evaluations = not self._open, evaluations
+        if not self._step:
+            self._drop_unused_calls()
+        events = self._with_digests(self._events) if not complete else []
+        ends = self._with_digests(list(self._finals.values()))
         self._write(
             {
                 "end": True,
@@ -286,6 +436,15 @@ class Listener:
             always=True,
         )
 
+    def _final_digests(self) -> dict[str, str]:
+        finals = {
+            name: final.parts
+            for (kind, name), final in self._finals.items()
+            if kind == "final parameter" and final.parts is not None
+        }
+        digests = self.digester.finish(list(finals.values()))
+        return dict(zip(finals, digests))  # noqa: B905 - Python 3.9
+
     def _unseen(self, *, intact: bool) -> dict[str, dict[str, Any]]:
         """Events of the program that the record does not contain, by kind."""
         unseen = {
@@ -293,7 +452,8 @@ class Listener:
             "hooks_removed": not intact,
             "evaluations": self._evaluations,
             "models": self.weights.names_of_untrained(),
-            "tensors": self._free_leaves,
+            "tensors": self._free_leaves if self.updates.by_optimizer else 0,
+            "updates": self.updates.ended,
         }
         known = {name: value for name, value in unseen.items() if value}
         return {"unseen": known} if known else {}
@@ -306,7 +466,7 @@ class Listener:
     def _read_dead(self) -> None:
         weights = self.weights.finals_of_dead()
         if self.options.level != "clock":
-            self._take_finals(weights)
+            self._take_finals(weights + self.untrained.changed(dead=True))
 
     def _take_finals(self, weights: list[Weight]) -> None:
         """Begin the digests of final weights; a later digest of a weight replaces an earlier."""
@@ -319,6 +479,10 @@ class Listener:
 
     # Events
 
+    def steps(self) -> int:
+        """The number of steps that are complete."""
+        return self._step
+
     def begin(self) -> None:
         """Begin a step unless one is open: record generators, parameters and buffers."""
         if self._open:
@@ -330,9 +494,10 @@ class Listener:
             for name, state in states() if self.options.generators else ():
                 self.add("generator", name, state)
             self.weights.held = []
+            self.updates.begin()
             self._weights_at_start()
         if self._step == self.options.stop_after:
-            self._stop()
+            self.stop()
 
     def track(self, module: nn.Module) -> None:
         """Record a module's parameters and buffers, in this step and the following ones."""
@@ -349,8 +514,43 @@ class Listener:
         self._add_tensors(self.weights.new_weights(self._step))
         self.detail.starting = False
 
+    def _drop_unused_calls(self) -> None:
+        """Take out of the first step the calls that are no part of the training."""
+        unused = self._first_calls.unused(self._trains)
+        models = {
+            call.model for call in unused if (m := call.module()) is None or not self._trains(m)
+        }
+        self._first_calls = FirstCalls()
+        if not unused:
+            return
+        renamed = self.weights.forget(models)
+        gone = {place for call in unused for place in range(*call.events)}
+        kept = [p for i, p in enumerate(self._events) if i not in gone or p.event[0] in WEIGHTS]
+        numbers = {call.number for call in unused}
+        for event, _ in kept:
+            event[1] = renumbered(renamed(event[1]), numbers)
+            if len(event) > 3 and "of" in event[3]:
+                event[3]["of"] = renumbered(event[3]["of"], numbers)
+        self._events = [pending for pending in kept if pending.event[1]]
+        for (_, name), final in list(self._finals.items()):
+            final.event[1] = renamed(name)
+        finals = self._finals.values()
+        self._finals = {(f.event[0], f.event[1]): f for f in finals if f.event[1]}
+
+    def _trains(self, module: nn.Module | None) -> bool:
+        """Whether a gradient has reached a parameter of a module, or an optimizer has one."""
+        reached = {id(tensor) for tensor in self._reached}
+        return any(
+            parameter.grad is not None
+            or id(parameter) in reached
+            or self.weights.is_optimized(parameter)
+            for parameter in (() if module is None else module.parameters())
+        )
+
     def _end_step(self) -> None:
         self.detail.on = False
+        if not self._step:
+            self._drop_unused_calls()
         line: dict[str, Any] = {"step": self._step, "at_s": round(self._began, 6)}
         line["took_s"] = round(time.perf_counter() - self._origin - self._began, 6)
         line["recorder_s"] = round(self._spent, 6)
@@ -394,7 +594,7 @@ class Listener:
         self.record().write(line, always=always)
         self.weights.news, self._changed, self._errors = {}, {}, []
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
         """Write the record and the `.stopped` file, then wait until the supervisor kills it."""
         self.finish()
         if self._sink is not None:
@@ -506,21 +706,6 @@ class Listener:
             self._hyper[name] = digest
             self._changed[name] = groups
         self.add("hyperparameters", name, digest, name=type(optimizer).__name__)
-
-
-def leaves_of(roots: Any) -> list[Tensor]:
-    """The leaf tensors that receive gradients from these, among the first `MOST_NODES` nodes."""
-    waiting = [root.grad_fn for _, root in tensors(roots)]
-    seen, leaves = set(waiting), []
-    while waiting and len(seen) < MOST_NODES:
-        node = waiting.pop()
-        for following, _ in () if node is None else node.next_functions:
-            if following is not None and following not in seen:
-                seen.add(following)
-                waiting.append(following)
-                leaf = getattr(following, "variable", None)
-                leaves += [leaf] if isinstance(leaf, Tensor) else []
-    return leaves
 
 
 def raised_by_signal(error: BaseException) -> bool:

@@ -29,6 +29,10 @@ class Options(NamedTuple):
         with_source: keep the source line of the program next to its number.
         root: the folder that paths are relative to.
         switches: settings applied before the program's code runs (`switches.SWITCHES`).
+        step_by: with the level `clock`, `backward` if no optimizer of `torch.optim` steps.
+        threads: make a record for each thread, for threads that train at the same time.
+        die_in_save: end the run within a save: after `part` of its bytes, `between` two files, or
+            before a `rename`.
         notice: report whether the program uses loader processes, and whether it compiles.
     """
 
@@ -44,6 +48,9 @@ class Options(NamedTuple):
     with_source: bool = False
     root: str = ""
     switches: tuple[str, ...] = ()
+    step_by: str = "optimizer"
+    threads: bool = False
+    die_in_save: str = ""
     notice: bool = False
 
 

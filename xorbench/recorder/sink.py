@@ -139,9 +139,15 @@ class Sink:
             self.not_recorded += 1
 
     def keep(self, data: bytes) -> dict[str, Any]:
-        """Append the bytes of a tensor to the values file and return their position."""
+        """Append the bytes of a tensor to the values file and return their position.
+
+        Raises `OSError` if they do not fit.
+        """
+        if len(data) > self._room // 2:  # the rest is for the lines
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         start = self._values.size
         self._values.append(data)
+        self._room -= len(data)
         return {"at": start}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
+import re
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +24,8 @@ RECENT = 20  # steps without use after which a module or an optimizer is no long
 MOST_ALIVE = 4  # untrained models kept alive until the end of the program
 MOST_UNTRAINED = 10  # classes of untrained models that are named
 
+MODEL = re.compile(r"m(\d+)\.")  # the prefix of the name of a module's weight
+
 Weight = tuple[str, str, Tensor]  # kind, identity, parameter or buffer
 State = tuple[list[dict[str, Any]], Any]  # an optimizer's parameter groups and its state
 Members = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
@@ -39,7 +42,8 @@ class Tracked:
         number: the number of an optimizer among those in use; None before its first step.
         members: the module's tables of parameters, buffers and modules. A replaced entry is
             replaced in the table, so the table keeps no old tensor alive.
-        state: parameter groups and state of an optimizer.
+        state: parameter groups and state of an optimizer that has stepped.
+        built: the same of a new optimizer.
     """
 
     def __init__(self, thing: Any, step: int, died: Callable[[Tracked], None]) -> None:
@@ -48,6 +52,15 @@ class Tracked:
         self.number: int | None = None
         self.members: Members | None = None
         self.state: State | None = None
+        self.built: State | None = None
+
+    @property
+    def used_state(self) -> State | None:
+        """The groups and state of an optimizer that takes part, whether or not a hook was called.
+
+        The step of a compiled optimizer calls none.
+        """
+        return self.state or (self.built if self.number is not None else None)
 
 
 class RecordedWeights:
@@ -90,9 +103,36 @@ class RecordedWeights:
                 tracked.step = step
                 return False
         tracked = self._tracked(module, step)
-        tracked.members = _members(module)
+        tracked.members = members_of(module)
         self._modules.append(tracked)
         return True
+
+    def number_of(self, module: nn.Module) -> int:
+        """The number of a module among those that are trained; -1 for any other."""
+        numbers = (i for i, tracked in enumerate(self._modules) if tracked.ref() is module)
+        return next(numbers, -1)
+
+    def forget(self, models: set[int]) -> Callable[[str], str]:
+        """Forget modules by number; the answer gives the new name of a weight, empty if it is gone.
+
+        Only before anything of them is written.
+        """
+
+        def renamed(name: str) -> str:
+            match = MODEL.match(name)
+            if match is None:
+                return name
+            number = int(match[1])
+            new = number - sum(other < number for other in models)
+            return "" if number in models else f"m{new}.{name[match.end() :]}"
+
+        self._modules = [t for i, t in enumerate(self._modules) if i not in models]
+        survivors = self._survivors.items()
+        self._survivors = {(k, new): t for (k, n), t in survivors if (new := renamed(n))}
+        self.news = {new: news for name, news in self.news.items() if (new := renamed(name))}
+        self._named = {new: ref for name, ref in self._named.items() if (new := renamed(name))}
+        self._described = {new for name in self._described if (new := renamed(name))}
+        return renamed
 
     def name(self, module: nn.Module) -> None:
         """Store the names of a module's parameters and buffers."""
@@ -104,7 +144,7 @@ class RecordedWeights:
 
     def add_other_model(self, module: nn.Module) -> None:
         """Note a model that is called and not trained, such as an average of the weights."""
-        if not _parts(_members(module)):
+        if not weights_in(members_of(module)):
             return
         if not any(model() is module for model in self._recorded_untrained):
             self._recorded_untrained.append(weakref.ref(module))
@@ -112,8 +152,10 @@ class RecordedWeights:
             self._alive.append(module)  # a local model of `main` is freed before the end
 
     def built(self, optimizer: Optimizer) -> None:
-        """Note a new optimizer, before its first step."""
-        self._optimizers.append(self._tracked(optimizer, -RECENT - 1))
+        """Note a new optimizer, before its first step. It may never call a hook."""
+        tracked = self._tracked(optimizer, -RECENT - 1)
+        tracked.built = (optimizer.param_groups, optimizer.state)
+        self._optimizers.append(tracked)
 
     def stepping(self, optimizer: Optimizer, step: int) -> int:
         """The number of the optimizer that makes this step."""
@@ -133,14 +175,18 @@ class RecordedWeights:
             self._numbered += 1
         return tracked.number
 
+    def note_followed(self, module: nn.Module) -> None:
+        """Note that the state of an untrained model is recorded elsewhere."""
+        self._called[module] = True
+
     def note_untrained(self, module: nn.Module, name: str) -> None:
         """Note an untrained model with parameters, called or averaged."""
         if module in self._called or len(self._untrained_models) >= MOST_UNTRAINED:
             return
         self._called[module] = True
-        parameter = next(module.parameters(), None)
-        if parameter is not None and not self.is_known(parameter):
-            self._untrained_models.append((name, weakref.ref(parameter)))
+        state = next(iter((*module.parameters(), *module.buffers())), None)
+        if state is not None and not self.is_known(state):
+            self._untrained_models.append((name, weakref.ref(state)))
 
     def names_of_untrained(self) -> list[str]:
         """The classes of unrecorded models that were called or are alive."""
@@ -158,7 +204,19 @@ class RecordedWeights:
         """Whether the tensor is a weight of a trained module or of an optimizer."""
         if tensor in self._names or any(tensor is held for _, _, held in self.held):
             return True
+        return self.is_optimized(tensor)
+
+    def is_optimized(self, tensor: Tensor) -> bool:
+        """Whether an optimizer has it."""
         return any(tensor is parameter for parameter in self._optimized())
+
+    def is_named(self, tensor: Tensor) -> bool:
+        """Whether it is a weight of a module that was trained."""
+        return tensor in self._names
+
+    def taking_part(self, step: int) -> list[Weight]:
+        """The weights that take part in a step, as they are now."""
+        return list(self._in_step(step))
 
     def _optimized(self) -> Iterator[Tensor]:
         """The parameters of all live optimizers."""
@@ -176,7 +234,7 @@ class RecordedWeights:
         parameters = parameters_of(optimizer.param_groups, index)
         new = self._hold(("parameter", name, tensor) for name, tensor in parameters)
         for _, name, tensor in new:
-            self._describe(name, tensor)
+            self.describe(name, tensor)
         return new
 
     def finals(self) -> list[Weight]:
@@ -184,8 +242,8 @@ class RecordedWeights:
         weights = [(kind, name, tensor) for (kind, name), tensor in self._survivors.items()]
         weights += self._as_trained(self._in_step(None))
         for tracked in self._optimizers:
-            if tracked.ref() is not None and tracked.state is not None:
-                weights += states_of(*tracked.state, self._number_of(tracked))
+            if tracked.ref() is not None and tracked.used_state is not None:
+                weights += states_of(*tracked.used_state, self._number_of(tracked))
         return weights
 
     def _as_trained(self, weights: Iterable[Weight]) -> list[Weight]:
@@ -198,16 +256,16 @@ class RecordedWeights:
         weights: list[Weight] = []
         dead, self.dead = self.dead, []
         for tracked in dead:
-            if tracked.state is not None:
+            if tracked.used_state is not None:
                 index = self._number_of(tracked)
-                groups, state = tracked.state
+                groups, state = tracked.used_state
                 weights += (("parameter", *named) for named in parameters_of(groups, index))
                 weights += states_of(groups, state, index)
             elif tracked.members is not None:
                 index = self._modules.index(tracked)
-                parts = self._parts_of_dead(_parts(tracked.members), index)
+                parts = self._parts_of_dead(weights_in(tracked.members), index)
                 weights += self._as_trained(parts)
-            tracked.members, tracked.state = None, None
+            tracked.members = tracked.state = tracked.built = None
         self._outlive(weights)
         return weights
 
@@ -227,7 +285,7 @@ class RecordedWeights:
         for kind, name, tensor in parts:
             if id(tensor) not in owned:
                 identity = f"m{index}.{bare(name)}"
-                self._describe(identity, tensor)
+                self.describe(identity, tensor)
                 yield kind, identity, tensor
 
     def _hold(self, weights: Iterable[Weight]) -> list[Weight]:
@@ -253,10 +311,10 @@ class RecordedWeights:
             for name, tensor in parameters_of(optimizer.param_groups, self._number_of(tracked)):
                 if id(tensor) not in seen and (recent or id(tensor) in owned):
                     seen.add(id(tensor))
-                    self._describe(name, tensor)
+                    self.describe(name, tensor)
                     yield "parameter", name, tensor
         untrained = [
-            (index, _parts(_members(module)))
+            (index, weights_in(members_of(module)))
             for index, model in enumerate(self._recorded_untrained)
             if (module := model()) is not None
         ]
@@ -266,7 +324,7 @@ class RecordedWeights:
                     if id(tensor) not in seen:
                         seen.add(id(tensor))
                         identity = f"{letter}{index}.{bare(name)}"
-                        self._describe(identity, tensor)
+                        self.describe(identity, tensor)
                         yield kind if letter == "m" else "other", identity, tensor
 
     def _in_use(self, since: float, owned: dict[int, int]) -> list[tuple[Tracked, Optimizer]]:
@@ -295,14 +353,14 @@ class RecordedWeights:
         for index, tracked in enumerate(self._modules):
             module = tracked.ref() if tracked.step > since else None
             if module is not None:
-                yield index, _parts(_members(module))
+                yield index, weights_in(members_of(module))
 
     def name_again(self) -> None:
         """Record the names of parameters and buffers again, with the next step."""
         self._described.clear()
         self._named.clear()
 
-    def _describe(self, identity: str, tensor: Tensor) -> None:
+    def describe(self, identity: str, tensor: Tensor) -> None:
         """Store name, shape and type of a parameter or buffer when it is first recorded."""
         known = self._named.get(identity)
         if known is not None and known() is tensor:
@@ -317,17 +375,18 @@ class RecordedWeights:
             self.news[identity] = [name, list(tensor.shape), str(tensor.dtype)[6:]]
 
 
-def _members(module: nn.Module) -> Members:
+def members_of(module: nn.Module) -> Members:
+    """The tables in which a module has its parameters, buffers and modules."""
     return module._parameters, module._buffers, module._modules
 
 
-def _parts(members: Members) -> list[Weight]:
+def weights_in(members: Members) -> list[Weight]:
     """The parameters, then the buffers, in a module's tables, with their names."""
     seen: set[nn.Module] = set()
     walks = [
         part.named_modules(seen, name) for name, part in members[2].items() if part is not None
     ]
-    tables = [(f"{prefix}.", _members(part)) for walk in walks for prefix, part in walk]
+    tables = [(f"{prefix}.", members_of(part)) for walk in walks for prefix, part in walk]
     parts: dict[tuple[str, int], Weight] = {}
     for column, kind in enumerate(("parameter", "buffer")):
         for prefix, table in (("", members), *tables):

@@ -148,6 +148,7 @@ class Unseen(Struct, frozen=True, kw_only=True):
         evaluations: calls of models in evaluation mode after the last step.
         models: classes of untrained models that were called, averaged or alive at the end.
         tensors: tensors with a gradient in no module and no optimizer.
+        updates: steps that ended with an update outside `torch.optim`.
     """
 
     thread_overlaps: int = 0
@@ -155,6 +156,7 @@ class Unseen(Struct, frozen=True, kw_only=True):
     evaluations: int = 0
     models: list[str] = []
     tensors: int = 0
+    updates: int = 0
 
 
 class TraceEnd(Struct, frozen=True, kw_only=True):

@@ -1,0 +1,54 @@
+"""A listener for each thread, for a program whose threads train at the same time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+if TYPE_CHECKING:
+    from .listen import Listener
+
+
+class ThreadListeners:
+    """Passes everything on to the listener of the current thread, which has a record of its own.
+
+    A single listener takes the steps of one thread at a time: the order of two is chance.
+    """
+
+    def __init__(self, make: Callable[[str], Listener]) -> None:
+        self._make = make
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget every listener, as a process that has just been forked must."""
+        self._by_thread: WeakKeyDictionary[threading.Thread, Listener] = WeakKeyDictionary()
+        self._listeners: list[Listener] = []
+        self._lock = threading.Lock()
+        self._own = self._new("")
+
+    def __getattr__(self, name: str) -> Any:
+        """An attribute of the listener of this thread."""
+        return getattr(self._of_thread(), name)
+
+    def finish(self, intact: Callable[[], bool] = lambda: True) -> None:
+        """The program ends: finish every record."""
+        for listener in list(self._listeners):
+            listener.finish(intact)
+
+    def _of_thread(self) -> Listener:
+        """The listener of this thread; one that Python has not started has that of the first."""
+        thread = threading._active.get(threading.get_ident())  # type: ignore[attr-defined]
+        if thread is None or thread is threading.main_thread():
+            return self._own
+        listener = self._by_thread.get(thread)
+        if listener is None:
+            listener = self._by_thread[thread] = self._new(thread.name)
+        return listener
+
+    def _new(self, name: str) -> Listener:
+        listener = self._make(name)
+        with self._lock:
+            self._listeners.append(listener)
+        return listener
