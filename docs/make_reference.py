@@ -67,7 +67,7 @@ names in `verdicts.json`. `canary` reports *arithmetic*, *universal*, *accuracy*
 CHECKS_END = """
 Each of them is seen to fail by a test: in a real run with a fault injected for every check; parity,
 which needs an accelerator, on a doctored record. Three of them see faults that are
-[the same in every process](right.md). Other packages [add checks](extending.md) of their own.
+[the same in every process](correctness.md). Other packages [add checks](extending.md) of their own.
 
 ## Of a sweep
 

@@ -172,7 +172,7 @@ ACCURACY_OF_ARITHMETIC: Final = Check(
     "after every epoch the weights and the loss are those of float64, within rounding",
     accuracy_of_arithmetic,
     "the same in every process, so that no comparison sees it: an operator, a sample, a label or a"
-    " hyperparameter is not what it says; docs/right.md tells what shows how",
+    " hyperparameter is not what it says; docs/correctness.md tells what shows how",
 )
 CLOCK: Final = Check(
     "clock",
