@@ -34,7 +34,7 @@ ROOT = HERE.parent
 REFERENCE = ROOT / "results" / "reference"
 FILLED = (
     ROOT / "README.md",
-    HERE / "reference-run.md",
+    REFERENCE / "README.md",
     HERE / "tutorial.md",
 )
 BLOCK = re.compile(r"<!-- reference: (?P<words>[^>]+?) -->\n.*?<!-- end -->", re.DOTALL)
