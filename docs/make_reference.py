@@ -35,7 +35,7 @@ REFERENCE = ROOT / "results" / "reference"
 FILLED = (
     ROOT / "README.md",
     REFERENCE / "README.md",
-    HERE / "tutorial.md",
+    ROOT / "examples" / "README.md",
 )
 BLOCK = re.compile(r"<!-- reference: (?P<words>[^>]+?) -->\n.*?<!-- end -->", re.DOTALL)
 QUESTIONS = {
@@ -245,17 +245,14 @@ def machine(evidence: Evidence, others: list[str]) -> str:
 
 
 def lessons() -> str:
-    """Each test of the tutorial's statements, linked, with its docstring."""
+    """Link each test of the tutorial's statements, with its docstring."""
     file = ROOT / "examples" / "lessons.py"
     tests = [
         node
         for node in ast.parse(file.read_text(encoding="utf-8")).body
         if isinstance(node, ast.FunctionDef) and node.args.defaults and node.name[:5] == "test_"
     ]
-    rows = [
-        (f"[`{test.name}`](../examples/lessons.py#L{test.lineno})", statement_of(test))
-        for test in tests
-    ]
+    rows = [(f"[`{test.name}`](lessons.py#L{test.lineno})", statement_of(test)) for test in tests]
     return tabulate(rows, ["test", "statement"], tablefmt="pipe")
 
 
