@@ -56,34 +56,35 @@ error. [Exit codes](../README.md#exit-codes).
 
 CHECKS_HEAD = """# Checks
 
-Made by `python docs/make_reference.py`. The checks of `run`, in the order of its report, by their
-names in `verdicts.json`. `canary` reports *arithmetic*, *universal*, *accuracy*, each
-[exact probe](probes.md) by its name, and *speed*; with `--burn-in` also *burn-in*. *completion* and
-*device* appear where a device fails or is missing.
-
-| check | passes when | question | needs |
-| --- | --- | --- | --- |
+Made by `python docs/make_reference.py`. The checks of `run` by the question that they answer, with
+their names in `verdicts.json` and the condition for a pass. `canary` reports *arithmetic*,
+*universal*, *accuracy*, each [exact probe](probes.md) by its name, and *speed*, with `--burn-in`
+also *burn-in*. *completion* and *device* appear where a device fails or is missing.
 """
 CHECKS_END = """
-Each of them is seen to fail by a test: in a real run with a fault injected for every check; parity,
-which needs an accelerator, on a doctored record. Three of them see faults that are
-[the same in every process](correctness.md). Other packages [add checks](extending.md) of their own.
+A test of each check sees it fail: in a real run with an injected fault, and for *parity*, which
+needs an accelerator, on a changed record. Three checks detect faults that are
+[identical in every process](correctness.md). Other packages [add checks](extending.md).
 
-## Of a sweep
-
-| check | passes when |
-| --- | --- |
+## Checks of a sweep
 """
 
 
 def checks_text() -> str:
     """The page of checks."""
-    rows = [
-        f"| {check.name} | {check.passes_when} | {check.question} | {check.needs} |\n"
-        for check in CHECKS.values()
-    ]
-    of_sweeps = [f"| {name} | {of_sweep(check)} |\n" for name, check in SWEEP_CHECKS.items()]
-    return "".join([CHECKS_HEAD, *rows, CHECKS_END, *of_sweeps])
+    questions = dict.fromkeys(check.question for check in CHECKS.values())
+    of_runs = [line for question in questions for line in checks_of(question)]
+    of_sweeps = [f"- **{name}**: {of_sweep(check)}\n" for name, check in SWEEP_CHECKS.items()]
+    return "".join([CHECKS_HEAD, *of_runs, CHECKS_END, *of_sweeps])
+
+
+def checks_of(question: str) -> Iterator[str]:
+    """The heading of a question, and a line for each of its checks."""
+    yield f"\n## {question}\n"
+    for check in CHECKS.values():
+        if check.question == question:
+            needs = f"; needs {check.needs}" if check.needs else ""
+            yield f"- **{check.name}**: {check.passes_when}{needs}\n"
 
 
 def of_sweep(check: object) -> str:
