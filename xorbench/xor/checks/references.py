@@ -177,7 +177,7 @@ ACCURACY_OF_ARITHMETIC: Final = Check(
     "after every epoch the weights and the loss equal the float64 reference within rounding",
     accuracy_of_arithmetic,
     "the fault is identical in every process, so no comparison detects it: an operator, a sample, a"
-    " label or a hyperparameter is wrong; docs/right.md lists which fault shows how",
+    " label or a hyperparameter is wrong; docs/correctness.md lists which fault shows how",
 )
 CLOCK: Final = Check(
     "clock",
