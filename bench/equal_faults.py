@@ -37,7 +37,7 @@ MOST_HALVINGS: Final = 24
 def caught(recipe: Recipe, seed: int) -> Iterator[str]:
     """The checks that fail for one training."""
     checked = golden_inputs.checked(recipe, seed)
-    if any(value["actual"] != value["expected"] for value in checked["facts"]):
+    if any(value["actual"] != value["expected"] for value in checked["details"]):
         yield "golden inputs"
     case = Case(seed=seed)
     training = Training(case, recipe)

@@ -183,7 +183,7 @@ def test_a_training_without_its_last_epoch_is_refused(copied: Path) -> None:
         ("float64.jsonl", {"key": [["seed", [1, 2]]]}),
         ("results.jsonl", {"predictions": "1"}),
         ("results.jsonl", {"test": {"correct": 600, "total": 500}}),
-        ("golden_inputs.jsonl", {"facts": []}),
+        ("golden_inputs.jsonl", {"details": []}),
         ("golden_inputs.jsonl", {"process": "p9"}),
         ("golden_inputs.jsonl", {"seed": 7}),
     ],

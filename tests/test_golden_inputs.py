@@ -63,17 +63,17 @@ def test_initial_weights_are_those_of_the_layers() -> None:
 @pytest.mark.parametrize("seed", [3, 2**31 - 1])
 def test_correct_inputs_pass(recipe: Recipe, seed: int) -> None:
     """This holds for any recipe and seed."""
-    facts = golden_inputs.checked(recipe, seed)["facts"]
+    facts = golden_inputs.checked(recipe, seed)["details"]
     assert [fact for fact in facts if fact["actual"] != fact["expected"]] == []
 
 
 def test_the_digest_is_known_for_ten_seeds_of_the_default_recipe() -> None:
     """They are known only for the kernels with digests in the package."""
     known = golden_inputs.golden().get(golden_inputs.platform.machine(), {})
-    names = [f["what"] for f in golden_inputs.checked(Recipe(), 9)["facts"]]
+    names = [f["what"] for f in golden_inputs.checked(Recipe(), 9)["details"]]
     assert ("digest of points and weights" in names) == (golden_inputs.kernels() in known)
     for recipe, seed in ((Recipe(), 10), (Recipe(std=0.2), 0)):
-        names = [f["what"] for f in golden_inputs.checked(recipe, seed)["facts"]]
+        names = [f["what"] for f in golden_inputs.checked(recipe, seed)["details"]]
         assert "digest of points and weights" not in names
 
 
@@ -88,7 +88,7 @@ def altered(run: Run, unseen: str) -> Run:
     """The run with a wrong order in its processes."""
     wrong = Fact(what="order of epoch 0", expected="NumPy's", actual="2 differ, first at 0")
     lines = [
-        msgspec.structs.replace(line, facts=[*line.facts, wrong], unseen=unseen)
+        msgspec.structs.replace(line, details=[*line.details, wrong], unseen=unseen)
         for line in run.golden_inputs
     ]
     return msgspec.structs.replace(run, golden_inputs=lines)

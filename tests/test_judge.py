@@ -274,7 +274,7 @@ def test_the_hint_of_warm_up_refers_to_a_failed_rerun(quick_run: Run) -> None:
         next(v.hint for v in judge(Evidence(run)) if v.check == "warm-up" and v.outcome == "fail")
         for run in (left_over, doctored(random, 0, warmup_epoch_digests=["1" * 64]))
     ]
-    assert "left over" in hints[0]
+    assert "state of one training" in hints[0]
     assert "rerun fails, too" in hints[1]
 
 

@@ -19,6 +19,7 @@ from xorbench.records.schema.run import Run
 ROOT = Path(__file__).parent.parent
 SCRIPT = (ROOT / "examples" / "xor.py").read_text()
 PAGE = (ROOT / "docs" / "tutorial.md").read_text()
+LESSONS = (ROOT / "examples" / "README.md").read_text()
 
 
 def blocks(language: str) -> list[str]:
@@ -87,7 +88,7 @@ def test_a_picture_is_that_of_its_command(name: str, trained: Trained) -> None:
 def test_the_page_links_each_lesson_by_its_name() -> None:
     """The text links every test of a statement and no other name; the table links its line."""
     lines = (ROOT / "examples" / "lessons.py").read_text().splitlines()
-    table = re.findall(r"^\| \[`test_(\w+)`\]\(../examples/lessons.py#L(\d+)\)", PAGE, re.MULTILINE)
+    table = re.findall(r"^\| \[`test_(\w+)`\]\(lessons.py#L(\d+)\)", LESSONS, re.MULTILINE)
     assert all(lines[int(line) - 1].startswith(f"def test_{name}(") for name, line in table)
     assert len(table) == 17
-    assert set(re.findall(r"\[`([^`]+)`\]\(#lessons\)", PAGE)) == {name for name, _ in table}
+    assert set(re.findall(r"\[`([^`]+)`\]\[lessons\]", PAGE)) == {name for name, _ in table}

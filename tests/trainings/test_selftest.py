@@ -17,10 +17,10 @@ from xorbench.xor.matrix.faults import FAULTS
 from xorbench.xor.report import selftest as report
 from xorbench.xor.report.selftest import Caught, SelftestOutcome
 from xorbench.xor.selftest import (
-    ALIKE,
     BURNED,
     CLOCKS,
     DEATHS,
+    IDENTICAL,
     IN_PROCESS,
     ON_EDGES,
     PINNED,
@@ -59,7 +59,7 @@ def test_a_process_that_grows_fails(quick_run: Run) -> None:
 
 def test_every_fault_is_injected_by_the_selftest() -> None:
     """All faults except those of a collective, which need two ranks (test_fleet_live.py)."""
-    groups = [in_seeds(), ON_EDGES, DEATHS, CLOCKS, ALIKE, IN_PROCESS, SPEED, BURNED, PRODUCTS]
+    groups = [in_seeds(), ON_EDGES, DEATHS, CLOCKS, IDENTICAL, IN_PROCESS, SPEED, BURNED, PRODUCTS]
     of_fleets = {name for name, fault in FAULTS.items() if fault.kind == "collective"}
     assert {name for group in [*groups, RACES, PINNED] for name in group} | of_fleets == set(FAULTS)
 
@@ -88,8 +88,8 @@ def test_a_missed_fault_is_marked() -> None:
 def test_the_selftest_catches_every_fault(tmp_path: Path) -> None:
     """All faults, except those that a busy machine may hide.
 
-    It makes steps slow, and takes back memory that nobody has touched for a while, which is then
-    no longer resident.
+    It makes steps slow, and swaps out memory that has not been used for a while, which is then no
+    longer resident.
     """
     done = call_in(tmp_path, "selftest", "--json")
     result = json.loads(done.stdout)

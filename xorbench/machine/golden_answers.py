@@ -69,5 +69,5 @@ def golden_inputs_of(slot: ProcessSlot, recipe: Recipe, seed: int) -> GoldenInpu
     try:
         answer = slot.ask("golden inputs", recipe=to_dict(recipe), seed=seed)
     except OperationFailed as error:
-        answer = {"seed": seed, "inputs_sha256": {}, "facts": [_no_answer(error)]}
+        answer = {"seed": seed, "inputs_sha256": {}, "details": [_no_answer(error)]}
     return msgspec.convert({"process": slot.process_id, **answer}, GoldenInputs)

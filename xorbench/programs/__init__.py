@@ -1,1 +1,1 @@
-"""A training of your own: run, recorded, compared."""
+"""User trainings: runs, records, comparisons."""

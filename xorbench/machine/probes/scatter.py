@@ -15,7 +15,7 @@ from xorbench.machine.probes.rounding import Pattern
 
 PLACES: Final = 7  # few, so that nearly all additions collide
 COLUMNS: Final = 33
-Scatter = Callable[[Tensor, Tensor], Tensor]
+SharedSum = Callable[[Tensor, Tensor], Tensor]
 
 
 def _places(values: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ def _embedding(values: Tensor, places: Tensor) -> Tensor:
     return gradient(functional.embedding(places, weight), weight, values)
 
 
-SCATTERS: Final[dict[str, Scatter]] = {
+SUMS: Final[dict[str, SharedSum]] = {
     "index_add": _index_add,
     "scatter_add": _scatter_add,
     "index_put, accumulated": _index_put,
@@ -50,15 +50,15 @@ SCATTERS: Final[dict[str, Scatter]] = {
 
 
 def cases() -> Iterator[ExactCase]:
-    """Yield every scatter of every type."""
+    """Yield every operator for every type."""
     for dtype in ("float32", "float64", "bfloat16", "float16"):
-        for name, scatter in SCATTERS.items():
+        for name, add in SUMS.items():
             yield ExactCase(
                 f"{dtype} {name}",
                 dtype,
                 partial(_operands, f"{dtype} {name}", dtype),
                 partial(_expected, dtype),
-                partial(_compute, dtype, scatter),
+                partial(_compute, dtype, add),
             )
 
 
@@ -71,9 +71,9 @@ def _operands(name: str, dtype: str) -> Arrays:
     return {"x": entries(name, 0, (rows, COLUMNS), most), "places": places}
 
 
-def _compute(dtype: str, scatter: Scatter, arrays: Arrays, device: torch.device) -> Tensor:
+def _compute(dtype: str, add: SharedSum, arrays: Arrays, device: torch.device) -> Tensor:
     places = torch.from_numpy(arrays["places"]).to(device)
-    return scatter(tensor(arrays["x"], dtype, device), places) + 0.0
+    return add(tensor(arrays["x"], dtype, device), places) + 0.0
 
 
 def _expected(dtype: str, arrays: Arrays) -> Pattern:

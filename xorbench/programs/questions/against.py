@@ -112,7 +112,9 @@ class AgainstRequest:
         lines += self.check.place_lines(commands[MAIN])
         lines += dict.fromkeys(filter(None, (port_warning(run.words) for run in commands.values())))
         if self.bits:
-            lines.append("if the bits differ: up to three more runs of each, recorded in detail")
+            lines.append(
+                "if the bits differ: up to three more runs of each, with detailed recording"
+            )
         return lines
 
     def saved(self) -> dict[str, Any]:

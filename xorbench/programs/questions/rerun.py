@@ -46,7 +46,7 @@ class CheckRequest(CommandRequest):
             f"runs {times}, one after the other: {self.command}",
             *self.place_lines(run),
             *filter(None, [port_warning(run.words)]),
-            "if they differ: up to three more pairs, recorded in detail",
+            "if they differ: up to three more pairs, with detailed recording",
         ]
 
     def saved(self) -> dict[str, Any]:

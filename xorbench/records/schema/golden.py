@@ -19,7 +19,7 @@ class Fact(Struct, frozen=True, kw_only=True):
     actual: str
 
 
-Facts = Annotated[list[Fact], Meta(min_length=1)]
+Details = Annotated[list[Fact], Meta(min_length=1)]
 
 
 class ProbeRecord(Struct, frozen=True, kw_only=True):
@@ -42,8 +42,8 @@ class ProbeRecord(Struct, frozen=True, kw_only=True):
 class Golden(Struct, frozen=True, kw_only=True):
     """The results of a device with known expected values: edge cases, training, exact probes."""
 
-    arithmetic: Facts
-    universal: Facts
+    arithmetic: Details
+    universal: Details
     probes: list[ProbeRecord] = []
 
 
@@ -57,7 +57,7 @@ class GoldenInputs(Line, frozen=True, kw_only=True):
     process: str
     seed: int
     inputs_sha256: dict[str, Sha256]
-    facts: Facts
+    details: Details
     unseen: str = ""
 
 

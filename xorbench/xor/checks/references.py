@@ -46,7 +46,7 @@ def _inputs_of_seed(
     wrong += _unchecked_inputs(lines, trainings)
     if wrong:
         return failed(name, variant, expected, some(wrong))
-    count = min(len(line.facts) for line in lines)
+    count = min(len(line.details) for line in lines)
     return passed(name, variant, expected, f"{count} results in each of {len(lines)} process(es)")
 
 
@@ -55,7 +55,7 @@ UNSEEN_HINT: Final = "this PyTorch may generate different random numbers"
 
 
 def _mismatches(line: GoldenInputs) -> Iterator[str]:
-    for result in line.facts:
+    for result in line.details:
         if result.actual != result.expected:
             yield f"{result.what}: {result.actual[:64]}"
 
@@ -177,7 +177,7 @@ ACCURACY_OF_ARITHMETIC: Final = Check(
     "after every epoch the weights and the loss equal the float64 reference within rounding",
     accuracy_of_arithmetic,
     "the fault is identical in every process, so no comparison detects it: an operator, a sample, a"
-    " label or a hyperparameter is wrong; docs/right.md lists which fault shows how",
+    " label or a hyperparameter is wrong; docs/correctness.md lists which fault shows how",
 )
 CLOCK: Final = Check(
     "clock",

@@ -49,7 +49,7 @@ def checked(recipe: Recipe, seed: int) -> dict[str, Any]:
         "float32": sha256,
         "float64": tensor_digest.sha256(inputs.to(torch.float64).entries()),
     }
-    return {"seed": seed, "inputs_sha256": digests, "facts": values, "unseen": unseen()}
+    return {"seed": seed, "inputs_sha256": digests, "details": values, "unseen": unseen()}
 
 
 def unseen() -> str:
