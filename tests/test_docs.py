@@ -98,7 +98,7 @@ def test_the_reference_sweep_adds_up_and_has_the_specified_count() -> None:
     folder = ROOT / "results" / "reference" / "epyc-2core-cpu-sweep"
     rows = pd.read_csv(folder / "sweep.csv").set_index("batch_size")
     assert rows["seeds"].tolist() == [65_536] * 4
-    assert (rows["all right"] == rows["seeds"] - rows["never"] - rows["lost at the end"]).all()
+    assert (rows["all correct"] == rows["seeds"] - rows["never"] - rows["lost at the end"]).all()
     verdicts = json.loads((folder / "verdicts.json").read_text())
     assert {v["outcome"] for v in verdicts} == {"pass"}
     assert "golden combined" in {v["check"] for v in verdicts}
