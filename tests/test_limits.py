@@ -118,7 +118,7 @@ def test_parts_that_are_not_compared_are_listed_in_one_line() -> None:
         "evaluation after the last step (2 calls);"
         " 1 tensor with a gradient that no optimizer has;"
         " weights of models that are not trained (AveragedModel);"
-        " saved files (0.pt, 1.pt, 2.pt, 3.pt, 4.pt and 2 more);"
+        " large saved files (0.pt, 1.pt, 2.pt, 3.pt, 4.pt and 2 more);"
         " processes without the recorder (python -I eval.py)"
     )
     assert not_compared([compare(record(end()), record(end())).coverage]) == []

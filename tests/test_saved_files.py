@@ -82,14 +82,14 @@ def raw(path: Path, value: int) -> None:
 
 
 KINDS: dict[str, tuple[Write, str]] = {
-    "weights.pt": (weights, "differs in 1.weight"),
-    "checkpoint.pt": (checkpoint, "differs in 1.weight, exp_avg (data/8)"),
-    "number.pt": (number, "differs in data.pkl"),
-    "model.safetensors": (safetensors, "differs in other"),
-    "arrays.npz": (arrays, "differs in other.npy"),
-    "log.txt": (log, "differs in line 2"),
-    "state.json": (state, "differs in log[1].loss"),
-    "raw.bin": (raw, "differs"),
+    "weights.pt": (weights, " (1.weight)"),
+    "checkpoint.pt": (checkpoint, " (1.weight, exp_avg (data/8))"),
+    "number.pt": (number, " (data.pkl)"),
+    "model.safetensors": (safetensors, " (other)"),
+    "arrays.npz": (arrays, " (other.npy)"),
+    "log.txt": (log, " (line 2)"),
+    "state.json": (state, " (log[1].loss)"),
+    "raw.bin": (raw, ""),
 }
 
 
@@ -113,7 +113,7 @@ def test_equal_content_is_identical(tmp_path: Path, name: str) -> None:
 def test_the_part_that_differs_is_named(tmp_path: Path, name: str) -> None:
     """A tensor, a member, a line or a key; times and paths are no difference."""
     write, text = KINDS[name]
-    assert compared(tmp_path, name, write, 1).text == f"{name} {text}"
+    assert compared(tmp_path, name, write, 1).text == f"{name}{text} differs"
 
 
 def test_times_and_paths_alone_are_no_difference(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_files_beyond_the_limit_are_not_read(tmp_path: Path) -> None:
     with (tmp_path / "large.bin").open("wb") as file:
         file.truncate(LARGEST_TOTAL + 1)  # sparse
     files = read_files(tmp_path, ["large.bin"])
-    assert compare_files(files, files).text == "not read: large.bin"
+    assert compare_files(files, files).unread == ("large.bin",)
 
 
 def test_digests_are_stored_with_the_records_of_a_run(tmp_path: Path) -> None:

@@ -141,3 +141,9 @@ def test_each_thread_has_a_record_of_its_own(threads: Recorded) -> None:
     assert (first.step, first.event.kind) == (LATE, "hyperparameters")
     ends = [trace.end() for trace in sides[0]]
     assert [(end.steps, end.unseen.thread_overlaps) for end in ends if end] == [(STEPS, 0)] * 2
+
+
+def test_the_order_of_the_keys_of_a_mapping_does_not_count(recorded: Recorded) -> None:
+    """Keys that come from a set have a different order in every process."""
+    lines = [recorded.lines(name) for name in ("mapping", "mapping_reversed")]
+    assert compare(*lines).first is None

@@ -237,6 +237,25 @@ def parallel(rate: Callable[[int], float]) -> None:
         thread.join()
 
 
+class Summed(nn.Linear):
+    """A layer whose input is a mapping."""
+
+    def forward(self, x: dict[str, Tensor]) -> Tensor:
+        """The layer of the sum of the values."""
+        return super().forward(x["a"] + x["b"])
+
+
+def mapping(names: str) -> None:
+    """Inputs in a mapping whose keys come from a set, in any order."""
+    torch.manual_seed(0)
+    model = Summed(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        model({name: data(step) * ord(name) for name in names}).square().mean().backward()
+        optimizer.step()
+
+
 def unseeded() -> torch.Generator:
     """A generator that draws different numbers in each run."""
     generator = torch.Generator()
@@ -300,6 +319,8 @@ def variants() -> Iterator[tuple[str, Callable[[], None]]]:
         yield f"{program.__name__}_again", program
     yield "parallel", partial(parallel, lambda _: RATE)
     yield "parallel_late", partial(parallel, lambda step: RATE + 0.01 * (step == LATE))
+    yield "mapping", partial(mapping, "ab")
+    yield "mapping_reversed", partial(mapping, "ba")
     yield "codebook", partial(with_codebook, 1.0)
     yield "codebook_late", partial(with_codebook, 1.1)
 

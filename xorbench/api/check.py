@@ -104,6 +104,7 @@ class CheckOptions(TypedDict, total=False):
     link: Sequence[str]
     max_copy: int | str
     max_record: int | str
+    files: bool
     with_source: bool
     anonymous: bool
     out: str | os.PathLike[str]
@@ -130,6 +131,7 @@ def check(
     link: Sequence[str] = (),
     max_copy: int | str = "1GB",
     max_record: int | str = "1GB",
+    files: bool = False,
     with_source: bool = False,
     anonymous: bool = False,
     out: str | os.PathLike[str] = "results",
@@ -158,6 +160,7 @@ def check(
         link: symlink these paths instead of copying them, for data that is only read.
         max_copy: the largest folder to copy, in bytes or as text such as `500MB`.
         max_record: the largest record, in bytes or as text such as `500MB`.
+        files: fail if the runs save different files, although the training is identical.
         with_source: show source lines with their numbers.
         anonymous: write no host, user, absolute path or device UUID.
         out: the folder for records and reports, which are written to its subfolder `checks`.

@@ -266,6 +266,10 @@ PROGRAM_OPTIONS: Final = (
         help_by_command={"explain": EITHER_TIMEOUT, "trace": EITHER_TIMEOUT},
         request_field="timeout_s", python="float", is_for_cases=True,
     ),
+    Option(
+        "files", FLAG, "Fail if the runs save different files.", CHECK, python="bool",
+        excludes=not_resumed("compare the files with a check without --resume"),
+    ),
     Option("with_source", FLAG, "Show source lines next to line numbers.", CHECK, python="bool"),
     Option(
         "with_source", FLAG, "Store source lines in the trace.", TRACE,

@@ -55,6 +55,7 @@ def save_request(folder: Path, request: CommandRequest, question: Mapping[str, A
         "command": request.command,
         "words": shown_words(request.words),
         "steps": request.steps,
+        "files": request.files,
         "anonymous": request.anonymous,
         **question,
     }

@@ -46,6 +46,7 @@ def _saved_question(saved: dict[str, Any]) -> Question:
         target=None if words else saved["command"],
         processes=EVERY_RUN,
         steps=saved["steps"],
+        files=saved.get("files", False),
         anonymous=saved.get("anonymous", False),
     )
     kind = _kind(saved)

@@ -16,6 +16,7 @@ from typing import Any, Final
 import xorbench
 from xorbench.errors import BadFile, BadOption
 from xorbench.programs.python_shim import with_shim
+from xorbench.programs.saved_files import read_files, write_files
 from xorbench.records.ended import Ended, write_ended
 from xorbench.records.trace import PRESENCE
 from xorbench.runtime import working_folder
@@ -119,6 +120,9 @@ def execute(
             if isinstance(descriptor := request[name], int):
                 os.close(descriptor)
     after = {} if through else working_folder.file_states(place, output.parent.parent)
+    saved = working_folder.saved_between(before, after)[:MOST_SAVED]
+    if options.get("level") != "clock" and options.get("detail") is None:
+        write_files(output, read_files(place, saved))
     ended = Ended(
         number=number,
         folder=output,
@@ -127,7 +131,7 @@ def execute(
         wall_s=answer.get("wall_s", 0.0),
         left=answer.get("left", []),
         left_pids=answer.get("left_pids", []),
-        saved=working_folder.saved_between(before, after)[:MOST_SAVED],
+        saved=saved,
         why=answer.get("why", ""),
     )
     write_ended(ended)

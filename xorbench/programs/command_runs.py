@@ -27,6 +27,7 @@ from xorbench.programs.run_processes import (
     missing_text,
     paired,
 )
+from xorbench.programs.saved_files import compared_files
 from xorbench.records.ended import KILLED, LAST_LINES, Ended
 from xorbench.records.trace import PresenceLine, TraceFile, is_kept_outside
 from xorbench.verdicts import counted, some
@@ -57,7 +58,8 @@ def observe(words: Sequence[str], runs: Sequence[Ended]) -> CheckRuns:
     observed.trouble = why_not_comparable(words, runs) or _concurrent(runs)
     if observed.trouble is not None:
         return observed
-    observed.files, observed.commands = saved_files(runs), without_recorder(runs)
+    observed.commands = without_recorder(runs)
+    observed.files = compared_files([run.folder for run in runs])
     missing = {run.number: ranks for run in runs if (ranks := missing_ranks(run.traces))}
     for run in runs[1:]:
         pairs = paired(runs[0].traces, run.traces)
@@ -141,11 +143,6 @@ def _pair(process: ProcessPair, runs: tuple[Ended, Ended], a: TraceFile, b: Trac
         if start is not None:
             pair.resumed_from = later_step_with(a.lines(), weights(start))
     return pair
-
-
-def saved_files(runs: Sequence[Ended]) -> list[str]:
-    """The files that the runs wrote in the working folder."""
-    return list(dict.fromkeys(path for run in runs for path in run.saved))
 
 
 def without_recorder(runs: Sequence[Ended]) -> list[str]:

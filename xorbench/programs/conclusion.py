@@ -10,6 +10,7 @@ from xorbench.programs.elements import Difference
 from xorbench.programs.event_names import kind_in_plural, label, when
 from xorbench.programs.first_difference import Compared, Coverage, FirstDifference
 from xorbench.programs.limits import Gap, gap_between, not_compared
+from xorbench.programs.saved_files import FileComparison
 from xorbench.verdicts import (
     Outcome,
     Verdict,
@@ -93,7 +94,8 @@ class CheckRuns:
         detailed_pairs: the pairs that were rerun with detailed recording.
         notes: further notes for the reader.
         identical_text: the first words of the answer if nothing differs.
-        files: the files that the runs saved in their working folder.
+        files: the comparison of the files that the runs saved in their working folder.
+        files_decide: whether different files are a difference.
         commands: commands that ran Python without the recorder.
     """
 
@@ -104,7 +106,8 @@ class CheckRuns:
     detailed_pairs: list[DetailedPair] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     identical_text: str = ""
-    files: list[str] = field(default_factory=list)
+    files: FileComparison = field(default_factory=FileComparison)
+    files_decide: bool = False
     commands: list[str] = field(default_factory=list)
 
     @property
@@ -152,7 +155,20 @@ def _identical(observed: CheckRuns) -> Conclusion:
     identical = observed.identical_text or f"bitwise identical in {observed.runs} runs"
     where = _process_count_text(observed.pairs)
     finding = f"{identical}: {'up to ' if uneven and where else ''}{steps}{where}"
+    if observed.files_decide and observed.files.different:
+        return _different_files(finding, observed.files, details)
     return Conclusion("pass", finding, details=details)
+
+
+def _different_files(
+    finding: str, files: FileComparison, details: tuple[tuple[str, str], ...]
+) -> Conclusion:
+    """A difference of saved files, although the training is identical."""
+    meaning = f"The training itself is {finding}."
+    hint = "look at the code after the last step: an evaluation, an export, a time stamp in a file"
+    return Conclusion(
+        "fail", files.difference, "saved files", meaning, hint, details, lead=NOT_IDENTICAL
+    )
 
 
 def _identical_so_far(
@@ -177,8 +193,25 @@ def _coverage_details(observed: CheckRuns) -> list[tuple[str, str]]:
     """The events that were compared, and the parts that were not."""
     pairs = observed.pairs
     coverages = [pair.compared.coverage for pair in pairs]
-    phrases = not_compared(coverages, observed.files, observed.commands)
-    return _covered_details(pairs) + ([("not compared", "; ".join(phrases))] if phrases else [])
+    phrases = not_compared(coverages, observed.files.unread, observed.commands)
+    rows = [
+        ("steps", _updates_text(coverages)),
+        ("saved files", observed.files.text),
+        ("not compared", "; ".join(phrases)),
+    ]
+    return _covered_details(pairs) + [(name, text) for name, text in rows if text]
+
+
+def _updates_text(coverages: Sequence[Coverage]) -> str:
+    """How steps end in a training without an optimizer of `torch.optim`; else empty."""
+    ends = [end for coverage in coverages for end in coverage.ends if end is not None]
+    updates = max((end.unseen.updates for end in ends), default=0)
+    if not updates:
+        return ""
+    return (
+        f"{counted(updates, 'step')} without torch.optim: a step ends when the weights have changed"
+        " after a backward pass, so --steps stops one batch later"
+    )
 
 
 def _covered_details(pairs: Sequence[RunPair]) -> list[tuple[str, str]]:

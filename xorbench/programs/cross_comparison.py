@@ -6,11 +6,12 @@ from typing import Final
 
 from msgspec.structs import replace as changed
 
-from xorbench.programs.command_runs import saved_files, without_recorder
+from xorbench.programs.command_runs import without_recorder
 from xorbench.programs.conclusion import CheckRuns, RunPair
 from xorbench.programs.event_names import label, when
 from xorbench.programs.first_difference import Compared, compare
 from xorbench.programs.run_processes import paired
+from xorbench.programs.saved_files import compared_files
 from xorbench.records.ended import Ended
 from xorbench.records.trace import TraceEnd, TraceEvent, TraceFile, TraceLine, TraceStep
 from xorbench.verdicts import counted
@@ -65,7 +66,8 @@ def compare_commands(a: Ended, b: Ended, count: int = 1) -> CheckRuns:
     """Compare a run of B with a run of A, process by process, after `count` runs of each."""
     observed = CheckRuns(runs=2)
     observed.identical_text = f"B is bitwise identical to A in {counted(count, 'run')} of each"
-    observed.files, observed.commands = saved_files([a, b]), without_recorder([a, b])
+    observed.commands = without_recorder([a, b])
+    observed.files = compared_files([a.folder, b.folder])
     for process in paired(cross_traces(a), cross_traces(b)):
         name = str(process.process)
         if process.a is None or process.b is None:

@@ -82,7 +82,7 @@ def not_compared(
 ) -> list[str]:
     """The parts of the runs that were not compared, one phrase per part.
 
-    `files` were saved in the working folder; `commands` ran Python without the recorder.
+    `files` were too large to be read; `commands` ran Python without the recorder.
     """
     ends = [end for coverage in coverages for end in coverage.ends if end is not None]
     calls = max((end.unseen.evaluations for end in ends), default=0)
@@ -90,7 +90,7 @@ def not_compared(
     models = dict.fromkeys(name for end in ends for name in end.unseen.models)
     lists = (
         ("weights of models that are not trained", models),
-        ("saved files", files),
+        ("large saved files", files),
         ("processes without the recorder", commands),
     )
     parts = [f"evaluation after the last step ({counted(calls, 'call')})"] if calls else []

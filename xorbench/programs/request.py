@@ -29,6 +29,7 @@ class CommandRequest:
     max_copy: int = 10**9
     max_record: int = 10**9
     timeout_s: float = 3600.0
+    files: bool = False  # whether different saved files are a difference
     with_source: bool = False
     anonymous: bool = False
     root: Path = Path("results")

@@ -25,6 +25,7 @@ LARGEST_TOTAL: Final = 4 << 30  # bytes of the files of a run that are read
 LARGEST_TEXT: Final = 4 << 20  # bytes of a text that is compared line by line
 LARGEST_PICKLE: Final = 16 << 20  # bytes of a pickle in which names of tensors are looked for
 LARGEST_HEADER: Final = 100 << 20  # bytes of a header of safetensors
+MOST_NAMED: Final = 5  # files that a line names
 MOST_PARTS: Final = 20_000  # of a file that are told apart
 CHUNK: Final = 1 << 20
 
@@ -81,12 +82,30 @@ class FileComparison:
 
     @property
     def text(self) -> str:
-        """The result in one line."""
+        """The result in one line; empty if no file was compared."""
         parts = [f"{counted(len(self.identical), 'file')} identical"] if self.identical else []
-        for path, where in self.different:
-            parts.append(f"{path} differs in {where}" if where else f"{path} differs")
-        parts += [f"not read: {some(list(self.unread))}"] if self.unread else []
-        return "; ".join(parts)
+        return "; ".join([*parts, *([self.difference] if self.different else [])])
+
+    @property
+    def difference(self) -> str:
+        """The files that differ, with their parts."""
+        names = [f"{path} ({where})" if where else path for path, where in self.different]
+        verb = "differs" if len(names) == 1 else "differ"
+        return f"{some(names, MOST_NAMED)} {verb}"
+
+
+def compared_files(folders: Sequence[Path]) -> FileComparison:
+    """Compare the files of each run with those of the first; the folders are those of the runs."""
+    first, *others = (saved_files(folder) for folder in folders)
+    results = [compare_files(first, other) for other in others]
+    different = {path: where for result in results for path, where in result.different}
+    unread = dict.fromkeys(path for result in results for path in result.unread)
+    identical = dict.fromkeys(path for result in results for path in result.identical)
+    return FileComparison(
+        tuple(path for path in identical if path not in different | unread),
+        tuple(different.items()),
+        tuple(unread),
+    )
 
 
 def read_files(folder: Path, paths: Iterable[str]) -> list[SavedFile]:

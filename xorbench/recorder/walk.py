@@ -65,7 +65,8 @@ def _parts(value: Any) -> list[tuple[str, Any]] | None:
         names = getattr(value, "_fields", None)
         return [(f".{names[i]}" if names else f"[{i}]", part) for i, part in enumerate(value)]
     if isinstance(value, Mapping) or (hasattr(value, "keys") and hasattr(value, "__getitem__")):
-        return [(_key_path(key, nth), value[key]) for nth, key in enumerate(list(value.keys()))]
+        named = [(_key_path(key, nth), value[key]) for nth, key in enumerate(list(value.keys()))]
+        return sorted(named, key=lambda part: part[0])  # the keys may come from a set
     if hasattr(value, "__dict__"):
         return [(f".{name}", part) for name, part in vars(value).items()]
     return None

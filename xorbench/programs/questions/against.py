@@ -176,6 +176,7 @@ class AgainstRequest:
             name, label = f"closer-{pair}/{which}", f"detailed recording, {side}, run {which}"
             return experiment.run(name, which, label, command=side, **options)
 
+        across.files_decide = self.check.files
         first_pair = across.diverged
         if first_pair is not None and step_of(first_pair) < min(s.diverges_at for s in own):
             across.detailed_pairs = detailed_pairs(first_pair, again, cross_traces)

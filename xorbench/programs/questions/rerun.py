@@ -62,6 +62,7 @@ class CheckRequest(CommandRequest):
                 if why_not_comparable(self.words, runs) is not None:
                     break
         observed = observe(self.words, runs)
+        observed.files_decide = self.files
 
         def again(side: int, pair: int, **options: Any) -> Ended:
             label = f"detailed pair {pair}, run {side}"
