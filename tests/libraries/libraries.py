@@ -39,7 +39,8 @@ HEAD: Final = """# Quickstarts of public libraries
 Written by `python tests/libraries/libraries.py --write`. Each script is the library's quickstart,
 with a tiny model and synthetic data. The answer is from `xorbench check`, which runs the script
 twice. The weights at the end are also compared with a run without the recorder. The seconds are
-for these three runs. Versions: Python {python}, PyTorch {torch}, on the CPU with one thread.
+the total of these runs on two cores under other load, mostly imports. Versions: Python {python},
+PyTorch {torch}, on the CPU with one thread.
 
 | library | version | script | answer | steps | parameters | weights | seconds |
 | --- | --- | --- | --- | ---: | ---: | --- | ---: |
@@ -127,9 +128,9 @@ class LibraryAnswer:
             version(self.case.library) or "",
             f"[{self.case.script}](../../tests/libraries/{self.case.script})",
             f"{answer}: {self.case.note}" if self.case.note else answer,
-            f"{self.steps or 0}",
-            f"{self.parameters or 0}",
-            "same" if self.same_weights else "different",
+            f"{self.steps or ''}",
+            f"{self.parameters or ''}",
+            "" if self.exit_code == 1 else "same" if self.same_weights else "different",
             f"{self.seconds:.0f}",
         ]
         return f"| {' | '.join(cells)} |"

@@ -27,7 +27,7 @@ class LitAutoEncoder(L.LightningModule):
         return torch.optim.Adam(self.parameters(), lr=1e-3)
 
 
-L.seed_everything(42, workers=True)
+L.seed_everything(42)
 train = DataLoader(TensorDataset(torch.randn(32, 36)), batch_size=8, shuffle=True)
 val = DataLoader(TensorDataset(torch.randn(16, 36)), batch_size=8)
 checkpoint = L.pytorch.callbacks.ModelCheckpoint(monitor="val_loss", save_last=True)

@@ -18,7 +18,5 @@ Path("data.yaml").write_text(
     f"path: {Path('data').resolve()}\ntrain: images\nval: images\nnames: [thing]\n"
 )
 model = YOLO("yolo11n.yaml")
-model.train(
-    data="data.yaml", epochs=1, imgsz=32, batch=2, device="cpu", workers=0, plots=False, seed=0
-)
+model.train(data="data.yaml", epochs=1, imgsz=32, batch=2, device="cpu", plots=False, seed=0)
 torch.save(model.model.state_dict(), "weights.pt")
