@@ -27,5 +27,8 @@ else:
 
         for module, names in _PLACES.items():
             if name in names:
+                if module == "api.runs":
+                    extras = import_module("xorbench.extras")
+                    extras.require(f"xorbench.{name}", "run", "scipy", "matplotlib")
                 return getattr(import_module(f"xorbench.{module}"), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,6 +16,7 @@ import click
 from xorbench import __version__
 from xorbench.cli.printing import say
 from xorbench.errors import BAD_INPUT, INTERRUPTED, BadFile, XorbenchError, why
+from xorbench.extras import LIBRARIES, not_installed
 from xorbench.runtime.interrupt import handle_signals, ignore_signals
 
 NAMES: Final = (
@@ -109,6 +110,11 @@ def main() -> NoReturn:
         if debug:
             traceback.print_exc()
         code = _complain(error)
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if debug or module not in LIBRARIES:
+            raise
+        code = _complain(not_installed(arguments[0], module))
     except OSError as error:
         if debug or error.errno not in REFUSALS:
             raise

@@ -7,6 +7,7 @@ import click
 from xorbench.cli.options import JSON, OUT, answered_within, option, read_text
 from xorbench.cli.printing import say
 from xorbench.errors import INTERRUPTED, PASSED
+from xorbench.extras import require
 from xorbench.options import parse
 
 
@@ -25,6 +26,7 @@ from xorbench.options import parse
 @JSON
 def calibrate(**options: Any) -> int:
     """Run the command `calibrate`; the answer is its exit code."""
+    require("calibrate", "run")
     from xorbench.xor import calibrate as command
     from xorbench.xor.report import run_variance as report
 

@@ -8,6 +8,7 @@ import click
 from xorbench.cli.options import OUT, answered_within, option, outputs, with_faults, writable
 from xorbench.cli.printing import exports_of, note, say
 from xorbench.errors import BadOption
+from xorbench.extras import require
 from xorbench.machine.probes.table import read_probes
 from xorbench.options import parse
 from xorbench.options.program_options import request
@@ -43,6 +44,11 @@ LEAST_MEMORY: Final = 2**20
 @with_faults()
 def canary(**options: Any) -> int:
     """Run the command `canary`; the answer is its exit code."""
+    require("canary", "all", "torch", "numba")
+    if options["burn_in"] is not None:
+        require("canary --burn-in", "all", "scipy")
+    if options["prometheus"] is not None:
+        require("canary --prometheus", "all", "prometheus_client")
     from xorbench.machine.canary.canary import canary as command
 
     canary_request, exports = _request(options), exports_of(options)

@@ -8,6 +8,7 @@ import click
 from xorbench.cli.options import OUT, option, outputs, refuse_given
 from xorbench.cli.printing import exports_of, note, say
 from xorbench.errors import BadOption
+from xorbench.extras import require
 from xorbench.options import parse
 
 
@@ -35,6 +36,7 @@ from xorbench.options import parse
 @outputs
 def compare(**options: Any) -> int:
     """Run the command `compare`; the answer is its exit code."""
+    require("compare", "run", "scipy", "matplotlib")
     from xorbench.xor.compare import compare as command
 
     exports = exports_of(options)

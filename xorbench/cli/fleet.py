@@ -16,6 +16,7 @@ from xorbench.cli.options import (
 )
 from xorbench.cli.printing import exports_of, note, print_outcome
 from xorbench.errors import BadOption
+from xorbench.extras import require
 from xorbench.options import parse
 from xorbench.xor.matrix.recipe import RECIPE_OPTIONS
 
@@ -49,6 +50,7 @@ from xorbench.xor.matrix.recipe import RECIPE_OPTIONS
 @click.option("--inject", multiple=True, hidden=True)
 def fleet(**options: Any) -> int:
     """Run the command `fleet`; the answer is its exit code."""
+    require("fleet", "all", "scipy", "matplotlib")
     from xorbench.fleet import fleet as command
 
     if options["merge"] != bool(options["folders"]):
@@ -67,6 +69,7 @@ def fleet(**options: Any) -> int:
 
 def _take_part(options: dict[str, Any], references: Any) -> int:
     """Do this rank's share; only rank 0 has something to show."""
+    require("fleet", "all", "torch", "numba")
     from xorbench.fleet import ranks as command
     from xorbench.xor.run.run import RunRequest
 

@@ -6,6 +6,7 @@ import click
 
 from xorbench.cli.options import ANONYMOUS, JSON, OUT, command_line, named
 from xorbench.cli.printing import print_outcome
+from xorbench.extras import require
 
 
 @click.command(
@@ -23,6 +24,7 @@ from xorbench.cli.printing import print_outcome
 @JSON
 def import_(**options: Any) -> int:
     """Run the command `import`; the answer is its exit code."""
+    require("import", "run", "scipy", "matplotlib")
     from xorbench.xor.report.pytest_benchmark import ImportRequest
     from xorbench.xor.report.pytest_benchmark import import_ as command
 

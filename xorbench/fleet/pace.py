@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from scipy.special import stdtrit
 
 from xorbench.stats.figure import Figure
-from xorbench.stats.intervals import ALPHA, RealArray, interval
+from xorbench.stats.intervals import ALPHA, RealArray, interval, t_quantile
 
 THRESHOLD: Final = 1.1  # so much slower than the median is worth a finding, if it is sure
 ISOLATE: Final = 1.5  # surely so much slower is worth a cordon
@@ -40,7 +39,7 @@ class Pace:
         Student's t with one degree less than there are ranks, one test a rank (Bonferroni).
         """
         ranks = len(self.logs)
-        return float(stdtrit(ranks - 1, 1 - ALPHA / (2 * ranks))) * self.spread
+        return t_quantile(ranks - 1, 1 - ALPHA / (2 * ranks)) * self.spread
 
     @property
     def spread(self) -> float:

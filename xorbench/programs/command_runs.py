@@ -39,6 +39,7 @@ MANY_LINES: Final = 1_000  # of a command's output: each rank writes the end of 
 KEEP_RECORDS: Final = "the program must not remove the folder that XORBENCH_RECORD names"
 LONGER: Final = option_text("give it longer with {timeout}")
 OUTLIVED: Final = "the training runs in a process that outlived the command"
+OTHER_PYTHON: Final = "give the interpreter of the training, such as -- venv/bin/python train.py"
 WAIT: Final = "let the command end after the training"
 SEEN: Final = "what is seen is step() of an optimizer of torch.optim, or of a subclass of one"
 # What keeps the recorder out: it comes in through PYTHONPATH and Python's `site`.
@@ -272,6 +273,8 @@ def _help(run: Ended) -> str:
         return "standard input is empty in a check: give what it asks for as arguments"
     if any(PORT_TAKEN.search(line) for line in lines):
         return f"another launch holds the port: {STANDALONE}"
+    if any("No module named 'torch'" in line for line in lines[-LAST_LINES:]):
+        return OTHER_PYTHON
     return f"what it wrote is in {run.folder}"
 
 
