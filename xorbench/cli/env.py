@@ -23,7 +23,7 @@ def env(python: tuple[str, ...] | None, anonymous: bool, _as_json: bool) -> int:
 
     if python is not None and len(python) > 1:
         raise BadOption(f"--python: {len(python)} interpreters given", "describe one at a time")
-    described = command(anonymous=anonymous, python=python and python[0])
+    described = command(anonymous=anonymous, python=None if python is None else python[0])
     if described["process"] is None:
         note("no PyTorch in this environment: env --python venv/bin/python describes another one")
     say(json.dumps(without_names(described) if anonymous else described, indent=2))
