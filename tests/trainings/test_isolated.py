@@ -137,7 +137,7 @@ def test_a_killed_training_resumes_exactly(isolated: Isolated) -> None:
 def test_explain_finds_the_switch(isolated: Isolated) -> None:
     """The switches act inside the training; without NumPy there, its seed is skipped."""
     result = isolated.result(
-        *("explain", "--json", "--no-cost", "--processes", "2", "--", "python", "unseeded.py")
+        *("explain", "--json", "--no-cost", "--processes", "4", "--", "python", "unseeded.py")
     )
     assert result["fix"] == ["torch-seed"], result
 
