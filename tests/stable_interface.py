@@ -31,7 +31,7 @@ RESULTS: Final = ("CheckResult", "RunResult", "ComparisonResult")
 ERRORS: Final = ("XorbenchError", "BadOption", "BadFile")
 RUNS: Final = ("epyc-2core-cpu", "epyc-2core-cpu-engines")
 # Objects whose keys are names of data: cases, devices, variables, details.
-OPEN: Final = {"details", "heading", "environment", "recipe", "tables"}
+OPEN: Final = {"details", "devices", "heading", "environment", "recipe", "tables"}
 TRAINING: Final = """
 import sys, torch
 from pathlib import Path
