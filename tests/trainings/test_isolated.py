@@ -98,7 +98,13 @@ def test_the_environments_have_only_what_they_need(isolated: Isolated) -> None:
     names = (*names, "xorbench")
     script = f"import importlib.util as u; print(*(n for n in {names!r} if u.find_spec(n)))"
     found = [
-        subprocess.run([python, "-c", script], capture_output=True, text=True, check=True).stdout
+        subprocess.run(
+            [python, "-c", script],
+            cwd=isolated.folder,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
         for python in (isolated.tool, isolated.training)
     ]
     assert [text.split() for text in found] == [["numpy", "xorbench"], ["torch"]]
@@ -180,6 +186,10 @@ def test_a_python_without_pytorch_is_named(isolated: Isolated) -> None:
     [
         (["run", "--quick"], 'run needs SciPy: pip install "xorbench[run]"'),
         (["report"], 'report needs SciPy: pip install "xorbench[run]"'),
+        (
+            ["trace", "-o", "x", "cpu-loader-b128-pin0-drop1-w0-s0"],
+            'process p0 needs PyTorch: pip install "xorbench[run]"',
+        ),
         (["canary"], 'canary needs PyTorch: pip install "xorbench[all]"'),
         (["sweep"], 'sweep needs SciPy: pip install "xorbench[all]"'),
         (
