@@ -17,13 +17,13 @@ DISTRIBUTIONS = {"prometheus_client": "prometheus-client"}  # whose name is not 
 
 def names(requirements: list[str]) -> set[str]:
     """The names of requirements, those of the extras in them included."""
-    found: set[str] = set()
+    installed: set[str] = set()
     for text in requirements:
         if extra := re.fullmatch(r"xorbench\[(\w+)\]", text):
-            found |= names(PROJECT["optional-dependencies"][extra[1]])
+            installed |= names(PROJECT["optional-dependencies"][extra[1]])
         else:
-            found.add(re.split(r"[^\w-]", text)[0])
-    return found
+            installed.add(re.split(r"[^\w-]", text)[0])
+    return installed
 
 
 @pytest.mark.parametrize("extra", extras.EXTRAS)

@@ -66,14 +66,14 @@ def test_an_unguarded_function_is_seen() -> None:
 
 def test_modules_that_read_proc_are_known() -> None:
     """Each of them is tested below, or compares paths only."""
-    found = {
+    reading = {
         name
         for name, tree, _ in trees()
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and str(node.value).startswith(("/proc/", "/sys/"))
     }
     formatted = {"runtime/process_tree.py"}  # its constant is /proc, or part of an f-string
-    assert found | formatted == PROC
+    assert reading | formatted == PROC
 
 
 @pytest.fixture

@@ -32,6 +32,10 @@ def require(command: str, extra: str, *modules: str) -> None:
 
 def not_installed(command: str, module: str, extra: str = "all") -> BadOption:
     """The error of a command that needs a module."""
-    text = '{command} needs {library}: pip install "xorbench[{extra}]"'
-    values = {"command": command, "library": LIBRARIES[module], "extra": extra}
-    return BadOption(option_text(text, **values))
+    text = option_text(
+        '{command} needs {library}: pip install "xorbench[{extra}]"',
+        command=command,
+        library=LIBRARIES[module],
+        extra=extra,
+    )
+    return BadOption(text)

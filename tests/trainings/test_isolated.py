@@ -97,7 +97,7 @@ def test_the_environments_have_only_what_they_need(isolated: Isolated) -> None:
     names = ("torch", "scipy", "matplotlib", "numba", "rich", "prometheus_client", "numpy")
     names = (*names, "xorbench")
     script = f"import importlib.util as u; print(*(n for n in {names!r} if u.find_spec(n)))"
-    found = [
+    reachable = [
         subprocess.run(
             [python, "-c", script],
             cwd=isolated.folder,
@@ -107,7 +107,7 @@ def test_the_environments_have_only_what_they_need(isolated: Isolated) -> None:
         ).stdout
         for python in (isolated.tool, isolated.training)
     ]
-    assert [text.split() for text in found] == [["numpy", "xorbench"], ["torch"]]
+    assert [text.split() for text in reachable] == [["numpy", "xorbench"], ["torch"]]
 
 
 def test_check_compares_the_runs_of_a_training(isolated: Isolated) -> None:
@@ -168,14 +168,14 @@ def test_env_describes_the_interpreter_that_trains(isolated: Isolated) -> None:
     """Without `--python` there is no PyTorch to describe, which a note states."""
     done = isolated.run("env")
     assert json.loads(done.stdout)["process"] is None
-    assert "env --python" in done.stderr
+    assert "--python" in done.stderr
     process = isolated.result("env", "--python", str(isolated.training))["process"]
     assert process["torch_version"]
     assert process["numpy_version"] is None
 
 
 def test_a_python_without_pytorch_is_named(isolated: Isolated) -> None:
-    """A training in the environment of xorbench fails, and the hint names the way out."""
+    """A training in the environment of xorbench fails, and the hint names the fix."""
     done = isolated.run("check", "--", str(isolated.tool), "gpt.py")
     assert done.returncode == 1
     assert "hint: give the interpreter of the training" in done.stdout

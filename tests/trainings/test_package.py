@@ -26,7 +26,7 @@ WHEEL = f"xorbench-{VERSION}-py3-none-any.whl"
 SDIST = f"xorbench-{VERSION}.tar.gz"
 
 
-def done(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def run_outside(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run a command outside the checkout, with nothing of this environment."""
     own = {
         name: value
@@ -62,7 +62,7 @@ class Package:
 
     def run(self, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
         """Run the installed `xorbench`."""
-        return done(folder, str(self.folder / "venv" / "bin" / "xorbench"), *words)
+        return run_outside(folder, str(self.folder / "venv" / "bin" / "xorbench"), *words)
 
 
 @pytest.fixture(scope="module")
@@ -77,14 +77,16 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
                 (folder / "source" / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, folder / "source" / name)
         build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder / "dist")]
-        built = done(folder / "source", *build)
+        built = run_outside(folder / "source", *build)
         assert built.returncode == 0, built.stdout + built.stderr
         extras = PROJECT["optional-dependencies"]
         several = [*extras["speed"], *extras["run"], *extras["all"]]
         needed = [text for text in several if not text.startswith("xorbench")]
         python = environment(folder / "venv", [*PROJECT["dependencies"], *needed])
         pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
-        installed = done(folder, *pip, "--no-index", "--no-deps", str(folder / "dist" / WHEEL))
+        installed = run_outside(
+            folder, *pip, "--no-index", "--no-deps", str(folder / "dist" / WHEEL)
+        )
         assert installed.returncode == 0, installed.stderr
 
     return Package(once(tmp_path_factory, "package", make))
@@ -92,7 +94,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
 
 def test_twine_accepts_both_files(package: Package) -> None:
     """The description renders, and the metadata is valid."""
-    checked = done(
+    checked = run_outside(
         package.folder,
         *(sys.executable, "-m", "twine", "check", "--strict"),
         *(f"dist/{name}" for name in (WHEEL, SDIST)),

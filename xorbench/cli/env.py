@@ -25,6 +25,6 @@ def env(python: tuple[str, ...] | None, anonymous: bool, _as_json: bool) -> int:
         raise BadOption(f"--python: {len(python)} interpreters given", "describe one at a time")
     described = command(anonymous=anonymous, python=None if python is None else python[0])
     if described["process"] is None:
-        note("no PyTorch in this environment: env --python venv/bin/python describes another one")
+        note("no PyTorch in this environment: give that of the training: --python venv/bin/python")
     say(json.dumps(without_names(described) if anonymous else described, indent=2))
     return 0
