@@ -16,7 +16,7 @@ import pytest
 from conftest import once
 from environments import PROJECT, ROOT, environment, site_packages
 
-LIMIT_S = 300.0
+LIMIT_S = 900.0
 # It trains from the folder of its environment alone: it fails if it can import a package of the
 # environment of xorbench, or NumPy.
 UNSEEDED = """
