@@ -116,9 +116,9 @@ def _members(kind: type) -> list[str]:
 
 
 def _options(command: click.Command, path: str) -> Iterator[tuple[str, list[str]]]:
-    """The arguments and options of each command, hidden ones excluded."""
+    """The arguments and options of each command, hidden ones and `--help` excluded."""
     context = click.Context(command)
-    parameters = [p for p in command.get_params(context) if not getattr(p, "hidden", False)]
+    parameters = [p for p in command.params if not getattr(p, "hidden", False)]
     yield path, sorted(_parameter(parameter) for parameter in parameters)
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
@@ -131,7 +131,7 @@ def _parameter(parameter: click.Parameter) -> str:
     names = "/".join([*parameter.opts, *parameter.secondary_opts])
     if isinstance(parameter, click.Argument):
         return f"argument {names}{' …' if parameter.nargs != 1 else ''}"
-    is_flag = getattr(parameter, "is_flag", False) or parameter.name in ("help", "version")
+    is_flag = getattr(parameter, "is_flag", False) or parameter.name == "version"
     several = " …" if parameter.multiple else ""
     return names if is_flag else f"{names} VALUE{several}"
 
