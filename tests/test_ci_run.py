@@ -76,9 +76,10 @@ def test_ci_counts_the_coverage_of_the_suite_and_of_trainings_together(clone: Pa
 
 
 def test_oldest_installs_the_lower_bound_of_the_package() -> None:
-    """`tox -e oldest` has the release that `dependencies` begins with, and no later one."""
-    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    (bound,) = (text for text in dependencies if text.startswith("torch"))
+    """`tox -e oldest` has the release that the extra `run` begins with, and no later one."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extra = project["optional-dependencies"]["run"]
+    (bound,) = (text for text in extra if text.startswith("torch"))
     tox = configparser.ConfigParser(interpolation=None)
     tox.read(ROOT / "tox.ini")
     (envs,) = (name for name in tox.sections() if name.endswith("{oldest,newest}"))

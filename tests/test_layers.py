@@ -23,6 +23,7 @@ LAYERS = {
     "registry": "standard",
     "state_digest": "standard",
     "options": "standard",
+    "extras": "standard",
     "xor.matrix": "standard",
     "machine.kernels": "standard",
     "machine.probes.table": "standard",

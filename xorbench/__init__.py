@@ -23,9 +23,17 @@ else:
     }
 
     def __getattr__(name: str) -> object:
+        import sys
         from importlib import import_module
+
+        from xorbench.errors import BadOption, unsupported
 
         for module, names in _PLACES.items():
             if name in names:
+                if refusal := unsupported(sys.platform):
+                    raise BadOption(refusal)
+                if module == "api.runs":
+                    extras = import_module("xorbench.extras")
+                    extras.require(f"xorbench.{name}", "run", "scipy", "matplotlib")
                 return getattr(import_module(f"xorbench.{module}"), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,9 +2,10 @@
 
 import atexit
 import gc
+import sys
 from typing import NoReturn
 
-from xorbench import cli
+from xorbench.errors import BAD_INPUT, unsupported
 
 
 def program() -> NoReturn:
@@ -12,6 +13,11 @@ def program() -> NoReturn:
 
     That takes a fifth of a report.
     """
+    if refusal := unsupported(sys.platform):
+        sys.stderr.write(f"xorbench: {refusal}\n")
+        sys.exit(BAD_INPUT)
+    from xorbench import cli  # it imports modules that Windows lacks
+
     gc.set_threshold(100_000, 50, 50)
     atexit.register(gc.freeze)
     cli.program()

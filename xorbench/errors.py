@@ -40,6 +40,11 @@ class BadFile(XorbenchError):
 _CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
+def unsupported(platform: str) -> str:
+    """Why xorbench does not run on a platform (`sys.platform`); empty if it does."""
+    return "Windows is not supported: use Linux, macOS or WSL" if platform == "win32" else ""
+
+
 def why(error: Exception) -> str:
     """The operating system's message of an error, or else its text, in lower case."""
     return str(getattr(error, "strerror", None) or error).lower()

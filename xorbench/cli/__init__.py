@@ -17,6 +17,7 @@ from xorbench import __version__
 from xorbench.cli.groups import CommandGroup
 from xorbench.cli.printing import echo
 from xorbench.errors import BAD_INPUT, INTERRUPTED, BadFile, BadOption, XorbenchError, why
+from xorbench.extras import LIBRARIES, not_installed
 from xorbench.runtime.interrupt import handle_signals, ignore_signals
 
 SECTIONS: Final = {
@@ -122,6 +123,11 @@ def main() -> NoReturn:
         if debug:
             traceback.print_exc()
         code = _print_error(error)
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if debug or module not in LIBRARIES:
+            raise
+        code = _print_error(not_installed(arguments[0], module))
     except OSError as error:
         if debug or error.errno not in REFUSALS:
             raise

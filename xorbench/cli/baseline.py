@@ -9,6 +9,7 @@ from xorbench.cli.groups import CommandGroup
 from xorbench.cli.options import JSON, OUT, option, processes_option, read_text, timeout_option
 from xorbench.cli.printing import echo, shown_path
 from xorbench.errors import INTERRUPTED, PASSED
+from xorbench.extras import require
 from xorbench.options import parse
 
 
@@ -46,6 +47,7 @@ def save(name: str, text: str, replace: bool, out: Path) -> int:
 @JSON
 def calibrate(**options: Any) -> int:
     """Run the command `baseline calibrate` and return its exit code."""
+    require("baseline calibrate", "run")
     from xorbench.xor import calibrate as command
     from xorbench.xor.report import run_variance as report
 

@@ -17,6 +17,7 @@ from xorbench.cli.options import (
 )
 from xorbench.cli.printing import echo, exports_of, note
 from xorbench.errors import BadOption
+from xorbench.extras import require
 from xorbench.machine.probes.table import read_probes
 from xorbench.options import parse
 from xorbench.options.program_options import request
@@ -61,6 +62,11 @@ LEAST_MEMORY: Final = 2**20
 @with_faults()
 def canary(**options: Any) -> int:
     """Run the command `canary` and return its exit code."""
+    require("canary", "all", "torch", "numba")
+    if options["burn_in"] is not None:
+        require("canary --burn-in", "all", "scipy")
+    if options["prometheus"] is not None:
+        require("canary --prometheus", "all", "prometheus_client")
     from xorbench.machine.canary.canary import canary as command
 
     canary_request, exports = _request(options), exports_of(options)

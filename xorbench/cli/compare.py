@@ -8,6 +8,7 @@ import click
 from xorbench.cli.options import MACHINE_THRESHOLD, OUT, option, outputs, refuse_given
 from xorbench.cli.printing import echo, exports_of, note
 from xorbench.errors import BadOption
+from xorbench.extras import require
 from xorbench.options import parse
 
 
@@ -27,6 +28,7 @@ from xorbench.options import parse
 @outputs
 def compare(**options: Any) -> int:
     """Run the command `compare` and return its exit code."""
+    require("compare", "run", "scipy", "matplotlib")
     from xorbench.xor.compare import compare as command
 
     exports = exports_of(options)

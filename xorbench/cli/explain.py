@@ -24,6 +24,7 @@ from xorbench.cli.options import (
 )
 from xorbench.cli.printing import echo, exports_of, note, print_shown
 from xorbench.errors import BadOption
+from xorbench.extras import require
 from xorbench.options import parse
 from xorbench.options.program_options import complete, options_of, request
 from xorbench.xor.matrix.recipe import RECIPE_OPTIONS
@@ -74,6 +75,8 @@ def _explain_program(options: dict[str, Any]) -> int:
     values = complete(options_of("explain"), options)
     check = request(CheckRequest, values, **program_of(options["target"]))
     question = request(FixRequest, values, check=check)
+    if question.cost:
+        require("explain without --no-cost", "speed")
     if options["dry_run"]:
         echo("\n".join(question.plan(question.commands())))
         return 0

@@ -20,6 +20,7 @@ from xorbench.cli.options import (
 )
 from xorbench.cli.printing import exports_of, note, print_outcome
 from xorbench.errors import BadOption
+from xorbench.extras import require
 from xorbench.options import parse
 from xorbench.xor.matrix.recipe import RECIPE_OPTIONS
 
@@ -65,6 +66,7 @@ def _subcommands(_context: click.Context, _argument: click.Parameter, text: str)
 @click.option("--inject", multiple=True, hidden=True)
 def fleet(**options: Any) -> int:
     """Run the command `fleet` and return its exit code."""
+    require("fleet", "all", "scipy", "matplotlib")
     from xorbench.fleet import fleet as command
 
     if options["merge"] != bool(options["folders"]):
@@ -86,6 +88,7 @@ fleet.add_command(atlas)
 
 def _take_part(options: dict[str, Any], references: Any) -> int:
     """Run as one rank of a fleet; only rank 0 prints the result."""
+    require("fleet", "all", "torch", "numba")
     from xorbench.fleet import ranks as command
     from xorbench.xor.run.run import RunRequest
 

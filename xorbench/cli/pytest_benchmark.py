@@ -9,6 +9,7 @@ from xorbench.cli.groups import CommandGroup
 from xorbench.cli.options import ANONYMOUS, JSON, NAME, OUT, command_line, writable
 from xorbench.cli.printing import echo, print_outcome
 from xorbench.errors import PASSED
+from xorbench.extras import require
 
 
 @click.group(cls=CommandGroup, help="Exchange runs with pytest-benchmark.")
@@ -47,6 +48,7 @@ def export(text: str, file: str, out: Path) -> int:
 @JSON
 def import_(**options: Any) -> int:
     """Run the command `pytest-benchmark import` and return its exit code."""
+    require("pytest-benchmark import", "run", "scipy", "matplotlib")
     from xorbench.xor.report.pytest_benchmark import ImportRequest
     from xorbench.xor.report.pytest_benchmark import import_ as command
 

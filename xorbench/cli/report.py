@@ -7,6 +7,7 @@ import click
 from xorbench.cli.options import OUT, VERBOSE, option, outputs
 from xorbench.cli.printing import exports_of, note, print_outcome
 from xorbench.errors import BadOption
+from xorbench.extras import require
 
 
 @click.command(
@@ -32,6 +33,7 @@ from xorbench.errors import BadOption
 @outputs
 def report(**options: Any) -> int:
     """Run the command `report` and return its exit code."""
+    require("report", "run", "scipy", "matplotlib")
     from xorbench.xor import report_again as command
 
     if options["history"]:

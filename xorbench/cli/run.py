@@ -22,6 +22,7 @@ from xorbench.cli.options import (
     with_faults,
 )
 from xorbench.cli.printing import echo, exports_of, print_outcome, progress
+from xorbench.extras import require
 from xorbench.options import parse
 from xorbench.options.program_options import request
 from xorbench.xor.matrix.axes import AXES
@@ -73,6 +74,8 @@ from xorbench.xor.matrix.recipe import RECIPE_OPTIONS
 @with_faults()
 def run(**options: Any) -> int:
     """Run the command `run` and return its exit code."""
+    own_pytorch = () if options["python"] is not None else ("torch",)
+    require("run", "run", "scipy", "matplotlib", "rich", *own_pytorch)
     from xorbench.xor.run import run as command
 
     if options["resume"] is not None:

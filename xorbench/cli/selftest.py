@@ -6,6 +6,7 @@ import click
 
 from xorbench.cli.options import JSON
 from xorbench.cli.printing import echo, note
+from xorbench.extras import require
 
 
 @click.command(
@@ -14,6 +15,7 @@ from xorbench.cli.printing import echo, note
 @JSON
 def selftest(as_json: bool) -> int:
     """Run the command `selftest` and return its exit code."""
+    require("selftest", "run")
     from xorbench.xor.report import selftest as report
     from xorbench.xor.selftest import selftest as command
 

@@ -20,6 +20,7 @@ from xorbench.cli.options import (
     timeout_option,
 )
 from xorbench.cli.printing import exports_of, print_outcome, progress
+from xorbench.extras import require
 from xorbench.machine.universal.sweep_plan import BACKENDS, LARGEST_CHUNK, SWEEP_OPTIONS, read_seeds
 from xorbench.options import parse
 from xorbench.options.program_options import request
@@ -62,6 +63,7 @@ from xorbench.xor.matrix.case import read_device
 @outputs
 def sweep(**options: Any) -> int:
     """Run the command `sweep` and return its exit code."""
+    require("sweep", "all", "scipy", "matplotlib", "rich")
     from xorbench.machine.sweep import sweep as command
 
     if options["resume"] is not None:

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from scipy.special import stdtrit
 
 from xorbench.stats.figure import Figure
-from xorbench.stats.intervals import ALPHA, RealArray, interval
+from xorbench.stats.intervals import ALPHA, RealArray, interval, t_quantile
 
 THRESHOLD: Final = 1.1  # ratio to the median that is reported if it is significant
 ISOLATE: Final = 1.5  # lower bound of the ratio that isolates a node
@@ -40,7 +39,7 @@ class Pace:
         Student's t with n - 1 degrees of freedom for n ranks, one test per rank (Bonferroni).
         """
         ranks = len(self.logs)
-        return float(stdtrit(ranks - 1, 1 - ALPHA / (2 * ranks))) * self.spread
+        return t_quantile(ranks - 1, 1 - ALPHA / (2 * ranks)) * self.spread
 
     @property
     def spread(self) -> float:

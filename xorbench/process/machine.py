@@ -1,10 +1,11 @@
 """The properties of this interpreter, its PyTorch and its accelerators."""
 
+from __future__ import annotations
+
 import platform
 import sys
 from typing import Any
 
-import numpy as np
 import torch
 
 from xorbench.recorder.environment import FIELDS, environment, interpreter, processor, pytorch
@@ -20,7 +21,7 @@ def describe() -> dict[str, Any]:
         "is_debug_build": bool(torch.version.debug),
         "cuda_compiled_version": torch.version.cuda,
         "hip_compiled_version": torch.version.hip,
-        "numpy_version": np.__version__,
+        "numpy_version": _numpy_version(),
         "python_implementation": platform.python_implementation(),
         "python_executable": sys.executable,
         "libc_version": "-".join(platform.libc_ver()),
@@ -39,6 +40,15 @@ def describe() -> dict[str, Any]:
         "devices": [described_device(f"{kind}:{index}") for index in range(_device_count())],
     }
     return {name: properties[name] for name in FIELDS}
+
+
+def _numpy_version() -> str | None:
+    """The version of NumPy; None in an environment without it, which `env --python` describes."""
+    try:
+        import numpy as np
+    except ImportError:
+        return None
+    return np.__version__
 
 
 def _accelerator() -> str | None:

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from xorbench.errors import BadFile
+from xorbench.extras import require
+from xorbench.options.option_text import option_text
 from xorbench.options.program_options import request
 from xorbench.programs import check_folder
 from xorbench.programs.experiment import EVERY_RUN, ExperimentOutcome, Question, ask_again
@@ -24,7 +26,12 @@ def question(values: Mapping[str, Any], **program: Any) -> Question:
     """The question that the option values select; `program` is a command and its folder."""
     rerun = request(CheckRequest, values, **program)
     kind = _kind(values)
-    return rerun if kind is None else request(kind, values, check=rerun)
+    if kind is None:
+        return rerun
+    several = request(kind, values, check=rerun)
+    if isinstance(several, AgainstRequest) and several.speed:
+        require(option_text("{against} without {bits_only}"), "speed")
+    return several
 
 
 def answer_again(folder: Path, *, anonymous: bool = False) -> ExperimentOutcome:

@@ -9,6 +9,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -193,4 +195,12 @@ def _kill_marked(mark: str) -> None:
 
 def called(target: str) -> tuple[str, ...]:
     """The command that calls a function, `package.module:function`, in a fresh interpreter."""
-    return (sys.executable, str(CALL), target)
+    return (_training_python(), str(CALL), target)
+
+
+@cache
+def _training_python() -> str:
+    """This interpreter if it has PyTorch; otherwise the first `python` on PATH."""
+    if find_spec("torch") is not None:
+        return sys.executable
+    return shutil.which("python") or shutil.which("python3") or sys.executable

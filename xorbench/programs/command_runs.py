@@ -40,6 +40,7 @@ MANY_LINES: Final = 1_000  # of a command's output: each rank writes its own tra
 KEEP_RECORDS: Final = "the program must not remove the folder that XORBENCH_RECORD names"
 LONGER: Final = option_text("allow more time with {timeout}")
 OUTLIVED: Final = "the training runs in a process that outlived the command"
+OTHER_PYTHON: Final = "give the interpreter of the training, such as -- venv/bin/python train.py"
 WAIT: Final = "let the command wait until the training has ended"
 RECORDED: Final = "only step() of optimizers of torch.optim and of their subclasses is recorded"
 # Commands that prevent loading the recorder, which needs PYTHONPATH and Python's `site`.
@@ -271,6 +272,8 @@ def _failure_hint(run: Ended) -> str:
         return "standard input is empty in a check: pass the input as arguments"
     if any(PORT_TAKEN.search(line) for line in lines):
         return f"another launch uses the port: {STANDALONE}"
+    if any("No module named 'torch'" in line for line in lines[-LAST_LINES:]):
+        return OTHER_PYTHON
     return f"its output is in {run.folder}"
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from xorbench.errors import BadFile, BadOption
+from xorbench.extras import not_installed
 from xorbench.records.redaction import without_names
 from xorbench.records.schema.run import Run
 from xorbench.records.schema.training import Skip
@@ -63,12 +64,19 @@ def running(
             try:
                 slot.configured()
             except (ProcessDied, OperationFailed) as error:
-                hint = "python -m xorbench env --debug shows the error of its PyTorch"
-                raise BadOption(f"process {slot.name} could not start: {error}", hint) from None
+                raise _start_error(slot, str(error)) from None
         yield
     finally:
         for slot in slots:
             slot.kill()
+
+
+def _start_error(slot: ProcessSlot, reason: str) -> BadOption:
+    """The error of a process that could not start."""
+    if slot.config.python is None and "No module named 'torch'" in reason:
+        return not_installed(f"process {slot.name}", "torch", "run")
+    hint = "python -m xorbench env --debug shows the error of its PyTorch"
+    return BadOption(f"process {slot.name} could not start: {reason}", hint)
 
 
 def require_same_machine(run: Run, slots: list[ProcessSlot], folder: Path) -> None:

@@ -12,7 +12,6 @@ from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtri, stdtr, stdtrit
 
 from xorbench.stats.figure import Figure
 
@@ -118,13 +117,20 @@ def estimate(log_pool: Pool, name: str) -> Figure:
     return log_pool.log_ratio(name).ratio()
 
 
+def t_quantile(dof: float, share: float) -> float:
+    """The quantile of Student's t distribution."""
+    from scipy.special import stdtrit  # slow to import, and not part of the smallest install
+
+    return float(stdtrit(dof, share))
+
+
 def interval(
     mean: float, variance: float | None, dof: float, processes: int, alpha: float = ALPHA
 ) -> Figure:
     """The figure whose logarithm has this mean and variance, with Student's interval."""
     if variance is None:
         return Figure(math.exp(mean), None, None, processes)
-    margin = float(stdtrit(dof, 1 - alpha / 2)) * math.sqrt(variance)
+    margin = t_quantile(dof, 1 - alpha / 2) * math.sqrt(variance)
     return Figure(math.exp(mean), math.exp(mean - margin), math.exp(mean + margin), processes)
 
 
@@ -142,6 +148,8 @@ class LogRatio:
         """The p-value of the shift (two-sided, Student's t)."""
         if not self.variance:
             return 1.0 if self.variance is None or self.log == 0 else 0.0
+        from scipy.special import stdtr
+
         return 2 * float(stdtr(self.dof, -abs(self.log) / math.sqrt(self.variance)))
 
     def ratio(self, alpha: float = ALPHA) -> Figure:
@@ -222,6 +230,8 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
 
     E. B. Wilson, Probable inference, the law of succession, and statistical inference, 1927.
     """
+    from scipy.special import ndtri
+
     z2 = float(ndtri(0.5 + CONFIDENCE / 2)) ** 2
     failures = trials - successes
     centre = successes + z2 / 2

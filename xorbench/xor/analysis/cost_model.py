@@ -11,11 +11,10 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Final, TypeAlias
 
 import numpy as np
-from scipy.special import stdtrit
 
 from xorbench.records.schema.run import Run
 from xorbench.stats.figure import Figure
-from xorbench.stats.intervals import ALPHA, RealArray, pool
+from xorbench.stats.intervals import ALPHA, RealArray, pool, t_quantile
 from xorbench.xor.analysis import speed
 from xorbench.xor.analysis.evidence import Evidence
 from xorbench.xor.matrix.axes import CASE_AXES
@@ -193,7 +192,7 @@ def _estimate(
     if total == 0.0:
         return Figure(value, value, value, processes)
     degrees = total**2 / (own**2 / dof + between**2 / pooled_dof)
-    margin = float(stdtrit(degrees, 1 - ALPHA / 2)) * math.sqrt(total)
+    margin = t_quantile(degrees, 1 - ALPHA / 2) * math.sqrt(total)
     return Figure(value, value - margin, value + margin, processes)
 
 
