@@ -69,10 +69,12 @@ def working_copy(run: CommandRun) -> Iterator[Callable[[], Path]]:
                 f"TMPDIR: {base.parent} has {free // 2**20} MiB free, but a copy of {run.folder}"
                 f" needs {run.copy.size_bytes // 2**20 + 1} MiB"
             )
-        target = base / (run.folder.resolve().name or "root")
+        own = base / "work"
+        above = [f"above-{n}" for n in range(1, working_folder.height(run.copy))]
+        target = own.joinpath(*above, run.folder.resolve().name or "root")
 
         def fresh() -> Path:
-            working_folder.remove(target)
+            working_folder.remove(own)
             assert run.copy is not None
             working_folder.copy(run.copy, target)
             return target
@@ -110,7 +112,7 @@ def execute(
         "records": str(records),
         "stdout": os.dup(1) if through else str(output / "stdout.txt"),
         "stderr": os.dup(2) if through else str(output / "stderr.txt"),
-        "temporary": [str(p) for p in (place.parent, output.parent) if read_owner(p) is not None],
+        "temporary": [str(p) for p in (*place.parents, output.parent) if read_owner(p) is not None],
         "timeout_s": run.timeout_s,
         "stops": options.get("stop_after") is not None or bool(options.get("die_in_save")),
     }

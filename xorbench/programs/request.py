@@ -10,6 +10,7 @@ from xorbench.errors import BadOption
 from xorbench.options.option_text import option_text
 from xorbench.options.parse import FUNCTION
 from xorbench.programs.command_run import CommandRun, called
+from xorbench.programs.outside_paths import outside_paths
 from xorbench.records.redaction import shown_command
 from xorbench.runtime import working_folder
 from xorbench.verdicts import counted
@@ -50,6 +51,8 @@ class CommandRequest:
             copy = working_folder.planned(
                 folder, self.exclude, self.link, self.root / "checks", self.max_copy
             )
+            for path in outside_paths(folder, self.words, copy.files):
+                copy.linked.setdefault(path, str((folder / path).resolve()))
         words = self.words if self.target is None else called(self.target)
         return CommandRun(words, folder, copy, self.timeout_s)
 

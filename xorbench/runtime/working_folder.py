@@ -59,7 +59,10 @@ def planned(
         if not (plan.source / path).exists():
             message = "{link}: there is no {path!r} in {source}"
             raise BadOption(option_text(message, path=path, source=source))
-    to_link = {_within(source, path) for path in link}
+    to_link = {_relative(source, path) for path in link}
+    for path in to_link:
+        if path.startswith(os.pardir):
+            plan.linked[path] = str((plan.source / path).resolve())
     size = 0
     for path, entry in _sorted(plan, exclude, to_link, own.resolve()):
         with contextlib.suppress(FileNotFoundError):  # removed in the meantime
@@ -82,14 +85,24 @@ def planned(
     return plan
 
 
-def _within(source: Path, path: str) -> str:
-    """A path of `--link`, relative to the folder."""
+def _relative(source: Path, path: str) -> str:
+    """A path of `--link`, relative to the folder; it may begin with `..`."""
     for base in (source.absolute(), source.resolve()):
         relative = os.path.relpath(base / path, base)
         if relative.partition(os.sep)[0] not in (os.curdir, os.pardir):
             return relative
-    message = option_text("{link}: {path!r} is not within {source}", path=path, source=source)
-    raise BadOption(message, "paths outside the folder are not copied")
+    if Path(path).is_absolute():
+        message = option_text("{link}: {path!r} is not within {source}", path=path, source=source)
+        raise BadOption(message, "an absolute path outside the folder needs no link")
+    if source.resolve().is_relative_to((source / path).resolve()):
+        message = option_text("{link}: {path!r} contains {source}", path=path, source=source)
+        raise BadOption(message, "link a part of it, such as ../data")
+    return os.path.relpath(source / path, source)
+
+
+def height(plan: CopyPlan) -> int:
+    """How many folders above the copy its links need, such as 1 for `../data`."""
+    return max((Path(path).parts.count(os.pardir) for path in plan.linked), default=0)
 
 
 def _sorted(
@@ -178,7 +191,9 @@ def copy(plan: CopyPlan, target: Path) -> None:
         for path in plan.files:
             shutil.copy2(plan.source / path, target / path)
         for path, points_to in (plan.links | plan.linked).items():
-            (target / path).symlink_to(points_to)
+            place = Path(os.path.normpath(target / path))
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(points_to)
         for path in reversed(plan.folders):
             shutil.copystat(plan.source / path, target / path)
             (target / path).chmod((target / path).stat().st_mode | stat.S_IRWXU)
