@@ -134,7 +134,7 @@ def test_runs_stand_side_by_side_case_by_case(pair: dict[str, sides.RunSide]) ->
     same = sides.bits(pair)["same"].tolist()
     assert sorted(same) == ["no", "yes"]
     wrong = sides.scores(pair).iloc[same.index("no")]
-    assert (wrong["A right"], wrong["B right"]) == ("500/500", "499/500")
+    assert (wrong["A correct"], wrong["B correct"]) == ("500/500", "499/500")
     speeds = sides.speeds(pair)
     assert (speeds["A samples/s"] == speeds["B samples/s"]).all()
 

@@ -714,7 +714,7 @@ def test_an_impossible_comparison_is_one_line(
 
 @pytest.mark.parametrize(
     ("flaw", "fragment"),
-    [({"faults": ["delay:ms=1"]}, "injected faults"), ({"stress": "cpu"}, "stress")],
+    [({"faults": ["delay:ms=1"]}, "injected faults"), ({"stress": "cpu"}, "under load")],
 )
 def test_an_injected_run_is_not_a_baseline(
     quick_run: Run, copied: Path, tmp_path: Path, flaw: dict[str, Any], fragment: str

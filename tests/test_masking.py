@@ -214,7 +214,7 @@ def test_a_check_starts_without_a_home(tmp_path: Path) -> None:
     environment = {**kept, "PYTHONPATH": str(tmp_path)}
     done = run_in(tmp_path, "check", "--", "true", env=environment)
     assert done.returncode == 3
-    assert "no Python interpreter has loaded the recorder" in done.stdout
+    assert "no Python interpreter loaded the recorder" in done.stdout
     assert "Traceback" not in done.stderr
 
 
@@ -224,7 +224,7 @@ def test_a_check_starts_without_a_home(tmp_path: Path) -> None:
 def test_help_has_its_text_without_docstrings(words: tuple[str, ...], tmp_path: Path) -> None:
     """It is the same with PYTHONOPTIMIZE=2."""
     plain, optimized = (
-        run_in(tmp_path, *words.split(), env={**os.environ, "PYTHONOPTIMIZE": level})
+        run_in(tmp_path, *words, env={**os.environ, "PYTHONOPTIMIZE": level})
         for level in "02"
     )
     assert plain.stdout == optimized.stdout
@@ -260,7 +260,7 @@ def test_a_command_with_such_an_argument_is_checked(tmp_path: Path) -> None:
     words = [b"check", b"--markdown", b"m.md", b"--", python, b"-c", script.encode(), b"a\xff"]
     line = [*map(os.fsencode, command()), *words]
     done = subprocess.run(line, cwd=tmp_path, capture_output=True, check=False)
-    assert (done.returncode, b"no process has imported PyTorch" in done.stdout) == (3, True)
+    assert (done.returncode, b"no process imported PyTorch" in done.stdout) == (3, True)
     assert r"a\\xff" in (tmp_path / "m.md").read_text()
 
 

@@ -248,7 +248,7 @@ def test_the_shares_of_a_case_are_the_whole_epoch(quick_run: Run) -> None:
     [
         (
             lambda line: {"digests": ["0" * 64, *line.digests[1:]]},
-            "p0: the pass had different bits",
+            "p0: the bits differ from the timed epochs",
         ),
         (lambda _line: {"failed": "its process died: killed by SIGKILL"}, "p0: its process died"),
     ],

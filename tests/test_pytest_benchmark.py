@@ -162,7 +162,7 @@ def test_an_import_is_a_run_that_report_and_compare_accept(
     shown = call("report", "brought")
     assert shown.code == 3
     last = [result.out.splitlines()[-1] for result in (done, shown)]
-    assert last == ["NOT JUDGED: checks: nothing to judge"] * 2
+    assert last == ["NOT JUDGED: checks: none judged"] * 2
     call("pytest-benchmark", "import", str(elsewhere(file)), "--name", "other")
     wide = ("--machine-threshold", "1000")  # the machine may have been busy when it was timed
     comparison = call("compare", "brought", "other", *wide)
