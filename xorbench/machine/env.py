@@ -44,7 +44,7 @@ def _own_machine() -> dict[str, Any]:
 
 
 def _described_by(python: str) -> dict[str, Any]:
-    """The facts of another interpreter, which needs PyTorch only; raises `BadOption`."""
+    """The properties of another interpreter, which needs PyTorch only; raises `BadOption`."""
     config, packages = ProcessConfig(python=python), staged()
     command = [interpreter(config), "-c", DESCRIBE]
     variables = environment(config, packages)
