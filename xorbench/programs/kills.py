@@ -9,11 +9,12 @@ from typing import Any, Final
 
 from xorbench.programs.conclusion import Conclusion
 from xorbench.programs.resumed_run import ResumeRecord, StepRecord, renamed_as
-from xorbench.recorder.interrupted_save import BETWEEN, PART, RENAME, SECOND
 from xorbench.records.ended import Ended
 from xorbench.records.trace import PresenceLine
 from xorbench.verdicts import counted
 
+# The places of `recorder.interrupted_save`, which only the process of a training imports.
+PART, BETWEEN, SECOND, RENAME = "part", "between", "second", "rename"
 DIED: Final = "died_in_save"  # the event in the records
 # The places of a kill within a save: the text of the kill, and why a program has no such place.
 SAVE_KILLS: Final = {
