@@ -647,6 +647,8 @@ BAD = [
     # options, expected line
     (["--resume", "python again.py"], "--resume: needs --kill-after"),
     (["--kill-after", "3"], "--kill-after: needs --resume"),
+    (["--kill-in-save"], "--kill-in-save: needs --resume"),
+    (["--resume", "true"], "--resume: needs --kill-after or --kill-in-save"),
     (["--kill-after", "0", "--resume", "true"], "--kill-after: must be from 1"),
     (["--kill-after", "-1", "--resume", "true"], "--kill-after: must be from 1"),
     (["--kill-after", "many", "--resume", "true"], "--kill-after: must be a whole number"),

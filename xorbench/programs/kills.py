@@ -111,7 +111,7 @@ def not_applicable(kill: Kill, reason: str) -> Conclusion:
     return Conclusion("inconclusive", f"no save was interrupted: {reason}", hint=MORE_CHECKPOINTS)
 
 
-def refused(death: PresenceLine, last: str) -> Conclusion:
+def refused(kill: Kill, death: PresenceLine, last: str) -> Conclusion:
     """The conclusion if the resume command failed after a kill within a save."""
     name, older = death.file.name, death.older_step
     if death.older_is_complete:
@@ -121,7 +121,8 @@ def refused(death: PresenceLine, last: str) -> Conclusion:
         )
         hint = OLDER
     else:
-        finding = f"the save of {name} overwrote the only checkpoint; resuming failed: {last}"
+        verb = "deleted" if kill.place == RENAME else "overwrote"
+        finding = f"the save of {name} {verb} the only checkpoint, and resuming failed: {last}"
         hint = ATOMIC
     return Conclusion("fail", finding, CHECKPOINT, "Nothing was restored.", hint)
 
@@ -132,13 +133,17 @@ def mixed(text: str) -> Conclusion:
     return Conclusion("fail", text, MIXED, meaning, ONE_FILE)
 
 
-def mixed_text(whole: ResumeRecord, resumed: ResumeRecord, newer: int, older: int) -> str:
+def mixed_text(
+    whole: ResumeRecord, resumed: ResumeRecord, newer: int, older: int, *, later_weights: bool
+) -> str:
     """The state from the newer and from the older checkpoint, if it resumed with parts of both.
 
-    `newer` and `older` are the steps of the two checkpoints in the uninterrupted run.
+    `newer` and `older` are the steps of the two checkpoints in the uninterrupted run. With
+    `later_weights` the resumed run has weights from after its last step.
     """
     if newer >= len(whole.steps):
-        return ""
+        late = f"weights saved after all {newer} steps, and an earlier step to continue at"
+        return f"the checkpoint mixes two saves: {late}" if later_weights else ""
     start = renamed_as(whole, resumed).steps[0]
     a, b = whole.steps[newer], whole.steps[older]
     ours, theirs = _restored(start, a, b), _restored(start, b, a)

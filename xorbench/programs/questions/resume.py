@@ -27,6 +27,7 @@ from xorbench.programs.experiment import MAIN, Experiment, Judgement, RunMissing
 from xorbench.programs.first_difference import compare
 from xorbench.programs.half_precision import rounded
 from xorbench.programs.kills import (
+    ATOMIC,
     CHECKPOINT,
     MIXED,
     NEEDED_PLACES,
@@ -415,7 +416,7 @@ def _resume_failed(trial: KillTrial, resumed: Ended) -> Conclusion:
     """The conclusion for a failed resume command, from its output."""
     last = last_output(resumed)
     if trial.death is not None:
-        return refused(trial.death, last)
+        return refused(trial.kill, trial.death, last)
     if trial.saved and any(CUT_SHORT.search(line) for line in resumed.last_lines()):
         finding = f"the checkpoint cannot be read; the kill may have truncated it: {last}"
         hint = "write to a temporary file, and rename it when it is complete"
@@ -453,7 +454,10 @@ def _compared(
     result = lost_state.compare(records[0], records[1], records[2], last)
     if trial.death and (result.component or result.after_kill):
         older = trial.death.older_step + trial.steps - trial.death.step
-        if text := mixed_text(records[0], records[2], trial.steps, older):
+        text = mixed_text(
+            records[0], records[2], trial.steps, older, later_weights=result.after_kill
+        )
+        if text:
             return replace(result, component=MIXED, text=text)
     return result
 
@@ -585,12 +589,14 @@ def _from_scratch(trial: KillTrial, result: Resumed) -> Conclusion:
     begins = "the weights" if result.by == "weights" else "the batch"
     new = "" if result.by == "weights" else ", new weights and an empty optimizer state"
     finding = f"the resume command started from scratch: it begins with {begins} of step 0{new}"
-    if trial.saved:
-        verb = "was" if len(trial.saved) == 1 else "were"
-        finding = f"{finding}, although {some(list(trial.saved), 3)} {verb} saved"
-        return Conclusion(
-            "fail", finding, FROM_SCRATCH, "Nothing was restored.", HINTS[FROM_SCRATCH]
-        )
+    saved, hint = list(trial.saved), HINTS[FROM_SCRATCH]
+    if trial.death:
+        saved = saved or [trial.death.file.name]
+        hint = hint if trial.death.older_is_complete else f"{ATOMIC}; {hint}"
+    if saved:
+        verb = "was" if len(saved) == 1 else "were"
+        finding = f"{finding}, although {some(saved, 3)} {verb} saved"
+        return Conclusion("fail", finding, FROM_SCRATCH, "Nothing was restored.", hint)
     if trial.outside:
         finding = f"{finding}; the training writes outside its working folder"
         return Conclusion("inconclusive", finding, hint="save within the working folder")
