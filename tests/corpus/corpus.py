@@ -75,7 +75,7 @@ class ResumeCase:
     script: str
     pattern: str
     exit: int
-    kill_after: list[int]
+    kill_after: list[int] = field(default_factory=list)  # without it, --kill-in-save
     source: str = ""
     variant_of: str = ""
     differs: str | list[str] = ""
@@ -95,9 +95,9 @@ class ResumeCase:
     def arguments(self) -> list[str]:
         """The arguments of `check`."""
         command = [sys.executable, self.script]
-        kills = ",".join(map(str, self.kill_after))
-        resume = shlex.join([*command, "--resume"])
-        return ["--kill-after", kills, "--resume", resume, "--", *command]
+        steps = ",".join(map(str, self.kill_after))
+        kills = ["--kill-after", steps] if steps else ["--kill-in-save"]
+        return [*kills, "--resume", shlex.join([*command, "--resume"]), "--", *command]
 
     def mismatches(self, exit_code: int, result: dict[str, Any]) -> list[str]:
         """The differences between the answer and the expected answer."""

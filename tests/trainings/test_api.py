@@ -186,6 +186,7 @@ REJECTED: dict[str, tuple[Any, dict[str, Any], str, str]] = {
     "out": ("python", {"out": "/dev/null/x"}, "out: cannot write", ""),
     "kill alone": ("python", {"kill_after": 3}, "kill_after: needs resume", "resume="),
     "resume alone": ("python", {"resume": "python"}, "resume: needs kill_after", "kill_after="),
+    "save alone": ("python", {"kill_in_save": True}, "kill_in_save: needs resume", "resume="),
     "no kill": ("python", {"resume": "python", "kill_after": []}, "kill_after: empty", "one"),
     "kill twice": ("python", {"resume": "python", "kill_after": [3, 3]}, "kill_after: 3 is", ""),
     "kill at 0": ("python", {"resume": "python", "kill_after": [0]}, "kill_after: ", ""),

@@ -17,6 +17,7 @@ from conftest import Xorbench
 
 from xorbench.cli import main
 from xorbench.programs.half_precision import rounded
+from xorbench.programs.kills import Kill
 from xorbench.programs.lost_state import COMPARISONS, Resumed, compare
 from xorbench.programs.questions.resume import CUT_SHORT, HINTS, KillTrial, conclude, verdicts
 from xorbench.programs.resumed_run import ResumeRecord, read, zero_digest
@@ -201,7 +202,7 @@ def test_weights_of_two_steps_are_a_checkpoint_that_mixes_them() -> None:
 
 def test_weights_from_after_the_kill_are_a_file_of_the_uninterrupted_run() -> None:
     """The killed run never had them, so the resume is not judged."""
-    answer = conclude([KillTrial(KILL, resumed=compared(record(7)))])
+    answer = conclude([KillTrial(Kill(KILL), resumed=compared(record(7)))])
     assert answer.outcome == "inconclusive"
     assert "before step 7, after the kill: it loaded a file" in answer.sentence
 
@@ -418,7 +419,7 @@ def test_gradients_that_were_saved_within_an_accumulation_are_exact() -> None:
 def test_an_unrestored_generator_without_effect_is_reported_and_passes() -> None:
     """The sentence has its name, but not that of an irreproducible generator."""
     changed = {step: {"generator/torch cpu": f"other{step}"} for step in range(SAVED, STEPS)}
-    answer = conclude([KillTrial(KILL, resumed=compared(record(SAVED, changed=changed)))])
+    answer = conclude([KillTrial(Kill(KILL), resumed=compared(record(SAVED, changed=changed)))])
     assert answer.outcome == "pass"
     assert "without effect: generator torch cpu" in answer.sentence
     unseeded = record(
@@ -497,9 +498,9 @@ def test_a_failed_kill_decides_over_an_inconclusive_one() -> None:
     """The details have every kill."""
     correct, restarted = compared(record(SAVED)), compared(record(0))
     trials = [
-        KillTrial(2, resumed=restarted),
-        KillTrial(4, resumed=correct),
-        KillTrial(6, saved=("last.pt",), resumed=restarted),
+        KillTrial(Kill(2), resumed=restarted),
+        KillTrial(Kill(4), resumed=correct),
+        KillTrial(Kill(6), saved=("last.pt",), resumed=restarted),
     ]
     answer = conclude(trials)
     assert (answer.outcome, answer.component) == ("fail", "from scratch")
@@ -512,8 +513,8 @@ def test_a_failed_kill_decides_over_an_inconclusive_one() -> None:
 def test_each_kill_is_a_separate_verdict() -> None:
     """The verdicts show the failed kill."""
     trials = [
-        KillTrial(4, resumed=compared(record(SAVED))),
-        KillTrial(6, saved=("last.pt",), resumed=compared(record(0))),
+        KillTrial(Kill(4), resumed=compared(record(SAVED))),
+        KillTrial(Kill(6), saved=("last.pt",), resumed=compared(record(0))),
     ]
     result = [(step.subject, step.outcome) for step in verdicts(trials)]
     assert result == [("killed after 4 steps", "pass"), ("killed after 6 steps", "fail")]
@@ -646,6 +647,8 @@ BAD = [
     # options, expected line
     (["--resume", "python again.py"], "--resume: needs --kill-after"),
     (["--kill-after", "3"], "--kill-after: needs --resume"),
+    (["--kill-in-save"], "--kill-in-save: needs --resume"),
+    (["--resume", "true"], "--resume: needs --kill-after or --kill-in-save"),
     (["--kill-after", "0", "--resume", "true"], "--kill-after: must be from 1"),
     (["--kill-after", "-1", "--resume", "true"], "--kill-after: must be from 1"),
     (["--kill-after", "many", "--resume", "true"], "--kill-after: must be a whole number"),

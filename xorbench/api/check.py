@@ -90,6 +90,7 @@ class CheckOptions(TypedDict, total=False):
 
     resume: Trainable | None
     kill_after: int | Sequence[int] | None
+    kill_in_save: bool
     against: Trainable | None
     skip: int | None
     threshold: float | str | None
@@ -117,6 +118,7 @@ def check(
     *,
     resume: Trainable | None = None,
     kill_after: int | Sequence[int] | None = None,
+    kill_in_save: bool = False,
     against: Trainable | None = None,
     skip: int | None = None,
     threshold: float | str | None = None,
@@ -143,8 +145,9 @@ def check(
     Args:
         command: a command, as a string or a list of words; or a function without arguments, which
             a fresh interpreter imports and calls; or its name, `package.module:function`.
-        resume: the command that resumes a killed training; needs `kill_after`.
+        resume: the command that resumes a killed training; needs `kill_after` or `kill_in_save`.
         kill_after: the numbers of steps to kill after, one trial each.
+        kill_in_save: kill while a checkpoint is saved: in a file, between files, before a rename.
         against: a command or function to compare with: identical bits, same speed?
         skip: with `against`, the number of first steps that are not timed; 3 by default.
         threshold: with `against`, fail if slower by more than this, such as `0.05` or `5%`, the

@@ -124,6 +124,7 @@ class RelatedOption:
     hint: str = ""
     metavar: str = ""  # shown after the name on the command line
     leads_in_python: bool = False  # the Python message names this option first
+    alternative: str = ""  # an option that is needed instead
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +200,8 @@ def not_resumed(hint: str) -> tuple[RelatedOption, ...]:
 PROGRAM_OPTIONS: Final = (
     Option(
         "against", AGAINST, "Also run CMD, and compare its results and speed.", CHECK, "CMD",
-        python="Trainable | None", excludes=(RelatedOption("resume"), RelatedOption("kill_after")),
+        python="Trainable | None",
+        excludes=tuple(map(RelatedOption, ("resume", "kill_after", "kill_in_save"))),
     ),
     Option("against", AGAINST, "Find the switches for results identical to CMD.", EXPLAIN, "CMD"),
     Option(
@@ -285,9 +287,15 @@ PROGRAM_OPTIONS: Final = (
         python="int | Sequence[int] | None", needs=(RelatedOption("resume", IN_TURN),),
     ),
     Option(
+        "kill_in_save", FLAG,
+        "Kill while a checkpoint is saved, at each place in turn. Needs --resume.", CHECK,
+        python="bool", needs=(RelatedOption("resume", IN_TURN),),
+    ),
+    Option(
         "resume", command("give the command that resumes the training"),
-        "Resume the training with CMD. Needs --kill-after.", CHECK, "CMD",
-        python="Trainable | None", needs=(RelatedOption("kill_after", IN_TURN),),
+        "Resume the training with CMD. Needs --kill-after or --kill-in-save.", CHECK, "CMD",
+        python="Trainable | None",
+        needs=(RelatedOption("kill_after", IN_TURN, alternative="kill_in_save"),),
     ),
     Option(
         "from", PATH, "Re-evaluate the stored records of an earlier check in DIR.", CHECK, "DIR",
@@ -328,8 +336,12 @@ def require_allowed(options: Mapping[str, Option], values: Mapping[str, Any]) ->
     given = {name for name, row in options.items() if row.is_given(values[name])}
     for name in filter(given.__contains__, options):
         for related in options[name].needs:
-            if related.name not in given:
+            if given.isdisjoint({related.name, related.alternative}):
                 needed = option(related.name, related.metavar)
+                if related.alternative:
+                    needed = option_text(
+                        "{needed} or {other}", needed=needed, other=option(related.alternative)
+                    )
                 message = option_text("{name}: needs {needed}", name=option(name), needed=needed)
                 raise BadOption(message, related.hint)
         for related in options[name].excludes:

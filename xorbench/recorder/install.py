@@ -270,11 +270,11 @@ def _die_in_save(listener: Listener, presence: Presence) -> None:
     """End the process within a save, and report the file that it ends at."""
 
     def die(path: str) -> None:
-        presence.report("died_in_save", **named(path))
+        presence.report("died_in_save", **named(path), **interrupted.state)
         listener.shielded(listener.stop)
 
-    where = listener.options.die_in_save
-    interrupted_save.install(InterruptedSave(where, listener.steps, die), after_import)
+    interrupted = InterruptedSave(listener.options.die_in_save, listener.steps, die)
+    interrupted_save.install(interrupted, after_import)
 
 
 def _report_saving(presence: Presence) -> None:

@@ -1,8 +1,8 @@
 """A process that dies within a save: after part of the bytes, between files, before a rename.
 
-The files of one checkpoint are those that are saved between two steps. The death is in a checkpoint
-after the first, so that an older one exists. The disk then holds what a death would leave: half of
-a file, or no next file, or a file that is not renamed.
+The files that are saved between two steps are one checkpoint. Files that are saved before the first
+step are none. The death is in a checkpoint after the first, so that an older one exists. It leaves
+half of a file, or no next file, or a file that is not renamed.
 """
 
 from __future__ import annotations
@@ -13,17 +13,26 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-PART, BETWEEN, RENAME = "part", "between", "rename"  # where the process dies
+# where the process dies; `second` is a part of the second file of a checkpoint
+PART, BETWEEN, SECOND, RENAME = "part", "between", "second", "rename"
+PLACES = (PART, BETWEEN, SECOND, RENAME)
 METADATA = ".metadata"  # the file of torch.distributed.checkpoint that is written last
+
+
+class Checkpoint(NamedTuple):
+    """The number of complete steps, and the files as they are named now."""
+
+    step: int
+    files: list[str]
 
 
 class InterruptedSave:
     """Counts the checkpoints of a training and ends the process within one.
 
     Attributes:
-        where: `part`, `between` or `rename`.
+        where: one of `PLACES`.
         step: gives the number of steps that are complete.
         die: ends the process; it is called with the path of the file that it dies at.
     """
@@ -32,36 +41,49 @@ class InterruptedSave:
         self.where = where
         self._step = step
         self._die = die
-        self._checkpoints: list[int] = []  # the step of each
-        self._files: list[str] = []  # of the last one
+        self._last = Checkpoint(0, [])
+        self._older = self._last
         self._depth = 0
 
     def saving(self, path: str) -> None:
         """A file of a checkpoint is about to be saved."""
         step = self._step()
-        if not self._checkpoints or self._checkpoints[-1] != step:
-            self._checkpoints.append(step)
-            self._files = []
-        elif self.where == BETWEEN and self._is_later and path not in self._files:
+        if self._last.step != step:
+            self._older, self._last = self._last, Checkpoint(step, [])
+        elif self.where == BETWEEN and self._is_later and path not in self._last.files:
             self._die(path)
 
     def saved(self, path: str, cut: Callable[[str], None]) -> None:
         """It is saved; `cut` leaves a part of its bytes."""
-        self._files.append(path)
-        if self.where == PART and self._is_later:
+        files = self._last.files
+        if path not in files:
+            files.append(path)
+        if self._is_later and len(files) == {PART: 1, SECOND: 2}.get(self.where):
             cut(path)
             self._die(path)
 
     def renaming(self, source: str, target: str) -> None:
         """A file or folder is about to be renamed."""
-        place = os.path.realpath(source)
-        within = any(file == place or file.startswith(place + os.sep) for file in self._files)
-        if self.where == RENAME and self._is_later and within:
+        place, new = os.path.realpath(source), os.path.realpath(target)
+        within = any(_is_in(file, place) for file in self._last.files)
+        if self.where == RENAME and self._is_later and within and self._last.step == self._step():
             self._die(target)
+        for checkpoint in (self._older, self._last):
+            checkpoint.files[:] = [
+                new + file[len(place) :] if _is_in(file, place) else file
+                for file in checkpoint.files
+            ]
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """The steps of both checkpoints, and whether the older one still has all its files."""
+        older, last = self._older, self._last
+        kept = all(os.path.exists(file) and file not in last.files for file in older.files)
+        return {"step": last.step, "older_step": older.step, "older_is_complete": kept}
 
     @property
     def _is_later(self) -> bool:
-        return len(self._checkpoints) > 1
+        return self._older.step > 0
 
     def wrapped(
         self,
@@ -81,7 +103,7 @@ class InterruptedSave:
             path = None
             with contextlib.suppress(Exception):  # the program's own mistake is its own error
                 path = path_of(signature.bind(*args, **kwargs).arguments)
-            if path is None or self._depth:
+            if path is None or self._depth or not self._step():
                 return save(*args, **kwargs)
             path = os.path.realpath(path)
             cut = prepare(path)
@@ -123,6 +145,10 @@ def install(interrupted: InterruptedSave, after_import: Callable[..., None]) -> 
             interrupted.renaming(os.fsdecode(source), os.fsdecode(target))
 
     sys.addaudithook(renames)
+
+
+def _is_in(file: str, place: str) -> bool:
+    return file == place or file.startswith(place + os.sep)
 
 
 def halve(path: str) -> None:

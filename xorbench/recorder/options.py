@@ -31,8 +31,8 @@ class Options(NamedTuple):
         switches: settings applied before the program's code runs (`switches.SWITCHES`).
         step_by: with the level `clock`, `backward` if no optimizer of `torch.optim` steps.
         threads: make a record for each thread, for threads that train at the same time.
-        die_in_save: end the run within a save: after `part` of its bytes, `between` two files, or
-            before a `rename`.
+        die_in_save: end the run within a save: after `part` of its bytes, `between` two files,
+            after a part of the `second` file, or before a `rename`.
         notice: report whether the program uses loader processes, and whether it compiles.
     """
 

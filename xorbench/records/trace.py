@@ -186,7 +186,8 @@ class PresenceLine(Struct, frozen=True, kw_only=True):
     """A line of `presence.jsonl`: an event of an interpreter that loaded the recorder.
 
     `path` is a file written outside the working folder; `raw` has its bytes in hex if the name is
-    not UTF-8.
+    not UTF-8. A process that died in a save has the number of complete `step`s, that of the older
+    checkpoint, and whether the older one still has all its files.
     """
 
     pid: int
@@ -198,6 +199,9 @@ class PresenceLine(Struct, frozen=True, kw_only=True):
     why: str = ""
     command: str = ""
     raw: str = ""
+    step: int = 0
+    older_step: int = 0
+    older_is_complete: bool = False
 
     @property
     def file(self) -> Path:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -26,6 +26,20 @@ from xorbench.programs.conclusion import CheckRuns, Conclusion
 from xorbench.programs.experiment import MAIN, Experiment, Judgement, RunMissing, run_rows
 from xorbench.programs.first_difference import compare
 from xorbench.programs.half_precision import rounded
+from xorbench.programs.kills import (
+    ATOMIC,
+    CHECKPOINT,
+    MIXED,
+    NEEDED_PLACES,
+    SAVE_KILLS,
+    Kill,
+    absence,
+    death_of,
+    mixed,
+    mixed_text,
+    not_applicable,
+    refused,
+)
 from xorbench.programs.limits import gap_of
 from xorbench.programs.lost_state import Resumed
 from xorbench.programs.questions.rerun import VALUES_BYTES, CheckRequest
@@ -41,7 +55,7 @@ from xorbench.programs.run_processes import (
 )
 from xorbench.records.ended import KILLED, Ended
 from xorbench.records.redaction import shown_command, shown_words
-from xorbench.records.trace import TraceEnd, TraceFile, rank_of
+from xorbench.records.trace import PresenceLine, TraceEnd, TraceFile, rank_of
 from xorbench.verdicts import Verdict, counted, some
 
 CHECK: Final = "exact resume"
@@ -85,7 +99,10 @@ class KillTrial:
     """One kill and the run that resumed after it.
 
     Attributes:
-        kill_after: the number of complete steps.
+        kill: the kill.
+        steps: the number of complete steps at the kill.
+        death: the event of a kill within a save.
+        absent: why the training has no such place in a save; empty if it was killed.
         saved: new or changed files in the folder at the kill.
         outside: whether the training writes outside its folder.
         trouble: the conclusion if the runs are not comparable.
@@ -93,7 +110,10 @@ class KillTrial:
         rounded: the step and the half precision to which its weights were rounded, if any.
     """
 
-    kill_after: int
+    kill: Kill
+    steps: int = 0
+    death: PresenceLine | None = None
+    absent: str = ""
     saved: tuple[str, ...] = ()
     outside: bool = False
     trouble: Conclusion | None = None
@@ -103,17 +123,33 @@ class KillTrial:
 
 @dataclass(frozen=True, slots=True)
 class ResumeRequest:
-    """A check across kills: the command, the resume command, and the steps to kill after."""
+    """A check across kills: the command, the resume command, and the kills.
+
+    Attributes:
+        kill_after: the numbers of steps to kill after.
+        kill_in_save: whether to kill it within a save, at each place.
+    """
 
     check: CheckRequest
     resume: tuple[str, ...]
-    kill_after: tuple[int, ...]
+    kill_after: tuple[int, ...] | None
+    kill_in_save: bool
     asker: ClassVar[str] = "check"
 
     @classmethod
     def from_saved(cls, saved: Mapping[str, Any], check: CheckRequest) -> "ResumeRequest":
         """The question of an earlier check."""
-        return cls(check, tuple(saved["resume"]), tuple(saved["kill_after"]))
+        resume, steps = tuple(saved["resume"]), tuple(saved["kill_after"])
+        return cls(check, resume, steps, saved.get("kill_in_save", False))
+
+    @property
+    def kills(self) -> list[Kill]:
+        """The kills, one trial each."""
+        places = SAVE_KILLS if self.kill_in_save else ()
+        return [
+            *(Kill(number) for number in self.kill_after or ()),
+            *(Kill(None, p) for p in places),
+        ]
 
     @property
     def title(self) -> str:
@@ -128,11 +164,13 @@ class ResumeRequest:
 
     def plan(self, commands: Mapping[str, CommandRun]) -> list[str]:
         """One uninterrupted run, and two runs per kill."""
-        kills, run = ", ".join(map(str, self.kill_after)), commands[MAIN]
-        trials = ", one trial each" if len(self.kill_after) > 1 else ""
+        run, steps = commands[MAIN], self.kill_after or ()
+        kills = [f"after {', '.join(map(str, steps))} steps"] if steps else []
+        kills += ["within a save, at each place"] if self.kill_in_save else []
+        trials = ", one trial each" if len(self.kills) > 1 else ""
         return [
             f"runs once to the end: {self.check.command}",
-            f"then reruns it, kills it after {kills} steps{trials}, and resumes it:"
+            f"then reruns it, kills it {' and '.join(kills)}{trials}, and resumes it:"
             f" {shown_command(self.resume)}",
             *self.check.place_lines(run),
             *filter(None, [port_warning(run.words)]),
@@ -140,8 +178,12 @@ class ResumeRequest:
 
     def saved(self, checkpoints: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
         """The resume command, the kills, and the files that each kill left."""
-        kills = {"resume": shown_words(self.resume), "kill_after": list(self.kill_after)}
-        return {**kills, "saved": checkpoints or {}}
+        return {
+            "resume": shown_words(self.resume),
+            "kill_after": list(self.kill_after or ()),
+            "kill_in_save": self.kill_in_save,
+            "saved": checkpoints or {},
+        }
 
     def answer(self, experiment: Experiment) -> Judgement:
         """Compare each resumed run with the uninterrupted run."""
@@ -151,24 +193,32 @@ class ResumeRequest:
             observed = CheckRuns(runs=1, trouble=trouble, notes=notes_of([whole]))
             return command_judgement(observed, [whole])
         self._require_within(whole)
-        runs, trials = [whole], []
-        checkpoints: dict[str, list[str]] = {}  # by the number of steps
-        for number in self.kill_after:
+        made, trials = KilledRuns(experiment, whole), list[KillTrial]()
+        for kill in self.kills:
+            needed = [t.absent for t in trials if t.kill.place == NEEDED_PLACES.get(kill.place)]
+            if absent := next(filter(None, needed), ""):
+                trials.append(_absent(kill, absent))
+                continue
             try:
-                killed, resumed = self._kill_and_resume(experiment, number, checkpoints)
+                trials.append(self._tried(made, kill))
             except RunMissing:
                 finding = "not killed and resumed: the check was stopped first"
-                trouble = Conclusion("inconclusive", finding)
-                trials.append(KillTrial(number, trouble=trouble))
-                continue
-            runs += [killed, resumed]
-            trial = _trial(number, whole, killed, resumed, checkpoints[str(number)])
-            if trial.resumed and trial.resumed.by != "weights":
-                trial = self._with_values(experiment, trial, trial.resumed, resumed)
-            trials.append(trial)
-        conclusion = replace(conclude(trials), notes=tuple(notes_of(runs)))
-        rows = run_rows(runs)
+                trials.append(KillTrial(kill, trouble=Conclusion("inconclusive", finding)))
+        conclusion = replace(conclude(trials), notes=tuple(notes_of(made.runs)))
+        rows = run_rows(made.runs)
         return Judgement(conclusion, verdicts(trials), rows, {"runs": rows})
+
+    def _tried(self, made: "KilledRuns", kill: Kill) -> KillTrial:
+        """Kill the training, and resume it if it was killed."""
+        killed = made.killed(kill)
+        made.experiment.save(self.saved(made.checkpoints))
+        if absent := absence(kill, killed):
+            return _absent(kill, absent)
+        resumed = made.resumed(kill)
+        trial = _trial(kill, made.whole, killed, resumed, made.checkpoints[kill.key])
+        if trial.resumed and trial.resumed.by != "weights":
+            trial = self._with_values(made.experiment, trial, trial.resumed, resumed)
+        return trial
 
     def _not_comparable(self, whole: Ended) -> Conclusion | None:
         trouble = why_not_comparable(self.check.words, [whole])
@@ -178,7 +228,7 @@ class ResumeRequest:
 
     def _require_within(self, whole: Ended) -> None:
         steps = max(trace.step_count for trace in whole.traces)
-        for number in self.kill_after:
+        for number in self.kill_after or ():
             if number >= steps:
                 raise BadOption(
                     option_text(
@@ -189,32 +239,55 @@ class ResumeRequest:
                     f"the largest possible value is {steps - 1}",
                 )
 
-    def _kill_and_resume(
-        self, experiment: Experiment, number: int, checkpoints: dict[str, list[str]]
-    ) -> tuple[Ended, Ended]:
-        name, label = f"killed-after-{number}", f"killed after {number}"
-        killed = experiment.run(name, 2, label, stop_after=number, state=True)
-        checkpoints[str(number)] = [path for path in killed.saved if not _is_log(Path(path))]
-        experiment.save(self.saved(checkpoints))
-        name, label = f"resumed-after-{number}", f"resumed after {number}"
-        options: dict[str, Any] = {"keep": (0,), "values_bytes": VALUES_BYTES, "state": True}
-        return killed, experiment.run(name, 3, label, command="resume", same_place=True, **options)
-
     def _with_values(
         self, experiment: Experiment, trial: KillTrial, compared: Resumed, resumed: Ended
     ) -> KillTrial:
         """Extend the trial: were its weights saved in half precision?"""
-        number = trial.kill_after
+        number = trial.steps
         keep: tuple[int, ...] = tuple(range(number + 1))
         if compared.step is not None and compared.by in CERTAIN:
             keep = (compared.step,)
         options: dict[str, Any] = {"keep": keep, "values_bytes": VALUES_BYTES, "state": True}
-        name, label = f"values-for-{number}", f"values for {number}"
+        name, label = f"values-for-{trial.kill.key}", f"values for {trial.kill.key}"
         try:
             whole = experiment.run(name, 1, label, stop_after=number + 1, **options)
         except RunMissing:
             return trial
         return replace(trial, rounded=_rounded_step(whole, resumed))
+
+
+@dataclass(slots=True)
+class KilledRuns:
+    """The uninterrupted run, and the pairs of a killed and a resumed run that are made so far.
+
+    Attributes:
+        checkpoints: the files that each kill left.
+        runs: all runs.
+    """
+
+    experiment: Experiment
+    whole: Ended
+    checkpoints: dict[str, list[str]] = field(default_factory=dict)
+    runs: list[Ended] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.runs = [self.whole]
+
+    def killed(self, kill: Kill) -> Ended:
+        """A run that is killed."""
+        run = self.experiment.run(f"killed-{kill.name}", 2, kill.label, state=True, **kill.options)
+        self.checkpoints[kill.key] = [path for path in run.saved if not _is_log(Path(path))]
+        self.runs.append(run)
+        return run
+
+    def resumed(self, kill: Kill) -> Ended:
+        """The run that resumes in the folder of the killed run."""
+        options: dict[str, Any] = {"keep": (0,), "values_bytes": VALUES_BYTES, "state": True}
+        name, label = f"resumed-{kill.name}", kill.label.replace("killed", "resumed after", 1)
+        label = f"resumed after {kill.steps}" if kill.steps else label
+        run = self.experiment.run(name, 3, label, command="resume", same_place=True, **options)
+        self.runs.append(run)
+        return run
 
 
 def _is_log(path: Path) -> bool:
@@ -224,26 +297,37 @@ def _is_log(path: Path) -> bool:
 # One trial
 
 
+def _absent(kill: Kill, reason: str) -> KillTrial:
+    """The trial of a kill at a place that the saves of the training do not have."""
+    return KillTrial(kill, absent=reason, trouble=not_applicable(kill, reason))
+
+
 def _trial(
-    number: int, whole: Ended, killed: Ended, resumed: Ended, saved: Sequence[str]
+    kill: Kill, whole: Ended, killed: Ended, resumed: Ended, saved: Sequence[str]
 ) -> KillTrial:
     """The result of one kill: the first process whose resumed record differs."""
     outside = bool(written_outside([whole, killed, resumed]))
-    trial = KillTrial(number, saved=tuple(saved), outside=outside)
+    death = death_of(killed) if kill.place else None
+    number = max((trace.step_count for trace in killed.traces), default=0)
+    number = kill.steps or number
+    trial = KillTrial(kill, number, death, saved=tuple(saved), outside=outside)
     if (trouble := _not_resumed(trial, whole, killed, resumed)) is not None:
         return replace(trial, trouble=trouble)
     ranks = list(zip(*(_by_rank(run) for run in (whole, killed, resumed)), strict=False))
     names = [f"{process}: " if len(ranks) > 1 else "" for process in keyed(_by_rank(whole))]
     results = []
     for name, traces in zip(names, ranks, strict=False):
-        result = _compared(number, *traces, stopped=whole.how == "stopped")
+        result = _compared(trial, *traces, stopped=whole.how == "stopped")
         if isinstance(result, str):
             hint = option_text("run check without {resume} first")
             trouble = Conclusion("inconclusive", f"{name}{result}", hint=hint)
             return replace(trial, trouble=trouble)
         results.append(replace(result, text=f"{name}{result.text}") if result.component else result)
     wrong = [result for result in results if result.component]
-    return replace(trial, resumed=min(wrong, key=_cause, default=results[0]))
+    first = min(wrong, key=_cause, default=results[0])
+    if first.component == MIXED:
+        return replace(trial, trouble=mixed(first.text))
+    return replace(trial, resumed=first)
 
 
 def _cause(result: Resumed) -> tuple[int, bool]:
@@ -331,10 +415,12 @@ def _no_step(trial: KillTrial, resumed: Ended) -> Conclusion:
 def _resume_failed(trial: KillTrial, resumed: Ended) -> Conclusion:
     """The conclusion for a failed resume command, from its output."""
     last = last_output(resumed)
+    if trial.death is not None:
+        return refused(trial.kill, trial.death, last)
     if trial.saved and any(CUT_SHORT.search(line) for line in resumed.last_lines()):
         finding = f"the checkpoint cannot be read; the kill may have truncated it: {last}"
         hint = "write to a temporary file, and rename it when it is complete"
-        return Conclusion("fail", finding, "checkpoint", "Nothing was restored.", hint)
+        return Conclusion("fail", finding, CHECKPOINT, "Nothing was restored.", hint)
     hint = f"its output is in {resumed.folder}"
     if not trial.saved and not trial.outside:
         hint = f"nothing had been saved at the kill: kill it after its first checkpoint; {hint}"
@@ -348,12 +434,13 @@ def _by_rank(run: Ended) -> list[TraceFile]:
 
 
 def _compared(
-    number: int, whole: TraceFile, killed: TraceFile, resumed: TraceFile, *, stopped: bool
+    trial: KillTrial, whole: TraceFile, killed: TraceFile, resumed: TraceFile, *, stopped: bool
 ) -> Resumed | str:
     """Compare one process; a text is returned if the training itself is not reproducible.
 
     If the runs are `stopped` by --steps, the end of the training is unknown.
     """
+    number = killed.step_count if trial.death else trial.steps  # ranks are killed at any step
     first = compare(islice(whole.steps(), number), killed.steps()).first
     if first is not None:
         return (
@@ -363,7 +450,16 @@ def _compared(
     records = [
         read(trace.steps() if stopped else trace.lines()) for trace in (whole, killed, resumed)
     ]
-    return lost_state.compare(records[0], records[1], records[2], number)
+    last = min(trial.steps, len(records[0].steps) - 1)  # a save may follow the last step
+    result = lost_state.compare(records[0], records[1], records[2], last)
+    if trial.death and (result.component or result.after_kill):
+        older = trial.death.older_step + trial.steps - trial.death.step
+        text = mixed_text(
+            records[0], records[2], trial.steps, older, later_weights=result.after_kill
+        )
+        if text:
+            return replace(result, component=MIXED, text=text)
+    return result
 
 
 def _rounded_step(whole: Ended, resumed: Ended) -> tuple[int, str] | None:
@@ -394,20 +490,21 @@ def _kept_weights(trace: TraceFile) -> dict[int, dict[str, tuple[str, bytes]]]:
 
 def conclude(trials: Sequence[KillTrial]) -> Conclusion:
     """The answer over all kills: the first failure, else the first inconclusive one."""
-    answers = [(trial.kill_after, _answer(trial)) for trial in trials]
-    kills = tuple((f"killed after {number}", answer.sentence) for number, answer in answers)
+    answers = [(trial.kill, _answer(trial)) for trial in trials]
+    kills = tuple((kill.label, answer.sentence) for kill, answer in answers)
     details = kills if len(trials) > 1 else ()  # with one kill the sentence has all
     for outcome in ("fail", "inconclusive"):
-        for number, answer in answers:
+        for kill, answer in answers:
             if answer.outcome == outcome:
                 separator = "," if answer.finding.startswith(RESUMED_AT) else ":"
-                finding = f"killed after {counted(number, 'step')}{separator} {answer.finding}"
+                finding = f"{kill.text}{separator} {answer.finding}"
                 if outcome == "fail":
                     finding = f"resume is not exact: {finding}"
                 return replace(answer, finding=finding, details=details)
-    finding = f"resume is exact after 1 kill: {answers[0][1].finding}"
-    if len(trials) > 1:
-        finding = f"resume is exact after each of {len(trials)} kills"
+    passed = [answer for _, answer in answers if answer.outcome == "pass"]
+    finding = f"resume is exact after 1 kill: {passed[0].finding}"
+    if len(passed) > 1:
+        finding = f"resume is exact after each of {len(passed)} kills"
     return Conclusion("pass", finding, details=details)
 
 
@@ -416,7 +513,7 @@ def verdicts(trials: Sequence[KillTrial]) -> list[Verdict]:
     return [
         Verdict(
             check=CHECK,
-            subject=f"killed after {counted(trial.kill_after, 'step')}",
+            subject=trial.kill.text,
             outcome=answer.outcome,
             expected="bitwise identical to the uninterrupted run",
             actual=answer.sentence,
@@ -492,12 +589,14 @@ def _from_scratch(trial: KillTrial, result: Resumed) -> Conclusion:
     begins = "the weights" if result.by == "weights" else "the batch"
     new = "" if result.by == "weights" else ", new weights and an empty optimizer state"
     finding = f"the resume command started from scratch: it begins with {begins} of step 0{new}"
-    if trial.saved:
-        verb = "was" if len(trial.saved) == 1 else "were"
-        finding = f"{finding}, although {some(list(trial.saved), 3)} {verb} saved"
-        return Conclusion(
-            "fail", finding, FROM_SCRATCH, "Nothing was restored.", HINTS[FROM_SCRATCH]
-        )
+    saved, hint = list(trial.saved), HINTS[FROM_SCRATCH]
+    if trial.death:
+        saved = saved or [trial.death.file.name]
+        hint = hint if trial.death.older_is_complete else f"{ATOMIC}; {hint}"
+    if saved:
+        verb = "was" if len(saved) == 1 else "were"
+        finding = f"{finding}, although {some(saved, 3)} {verb} saved"
+        return Conclusion("fail", finding, FROM_SCRATCH, "Nothing was restored.", hint)
     if trial.outside:
         finding = f"{finding}; the training writes outside its working folder"
         return Conclusion("inconclusive", finding, hint="save within the working folder")
