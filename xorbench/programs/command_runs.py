@@ -22,7 +22,9 @@ from xorbench.programs.run_processes import (
     PORT_TAKEN,
     STANDALONE,
     ProcessPair,
+    different_arguments,
     first_failure,
+    is_same_process,
     missing_ranks,
     missing_text,
     paired,
@@ -65,6 +67,7 @@ def observe(words: Sequence[str], runs: Sequence[Ended]) -> CheckRuns:
             hint = "check with one process in the pool"
             observed.trouble = Conclusion("inconclusive", JOBS, hint=hint)
             return observed
+        observed.notes += different_arguments(pairs, "run 1", f"run {run.number}")
         for pair in pairs:
             _observe_pair(observed, pair, (runs[0], run), missing)
     if observed.diverged is None:
@@ -356,7 +359,8 @@ def detailed_pair(
     """The first difference of two runs with detailed recording, in the process of the pair."""
     for process in paired(*map(read, runs)):
         a, b = process.a, process.b
-        if str(process.process) == pair.process and a is not None and b is not None:
+        same = is_same_process(str(process.process), pair.process)
+        if same and a is not None and b is not None:
             first = compare(a.lines(), b.lines(), a.head.generators).first
             return DetailedPair(first, None if first is None else _element(first, a, b))
     return DetailedPair(None)
