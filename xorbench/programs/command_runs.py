@@ -43,6 +43,8 @@ LONGER: Final = option_text("allow more time with {timeout}")
 OUTLIVED: Final = "the training runs in a process that outlived the command"
 WAIT: Final = "let the command wait until the training has ended"
 RECORDED: Final = "only step() of optimizers of torch.optim and of their subclasses is recorded"
+BY_THREAD: Final = "-threads"  # the end of the name of a run with one record per thread
+BY_THREAD_TEXT: Final = "threads of the program train at the same time"
 # Commands that prevent loading the recorder, which needs PYTHONPATH and Python's `site`.
 BLOCKING: Final = (
     (re.compile(r"(^|/)python[\d.]*\s+(-\w+\s+)*-\w*[IES]\w*\b"), "python -I, -E or -S"),
@@ -316,6 +318,14 @@ def notes_of(runs: Sequence[Ended]) -> list[str]:
         for run in runs
         if run.left
     ]
+    notes += [
+        f"run {run.number} ended with {run.exit_text} after --steps had ended a training:"
+        f" {last_output(run)}"
+        for run in runs
+        if run.how == "stopped" and run.code
+    ]
+    if any(run.folder.name.endswith(BY_THREAD) for run in runs):
+        notes.append(f"{BY_THREAD_TEXT}; each thread has its own record")
     if outside := written_outside(runs):
         paths = some(outside, 3)
         notes.append(f"files were written outside the working folder, for all runs: {paths}")

@@ -163,10 +163,10 @@ def _name_text(trace: TraceFile) -> str:
 def _program_of(trace: TraceFile) -> Program:
     """The rank, the program with its name, and the restart."""
     process = trace.head.process
-    script = CHANGING.sub(HIDDEN, next(iter(_words(trace)), ""))
+    name = next(iter(_words(trace)), "") + _name_text(trace)
     restart = (process and process.restart) or ""
     rank = (process and process.rank) or ""
-    return rank, script + _name_text(trace), int(restart) if restart.isdecimal() else 0
+    return rank, CHANGING.sub(HIDDEN, name), int(restart) if restart.isdecimal() else 0
 
 
 def different_arguments(pairs: Sequence[ProcessPair], a: str, b: str) -> list[str]:

@@ -193,7 +193,7 @@ class ResumeRequest:
         self, experiment: Experiment, number: int, checkpoints: dict[str, list[str]]
     ) -> tuple[Ended, Ended]:
         name, label = f"killed-after-{number}", f"killed after {number}"
-        killed = experiment.run(name, 2, label, stop_after=number, state=True)
+        killed = experiment.run(name, 2, label, stop_after=number, kill=True, state=True)
         checkpoints[str(number)] = [path for path in killed.saved if not _is_log(Path(path))]
         experiment.save(self.saved(checkpoints))
         name, label = f"resumed-after-{number}", f"resumed after {number}"
@@ -211,7 +211,7 @@ class ResumeRequest:
         options: dict[str, Any] = {"keep": keep, "values_bytes": VALUES_BYTES, "state": True}
         name, label = f"values-for-{number}", f"values for {number}"
         try:
-            whole = experiment.run(name, 1, label, stop_after=number + 1, **options)
+            whole = experiment.run(name, 1, label, stop_after=number + 1, kill=True, **options)
         except RunMissing:
             return trial
         return replace(trial, rounded=_rounded_step(whole, resumed))
