@@ -29,14 +29,11 @@ from xorbench.programs.run_processes import (
     missing_text,
     paired,
 )
+from xorbench.programs.trainings import job_pairs
 from xorbench.records.ended import KILLED, LAST_LINES, Ended
 from xorbench.records.trace import PresenceLine, TraceFile, is_kept_outside
 from xorbench.verdicts import counted, some
 
-JOBS: Final = (
-    "the records of a pool's processes differ, but its jobs are distributed by timing, so the jobs"
-    " themselves may be identical"
-)
 MANY_LINES: Final = 1_000  # of a command's output: each rank writes its own traceback
 KEEP_RECORDS: Final = "the program must not remove the folder that XORBENCH_RECORD names"
 LONGER: Final = option_text("allow more time with {timeout}")
@@ -65,10 +62,9 @@ def observe(words: Sequence[str], runs: Sequence[Ended]) -> CheckRuns:
     missing = {run.number: ranks for run in runs if (ranks := missing_ranks(run.traces))}
     for run in runs[1:]:
         pairs = paired(runs[0].traces, run.traces)
-        if any(pair.in_pool and _differ(pair) for pair in pairs):
-            hint = "check with one process in the pool"
-            observed.trouble = Conclusion("inconclusive", JOBS, hint=hint)
-            return observed
+        if any(pair.shares_jobs and _differ(pair) for pair in pairs):
+            jobs = job_pairs([pair for pair in pairs if pair.shares_jobs])
+            pairs = [*(pair for pair in pairs if not pair.shares_jobs), *jobs]
         observed.notes += different_arguments(pairs, "run 1", f"run {run.number}")
         for pair in pairs:
             _observe_pair(observed, pair, (runs[0], run), missing)
@@ -140,6 +136,7 @@ def _pair(process: ProcessPair, runs: tuple[Ended, Ended], a: TraceFile, b: Trac
         compared,
         f"run {runs[1].number}",
         ended_by_parent=process.ended_by_parent,
+        shares_jobs=process.shares_jobs,
     )
     if first is not None and first.step == 0 and first.event.kind == "parameter":
         start = next(iter(b.lines()), None)
@@ -186,8 +183,8 @@ def _program(argv: Sequence[str]) -> str:
 
 
 def _differ(pair: ProcessPair) -> bool:
-    """Whether the records of a process differ, or one is missing."""
-    if pair.a is None or pair.b is None:
+    """Whether the records of a process differ, one is missing, or one has more steps."""
+    if pair.a is None or pair.b is None or pair.a.step_count != pair.b.step_count:
         return True
     return compare(pair.a.lines(), pair.b.lines()).first is not None
 

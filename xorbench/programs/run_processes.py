@@ -26,6 +26,7 @@ ROOT_CAUSE: Final = re.compile(
 )
 AGENT: Final = re.compile(r"torch/distributed/elastic/\S+\.py:\d+\]")  # the launcher's own log
 DIED: Final = re.compile(AGENT.pattern + r" failed \(exitcode")
+POOL_THREAD: Final = re.compile(r"^ThreadPoolExecutor-|\(worker\)$")
 HIDDEN: Final = "…"  # in place of a word that differs in every run
 # A part of a file name that differs in every run: of `tempfile`, a uuid, or a number.
 CHANGING: Final = re.compile(r"tmp\w{8}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d+")
@@ -72,6 +73,13 @@ class ProcessPair:
         return any(process is not None and process.pool for process in processes)
 
     @property
+    def shares_jobs(self) -> bool:
+        """Whether it takes jobs by timing: a process of a pool, or a thread of one."""
+        processes = [trace.head.process for trace in (self.a, self.b) if trace is not None]
+        names = [process.name or "" for process in processes if process is not None]
+        return self.in_pool or any(map(POOL_THREAD.search, names))
+
+    @property
     def ended_by_parent(self) -> bool:
         """Whether another process ends it, so that its record needs no last line."""
         return self.restarted or self.in_pool
@@ -115,7 +123,9 @@ def keyed(
         hidden = changing.get((rank, program, restart), frozenset())
         words = [HIDDEN if i in hidden else word for i, word in enumerate(_words(trace))]
         argv = shlex.join(words).replace(f"'{HIDDEN}'", HIDDEN) + _name_text(trace)
-        same = [key for key in keys if (key.rank, key.argv, key.restart) == (rank, argv, restart)]
+        # the text of a rank does not show its arguments
+        equals = [key for key in keys if (key.rank, key.restart) == (rank, restart)]
+        same = [key for key in equals if rank or key.argv == argv]
         keys[RunProcess(rank, argv, restart, len(same), program)] = trace
     return keys
 

@@ -89,9 +89,9 @@ def marks(folder: str, own: Mark) -> list[Mark]:
     read = []
     for name in os.listdir(folder):
         if name.endswith(LEAVE):
-            with contextlib.suppress(OSError, ValueError):  # being written
-                with open(os.path.join(folder, name)) as file:
-                    read.append(Mark(**json.load(file)))
+            path = os.path.join(folder, name)
+            with contextlib.suppress(OSError, ValueError), open(path) as file:  # being written
+                read.append(Mark(**json.load(file)))
     return [mark for mark in read if mark.launch == own.launch and mark.at_s >= STARTED_S]
 
 
