@@ -22,20 +22,19 @@ from xorbench.programs.run_processes import (
     PORT_TAKEN,
     STANDALONE,
     ProcessPair,
+    different_arguments,
     first_failure,
+    is_same_process,
     missing_ranks,
     missing_text,
     paired,
 )
 from xorbench.programs.saved_files import compared_files
+from xorbench.programs.trainings import job_pairs
 from xorbench.records.ended import KILLED, LAST_LINES, Ended
 from xorbench.records.trace import PresenceLine, TraceFile, is_kept_outside
 from xorbench.verdicts import counted, some
 
-JOBS: Final = (
-    "the records of a pool's processes differ, but its jobs are distributed by timing, so the jobs"
-    " themselves may be identical"
-)
 MANY_LINES: Final = 1_000  # of a command's output: each rank writes its own traceback
 KEEP_RECORDS: Final = "the program must not remove the folder that XORBENCH_RECORD names"
 LONGER: Final = option_text("allow more time with {timeout}")
@@ -43,6 +42,8 @@ OUTLIVED: Final = "the training runs in a process that outlived the command"
 OTHER_PYTHON: Final = "give the interpreter of the training, such as -- venv/bin/python train.py"
 WAIT: Final = "let the command wait until the training has ended"
 RECORDED: Final = "only step() of optimizers of torch.optim and of their subclasses is recorded"
+BY_THREAD: Final = "-threads"  # the end of the name of a run with one record per thread
+BY_THREAD_TEXT: Final = "threads of the program train at the same time"
 # Commands that prevent loading the recorder, which needs PYTHONPATH and Python's `site`.
 BLOCKING: Final = (
     (re.compile(r"(^|/)python[\d.]*\s+(-\w+\s+)*-\w*[IES]\w*\b"), "python -I, -E or -S"),
@@ -64,10 +65,10 @@ def observe(words: Sequence[str], runs: Sequence[Ended]) -> CheckRuns:
     missing = {run.number: ranks for run in runs if (ranks := missing_ranks(run.traces))}
     for run in runs[1:]:
         pairs = paired(runs[0].traces, run.traces)
-        if any(pair.in_pool and _differ(pair) for pair in pairs):
-            hint = "check with one process in the pool"
-            observed.trouble = Conclusion("inconclusive", JOBS, hint=hint)
-            return observed
+        if any(pair.shares_jobs and _differ(pair) for pair in pairs):
+            jobs = job_pairs([pair for pair in pairs if pair.shares_jobs])
+            pairs = [*(pair for pair in pairs if not pair.shares_jobs), *jobs]
+        observed.notes += different_arguments(pairs, "run 1", f"run {run.number}")
         for pair in pairs:
             _observe_pair(observed, pair, (runs[0], run), missing)
     if observed.diverged is None:
@@ -138,6 +139,7 @@ def _pair(process: ProcessPair, runs: tuple[Ended, Ended], a: TraceFile, b: Trac
         compared,
         f"run {runs[1].number}",
         ended_by_parent=process.ended_by_parent,
+        shares_jobs=process.shares_jobs,
     )
     if first is not None and first.step == 0 and first.event.kind == "parameter":
         start = next(iter(b.lines()), None)
@@ -179,8 +181,8 @@ def _program(argv: Sequence[str]) -> str:
 
 
 def _differ(pair: ProcessPair) -> bool:
-    """Whether the records of a process differ, or one is missing."""
-    if pair.a is None or pair.b is None:
+    """Whether the records of a process differ, one is missing, or one has more steps."""
+    if pair.a is None or pair.b is None or pair.a.step_count != pair.b.step_count:
         return True
     return compare(pair.a.lines(), pair.b.lines()).first is not None
 
@@ -313,6 +315,14 @@ def notes_of(runs: Sequence[Ended]) -> list[str]:
         for run in runs
         if run.left
     ]
+    notes += [
+        f"run {run.number} ended with {run.exit_text} after --steps had ended a training:"
+        f" {last_output(run)}"
+        for run in runs
+        if run.how == "stopped" and run.code
+    ]
+    if any(run.folder.name.endswith(BY_THREAD) for run in runs):
+        notes.append(f"{BY_THREAD_TEXT}; each thread has its own record")
     if outside := written_outside(runs):
         paths = some(outside, 3)
         notes.append(f"files were written outside the working folder, for all runs: {paths}")
@@ -356,7 +366,8 @@ def detailed_pair(
     """The first difference of two runs with detailed recording, in the process of the pair."""
     for process in paired(*map(read, runs)):
         a, b = process.a, process.b
-        if str(process.process) == pair.process and a is not None and b is not None:
+        same = is_same_process(str(process.process), pair.process)
+        if same and a is not None and b is not None:
             first = compare(a.lines(), b.lines(), a.head.generators).first
             return DetailedPair(first, None if first is None else _element(first, a, b))
     return DetailedPair(None)

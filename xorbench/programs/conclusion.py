@@ -72,6 +72,7 @@ class RunPair:
     """One process of the command in two runs, `a` and `b`.
 
     `ended_by_parent` is true if another process ends it: a launcher that restarts it, or its pool.
+    `shares_jobs` is true if a pool decides in which process it trains.
     """
 
     process: str
@@ -80,6 +81,7 @@ class RunPair:
     a: str = "run 1"
     resumed_from: int | None = None
     ended_by_parent: bool = False
+    shares_jobs: bool = False
 
 
 @dataclass(slots=True)
@@ -249,7 +251,7 @@ def covered(coverage: Coverage) -> str:
 
 def _final(coverage: Coverage) -> str:
     """The final weights that were compared."""
-    if not coverage.ended:
+    if not coverage.ended or not coverage.counts["final parameter"]:
         return "final parameters not compared"
     states = coverage.counts["final state"]
     return "final parameters" + (" and optimizer state" if states else "")

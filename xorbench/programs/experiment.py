@@ -12,7 +12,9 @@ from typing import Any, ClassVar, Final, Protocol
 from xorbench.answers import Answer
 from xorbench.programs import check_folder
 from xorbench.programs.command_run import CommandRun, working_copy
+from xorbench.programs.command_runs import BY_THREAD, BY_THREAD_TEXT
 from xorbench.programs.conclusion import Conclusion
+from xorbench.programs.limits import concurrent
 from xorbench.programs.request import CommandRequest
 from xorbench.programs.run_maker import Note, RunMaker
 from xorbench.programs.step_time import StepSpeed
@@ -65,6 +67,7 @@ class Experiment:
         note: called with each line of progress.
         maker: makes the runs; None to read them.
         first: the first run.
+        by_thread: whether each thread has its own record in all further runs.
     """
 
     folder: Path
@@ -73,15 +76,31 @@ class Experiment:
     note: Note = lambda _line: None
     maker: RunMaker | None = None
     first: Ended | None = None
+    by_thread: bool = False
 
     def run(
         self, name: str, number: int, label: str, *, command: str = MAIN, **options: Any
     ) -> Ended:
         """Make or read one run, whose records are in the folder `name`.
 
-        Raises `BadOption`; when reading, `RunMissing` after the last run and `BadFile` if there is
-        no first run.
+        If threads of the command train at the same time, it makes the run again with one record
+        per thread, and all further runs in that way. It does not do so for runs that are killed or
+        resumed. Raises `BadOption`; when reading, `RunMissing` after the last run and `BadFile` if
+        there is no first run.
         """
+        by_thread = self.by_thread and not options.get("state")
+        if by_thread:
+            name, options = f"{name}{BY_THREAD}", {**options, "threads": True}
+        run = self._run(name, number, label, command, options)
+        if by_thread or options.get("state") or concurrent(run.traces) is None:
+            return run
+        self.by_thread = True
+        self.note(f"{BY_THREAD_TEXT}: the run is repeated with one record per thread")
+        return self.run(name, number, label, command=command, **options)
+
+    def _run(
+        self, name: str, number: int, label: str, command: str, options: Mapping[str, Any]
+    ) -> Ended:
         if self.maker is None:
             run = self._recorded(name)
         else:

@@ -88,7 +88,9 @@ class Kill:
     @property
     def options(self) -> dict[str, Any]:
         """The options of the recorder for the killed run."""
-        return {"die_in_save": self.place} if self.place else {"stop_after": self.steps}
+        if self.place:
+            return {"die_in_save": self.place}
+        return {"stop_after": self.steps, "kill": True}
 
 
 def absence(kill: Kill, killed: Ended) -> str:

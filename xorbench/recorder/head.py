@@ -25,7 +25,7 @@ def head(options: Options, generators: dict[str, str], thread: str = "") -> dict
 
     `thread` is the name of the recorded thread if each thread has its own record.
     """
-    rank, world_size = _rank()
+    rank, world_size = ranks()
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": "trace",
@@ -62,13 +62,13 @@ def machine() -> dict[str, Any]:
     return properties
 
 
-def _rank() -> tuple[str | None, int | None]:
+def ranks() -> tuple[str | None, int | None]:
     """Rank and world size: of the process group, or else of the launcher's variables."""
     rank, size = os.environ.get("RANK"), os.environ.get("WORLD_SIZE")
     distributed: Any = sys.modules.get("torch.distributed")
     try:
         if distributed.is_available() and distributed.is_initialized():
-            return str(distributed.get_rank()), distributed.get_world_size()
+            return str(distributed.getranks()), distributed.get_world_size()
     except Exception:  # fall back to the launcher's variables
         pass
     return rank, int(size) if rank is not None and size and size.isdecimal() else None

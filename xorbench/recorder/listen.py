@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.weak import WeakIdKeyDictionary
 
+from . import stopping
 from .detail import Detail
 from .fingerprint import Digester, DigestPart, NotRecorded
 from .generators import short, states
@@ -55,6 +56,7 @@ class Listener:
 
     def __init__(self, options: Options, open_record: Callable[[], Sink | MemorySink]) -> None:
         self.options = options
+        self.others_stop: Callable[[], None] = lambda: None  # waits for the other threads
         self._open_record = open_record
         self.digester = Digester()
         self.detail = Detail(self)
@@ -71,7 +73,7 @@ class Listener:
         self.weights = RecordedWeights(self._weights_died)
         self.untrained = UntrainedModels(self.digester, self._weights_died)
         self._finals: dict[tuple[str, str], Pending] = {}
-        self._closed = False
+        self._closed = self._stopped = False
         self._owners: set[int | None] = set()  # threads that trained before the current one
         self._overlaps = 0
         self._evaluations = 0
@@ -85,7 +87,8 @@ class Listener:
         self._step = 0
         self._open = False
         self._origin = time.perf_counter()
-        self._began = 0.0
+        self._began = self._ended = 0.0
+        self._interval = 0.0  # between the beginnings of the last two steps (s)
         self._spent = 0.0
         self._events: list[Pending] = []
         self._errors: list[str] = []
@@ -488,7 +491,8 @@ class Listener:
         if self._open:
             return
         self._open = True
-        self._began = time.perf_counter() - self._origin
+        began, self._began = self._began, time.perf_counter() - self._origin
+        self._interval = self._began - began
         if self.options.level != "clock":
             self.detail.begin(self._step)
             for name, state in states() if self.options.generators else ():
@@ -561,12 +565,15 @@ class Listener:
         finally:
             self._step += 1
             self._open = False
+            self._ended = time.perf_counter() - self._origin
             self._events, self._events_not_recorded = [], 0
             self._count = {"c": 0, "x": 0, "l": 0}
             self._makers.clear()
             self._evaluations = 0
             self._track_leaves()
             self.weights.held = []
+            if self._step == self.options.stop_after:
+                self._watch()
 
     def _track_leaves(self) -> None:
         """Count the tensors with a gradient that are in no optimizer and no module."""
@@ -595,13 +602,34 @@ class Listener:
         self.weights.news, self._changed, self._errors = {}, {}, []
 
     def stop(self) -> None:
-        """Write the record and the `.stopped` file, then wait until the supervisor kills it."""
-        self.finish()
-        if self._sink is not None:
-            with open(f"{self._sink.path}.stopped", "wb"):
-                pass
-        while True:
-            time.sleep(3600)
+        """Write the record, then end this process or wait until the supervisor kills it."""
+        try:
+            self.finish()
+        finally:
+            self._stopped = True
+        self.others_stop()
+        if self._sink is not None and self._sink.path:
+            kill = self.options.kill or bool(self.options.die_in_save)
+            stopping.stop(self._sink.path, self._interval, kill=kill)
+
+    def makes_steps(self) -> bool:
+        """Whether its thread is likely to make further steps, or is writing its record."""
+        alive = threading._active  # type: ignore[attr-defined]  # threads by id
+        if self._closed or self._sink is None or self.thread not in alive:
+            return self._closed and not self._stopped
+        idle = time.perf_counter() - self._origin - max(self._began, self._ended)
+        return idle < (stopping.LONGEST_S if self._open else stopping.wait_s(self._interval))
+
+    def _watch(self) -> None:
+        """Stop this rank after its last step if it waits for a rank that has stopped."""
+        if not self.options.kill and self._sink is not None:
+            stopping.watch(os.path.dirname(self._sink.path), self._blocked)
+
+    def _blocked(self, interval: float) -> None:
+        while self.busy is not None:
+            time.sleep(stopping.POLL_S)
+        self._interval = interval
+        self.shielded(self.stop)
 
     def _with_digests(self, events: list[Pending]) -> list[EventLine]:
         started = [(event, parts) for event, parts in events if parts is not None]

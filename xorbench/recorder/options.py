@@ -19,6 +19,7 @@ class Options(NamedTuple):
         level: `default`, or `clock` to record only the time of each step.
         detail: the first and the last step with detailed recording.
         stop_after: end the run after this many complete steps.
+        kill: let the supervisor kill the whole run after these steps, not only end this process.
         max_bytes: the size of a record beyond which steps are not recorded.
         values_bytes: how many bytes of tensors to keep from the steps with detailed recording.
         state: record gradients, optimizer state, untrained models and the loss value in every
@@ -39,6 +40,7 @@ class Options(NamedTuple):
     level: str = "default"
     detail: tuple[int, int] | None = None
     stop_after: int | None = None
+    kill: bool = False
     max_bytes: int = LARGEST_RECORD
     values_bytes: int = 0
     state: bool = False

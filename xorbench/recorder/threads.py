@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
+
+from .stopping import POLL_S
 
 if TYPE_CHECKING:
     from .listen import Listener
@@ -26,6 +30,7 @@ class ThreadListeners:
         self._by_thread: WeakKeyDictionary[threading.Thread, Listener] = WeakKeyDictionary()
         self._listeners: list[Listener] = []
         self._lock = threading.Lock()
+        self._stopping = threading.Lock()
         self._own = self._new("")
 
     def __getattr__(self, name: str) -> Any:
@@ -49,6 +54,19 @@ class ThreadListeners:
 
     def _new(self, name: str) -> Listener:
         listener = self._make(name)
+        listener.others_stop = functools.partial(self._others_stop, listener)
         with self._lock:
             self._listeners.append(listener)
         return listener
+
+    def _others_stop(self, own: Listener) -> None:
+        """Wait until every other thread has made its steps or ended, then finish its record.
+
+        The first thread that stops ends the process, so the others wait here.
+        """
+        self._stopping.acquire()
+        others = [listener for listener in self._listeners if listener is not own]
+        while any(listener.makes_steps() for listener in others):
+            time.sleep(POLL_S)
+        for listener in others:
+            listener.shielded(listener.finish)

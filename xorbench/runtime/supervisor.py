@@ -32,7 +32,7 @@ from xorbench.runtime.process_tree import (
 
 GRACE_S: Final = 3.0  # for processes that are still alive when the command has ended
 LARGEST_LIST: Final = 20  # commands that are listed
-RANKS_S: Final = 60.0  # for the other ranks to reach the step at which the first has stopped
+RANKS_S: Final = 60.0  # at most, for the ranks to reach the step at which the first has stopped
 DEATH_S: Final = 2.0  # between the end of a process's pipes and its own end
 
 _SIGNALS: Final[list[int]] = []  # received signals that end this process
@@ -69,6 +69,7 @@ def supervise(request: dict[str, Any], command: "SupervisedCommand") -> dict[str
     lifeline = Lifeline()
     records = Path(request["records"]) if request["stops"] else None
     end = _wait(command, lifeline, records, began + request["timeout_s"])
+    end = "stopped" if end == "ended" and _left_early(request) else end
     left = _outlasting(command, lifeline) if end == "ended" else []
     kill_all(command.processes)
     reap()
@@ -77,7 +78,7 @@ def supervise(request: dict[str, Any], command: "SupervisedCommand") -> dict[str
     if lifeline.owner_died:
         watchdog.remove_stale_folders(request, DEATH_S)
     return {
-        "code": command.code if end == "ended" else None,
+        "code": command.code if end in ("ended", "stopped") else None,
         "how": end,
         "left": _listed(names),
         "left_pids": [state.pid for state in left],
@@ -187,10 +188,10 @@ def _wait(
         if command.has_ended():
             return "ended"
         now = time.monotonic()
-        stopped, ranks = (0, 1) if records is None else _stopped(records)
+        stopped, ranks, wait_s = (0, 1, RANKS_S) if records is None else _stopped(records)
         if stopped:
             stopped_at = now if stopped_at is None else stopped_at
-            if stopped >= ranks or now - stopped_at > RANKS_S:
+            if stopped >= ranks or now - stopped_at > wait_s:
                 return "stopped"
         if now > deadline:
             return "timeout"
@@ -198,15 +199,19 @@ def _wait(
             return "abandoned"
 
 
-def _stopped(records: Path) -> tuple[int, int]:
-    """The number of processes that have stopped after their steps, and the number of ranks."""
-    marks = list(records.glob("*.stopped"))
-    ranks = 1
-    for mark in marks:
-        with contextlib.suppress(OSError, ValueError), mark.with_suffix("").open("rb") as file:
-            head = json.loads(file.readline())
-            ranks = max(ranks, head["process"]["world_size"] or 1)
-    return len(marks), ranks
+def _stopped(records: Path) -> tuple[int, int, float]:
+    """The processes to kill that have made their steps, the ranks, and how long to wait (s)."""
+    marks = []
+    for mark in records.glob("*.stopped"):
+        with contextlib.suppress(OSError, ValueError):  # being written
+            marks.append(json.loads(mark.read_bytes()))
+    ranks = max((mark["ranks"] for mark in marks), default=1)
+    return len(marks), ranks, min((mark["wait_s"] for mark in marks), default=RANKS_S)
+
+
+def _left_early(request: dict[str, Any]) -> bool:
+    """Whether a process of the command has ended itself after its steps."""
+    return bool(request["stops"]) and any(Path(request["records"]).glob("*.leaving"))
 
 
 def _outlasting(command: SupervisedCommand, lifeline: Lifeline) -> list[ProcessState]:

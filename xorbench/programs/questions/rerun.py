@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 
 from xorbench.programs.command_run import CommandRun
@@ -11,6 +11,7 @@ from xorbench.programs.conclusion import CheckRuns, DetailedPair, RunPair, concl
 from xorbench.programs.experiment import MAIN, Experiment, Judgement, RunMissing, run_rows
 from xorbench.programs.request import CommandRequest
 from xorbench.programs.run_processes import port_warning
+from xorbench.programs.trainings import list_trainings
 from xorbench.records.ended import Ended
 from xorbench.records.trace import TraceFile
 
@@ -69,7 +70,7 @@ class CheckRequest(CommandRequest):
             return experiment.run(f"closer-{pair}/{side}", side, label, **options)
 
         first = observed.diverged
-        if first is not None and first.resumed_from is None:
+        if first is not None and first.resumed_from is None and not first.shares_jobs:
             observed.detailed_pairs = detailed_pairs(first, again)
         return judgement(observed, runs)
 
@@ -77,6 +78,9 @@ class CheckRequest(CommandRequest):
 def judgement(observed: CheckRuns, runs: Sequence[Ended]) -> Judgement:
     """The answer from the compared runs of one command."""
     conclusion, rows = conclude(observed), run_rows(runs)
+    if conclusion.outcome != "fail" and runs:
+        details = (*conclusion.details, *list_trainings(runs[0].traces))
+        conclusion = replace(conclusion, details=details)
     return Judgement(conclusion, verdicts(observed, conclusion), rows, {"runs": rows})
 
 

@@ -250,7 +250,7 @@ class ResumeRequest:
         options: dict[str, Any] = {"keep": keep, "values_bytes": VALUES_BYTES, "state": True}
         name, label = f"values-for-{trial.kill.key}", f"values for {trial.kill.key}"
         try:
-            whole = experiment.run(name, 1, label, stop_after=number + 1, **options)
+            whole = experiment.run(name, 1, label, stop_after=number + 1, kill=True, **options)
         except RunMissing:
             return trial
         return replace(trial, rounded=_rounded_step(whole, resumed))
