@@ -28,7 +28,7 @@ from xorbench.programs.run_processes import (
     paired,
 )
 from xorbench.records.ended import KILLED, LAST_LINES, Ended
-from xorbench.records.trace import PresenceLine, TraceFile, is_kept_outside
+from xorbench.records.trace import PresenceLine, TracedSource, TraceFile, is_kept_outside
 from xorbench.verdicts import counted, some
 
 JOBS: Final = (
@@ -358,8 +358,29 @@ def detailed_pair(
         a, b = process.a, process.b
         if str(process.process) == pair.process and a is not None and b is not None:
             first = compare(a.lines(), b.lines(), a.head.generators).first
-            return DetailedPair(first, None if first is None else _element(first, a, b))
+            element = None if first is None else _element(first, a, b)
+            return DetailedPair(first, element, (sources_of(a), sources_of(b)))
     return DetailedPair(None)
+
+
+def noted_sources(
+    pair: RunPair, run: Ended, read: Callable[[Ended], list[TraceFile]] = traces_of
+) -> DetailedPair:
+    """The notes of a single run with detailed recording, in the process of the pair."""
+    traces = read(run)
+    notes = [
+        sources_of(process.a)
+        for process in paired(traces, traces)
+        if str(process.process) == pair.process and process.a is not None
+    ]
+    sources = notes[0] if notes else ()
+    return DetailedPair(None, None, (sources, sources), is_pair=False)
+
+
+def sources_of(trace: TraceFile) -> Sequence[TracedSource]:
+    """The notes on seeds and sources in the last line of a trace."""
+    end = trace.end()
+    return () if end is None else end.sources
 
 
 def _element(first: FirstDifference, a: TraceFile, b: TraceFile) -> Difference | None:

@@ -49,7 +49,8 @@ def _state(first: FirstDifference, event: TraceEvent) -> str:
 
 def _weight(first: FirstDifference, event: TraceEvent) -> str:
     kind = event.kind.removeprefix("final ").removeprefix("new ")
-    return f"{kind} {first.name or event.identity}"
+    made = f", made at {event.more.where}" if event.more.where else ""
+    return f"{kind} {first.name or event.identity}{made}"
 
 
 LABELS: Final[dict[str, Callable[[FirstDifference, TraceEvent], str]]] = {

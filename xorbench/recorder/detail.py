@@ -166,6 +166,8 @@ class Operators(TorchDispatchMode):
         self._listener = listener
         self._makers: dict[int, tuple[StorageWeakRef, str]] = {}
         self._inputs = ""
+        self._unwritten: dict[int, tuple[StorageWeakRef, str]] = {}
+        self._uninitialized = ""
         self._lines: dict[int, str] = {}
         self._number = 0
         self._line = ""
@@ -195,6 +197,7 @@ class Operators(TorchDispatchMode):
         elif line == self._listener.detail.backward_line:  # else the program's own backward pass
             line = self._lines.get(node._sequence_nr(), line)
         self._line, self._inputs = line, ""
+        self._uninitialized = self._read_unwritten(func, args, kwargs)
         makers = []
         for place, tensor in tensors((args, kwargs)):
             maker = self._maker_of(tensor)
@@ -209,15 +212,49 @@ class Operators(TorchDispatchMode):
         empty = "empty" in str(func)  # uninitialized memory
         for place, tensor in tensors(output):
             self._make_known(tensor, str(self._number))
+            reference = storage_of(tensor) if empty else None
+            if reference is not None:
+                self._unwritten[reference.cdata] = reference, self._line
             if not empty:
                 identity = f"{self._number}{place}"
                 self._listener.tensor("operator", identity, tensor, **self._details(func))
         self._number += 1
 
+    def _read_unwritten(self, func: Any, args: Any, kwargs: Any) -> str:
+        """The line that allocated memory that the operator reads before any is written."""
+        if not self._unwritten:
+            return ""
+        read = ""
+        for argument, value in zip(func._schema.arguments, args):  # noqa: B905 - Python 3.9
+            writes = argument.alias_info is not None and argument.alias_info.is_write
+            read = self._take_unwritten(value, writes=writes) or read
+        for argument in func._schema.arguments:
+            writes = argument.alias_info is not None and argument.alias_info.is_write
+            if argument.name in kwargs:
+                read = self._take_unwritten(kwargs[argument.name], writes=writes) or read
+        return read
+
+    def _take_unwritten(self, value: Any, *, writes: bool) -> str:
+        """The line that allocated an argument; a written argument is initialized from now on."""
+        line = ""
+        for _, tensor in tensors(value):
+            reference = storage_of(tensor)
+            key = None if reference is None else reference.cdata
+            known, where = self._unwritten.get(key or 0, (None, ""))
+            if known is None or known.expired():
+                continue
+            if writes:
+                del self._unwritten[key or 0]
+            else:
+                line = where
+        return line
+
     def _details(self, func: Any) -> dict[str, Any]:
         details: dict[str, Any] = {"name": str(func), "where": self._line}
         if self._inputs:
             details["inputs"] = self._inputs
+        if self._uninitialized:
+            details["uninitialized"] = self._uninitialized
         if torch._C._current_autograd_node() is not None:
             details["backward"] = True
         if torch.Tag.nondeterministic_seeded in func.tags:
@@ -260,13 +297,19 @@ def line_of(options: Any) -> str:
     return ""
 
 
-def _line_text(name: str, number: int, options: Any) -> str:
+def short_name(name: str, options: Any) -> str:
+    """A file relative to the packages or the working folder, else without its folder."""
     short = name.rpartition(SITE)[2]
     root = options.root.rstrip(os.sep) + os.sep
     if short == name and options.root and name.startswith(root):
         short = name[len(root) :]
     elif short == name and os.path.isabs(name):
         short = os.path.basename(name)
+    return short
+
+
+def _line_text(name: str, number: int, options: Any) -> str:
+    short = short_name(name, options)
     if not options.with_source:
         return f"{short}:{number}"
     import linecache

@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,9 @@ from .unused_calls import FirstCalls, renumbered
 from .updates import Leaf, Updates
 from .walk import Unknown, tensors, values
 from .weights import RecordedWeights, Weight
+
+if TYPE_CHECKING:
+    from .origins import Origins
 
 MOST_EVENTS = 200_000  # per step
 MOST_CONTEXT = 200  # recorded calls per step that are not training calls
@@ -58,6 +61,7 @@ class Listener:
         self._open_record = open_record
         self.digester = Digester()
         self.detail = Detail(self)
+        self.origins: Origins | None = None  # in runs with detailed recording
         self.reset()
 
     def reset(self) -> None:
@@ -432,6 +436,7 @@ class Listener:
                 "final": ends,
                 "left_out": self._sink.not_recorded if self._sink else 0,
                 **self._unseen(intact=intact()),
+                **_known(sources=self.origins.lines() if self.origins is not None else None),
             },
             always=True,
         )
@@ -653,6 +658,8 @@ class Listener:
                 if isinstance(started, Exception):
                     raise started
                 details.update(self.detail.keep_values(tensor))
+                if self.origins is not None and kind in WEIGHTS and self.detail.on:
+                    details.update(self.origins.of_weight(tensor))
                 parts = started
             except NotRecorded as error:
                 details = {"not_recorded": str(error), **details}
@@ -725,6 +732,11 @@ def _code_of(function: Any) -> Any:
     if not hasattr(function, "__code__"):
         function = type(function).__call__
     return getattr(function, "__code__", None)
+
+
+def _known(**details: Any) -> dict[str, Any]:
+    """The details that are known."""
+    return {name: value for name, value in details.items() if value}
 
 
 def _first(value: Any) -> Tensor | None:

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from xorbench.programs.command_run import CommandRun
-from xorbench.programs.command_runs import detailed_pair, observe, traces_of, why_not_comparable
+from xorbench.programs.command_runs import (
+    detailed_pair,
+    noted_sources,
+    observe,
+    traces_of,
+    why_not_comparable,
+)
 from xorbench.programs.conclusion import CheckRuns, DetailedPair, RunPair, conclude, verdicts
 from xorbench.programs.experiment import MAIN, Experiment, Judgement, RunMissing, run_rows
 from xorbench.programs.request import CommandRequest
@@ -87,11 +93,15 @@ def detailed_pairs(
     """Run pairs with detailed recording around the first difference, until one diverges there.
 
     The first differing step may vary between runs, so the window widens. `again` makes one run of a
-    pair.
+    pair. If the runs differ in their events, a single run notes the sources of the program.
     """
     first = pair.compared.first
     assert first is not None
     pairs: list[DetailedPair] = []
+    if first.how != "digest":
+        with suppress(RunMissing):
+            options = {"detail": (first.step, first.step), "stop_after": first.step + 1}
+            pairs.append(noted_sources(pair, again(1, 1, **options), read))
     for number, width in enumerate(WINDOWS if first.how == "digest" else (), 1):
         start, end = max(0, first.step - width), first.step + width - 1
         options = {"detail": (start, end), "values_bytes": VALUES_BYTES, "stop_after": end + 1}
