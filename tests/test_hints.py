@@ -149,7 +149,9 @@ def test_integers_have_no_distance_in_ulps() -> None:
     """A token is a number, not a rounded value."""
     details = dict(element_details(difference("int64", [3, 4], [3, 9])))
     assert "ulps" not in details["first element"]
-    assert "ulps" in dict(element_details(difference("float32", [1.0], [1.0000001])))["first element"]
+    assert (
+        "ulps" in dict(element_details(difference("float32", [1.0], [1.0000001])))["first element"]
+    )
 
 
 @pytest.mark.parametrize("garbage", [1e36, float("nan"), 1e-38])

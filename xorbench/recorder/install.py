@@ -53,7 +53,7 @@ def install(presence: Presence) -> Listener:
         listener.origins = origins
         return listener
 
-    origins = Origins(options) if options.detail is not None else None
+    origins = Origins(options) if options.detail or options.state else None
     listener = cast("Listener", ThreadListeners(make)) if options.threads else make("")
     hooks = _listen_to_optimizers(listener)
     _listen_to_backward(listener)

@@ -1,6 +1,7 @@
 """Where values come from: seeds, generators without a seed, and the lines that make weights.
 
-Only runs with detailed recording note them.
+Only runs with detailed recording note them. A run of a check of a resume notes the state that the
+program keeps in plain variables instead.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from torch.utils.weak import WeakIdKeyDictionary
 from .detail import SITE, STANDARD, line_of, short_name
 from .entry import after_import
 from .generators import short
+from .kept_state import kept_state_of
 from .options import Options
-from .sources import listed, program_files
+from .sources import listed, program_files, sources_of
 
 MOST_NOTES = 200  # of one process
 NOT_USERS = ("secrets.py", "random.py")
@@ -31,12 +33,15 @@ class Origins:
 
     def __init__(self, options: Options) -> None:
         self._options = options
+        self._find = sources_of if options.detail is not None else kept_state_of
         self._notes: dict[str, dict[str, Any]] = {}
         self._weights = WeakIdKeyDictionary()
 
     def install(self, steps: Callable[[], int]) -> None:
         """Begin to note; `steps` returns the number of complete steps."""
         self._steps = steps
+        if self._options.detail is None:
+            return
         torch.manual_seed = self._noting_seed(torch.manual_seed, "torch cpu")
         torch.random.manual_seed = torch.manual_seed
         random.seed = self._noting_seed(random.seed, "python")
@@ -60,7 +65,7 @@ class Origins:
                 "within": source.within,
                 "generator": source.generator,
             }
-            for path, source in listed(program_files(self._options.root))
+            for path, source in listed(program_files(self._options.root), self._find)
         ]
         return [
             {key: value for key, value in note.items() if value not in ("", None)}

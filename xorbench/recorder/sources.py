@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 MOST_SOURCES = 200  # of one process
@@ -111,6 +111,9 @@ class Source(NamedTuple):
     generator: str = ""
 
 
+Find = Callable[[str], "list[Source]"]  # finds the sources of a text
+
+
 def program_files(root: str) -> Iterator[str]:
     """The source files of the program: the main one, and the imported ones below `root`."""
     main = getattr(sys.modules.get("__main__"), "__file__", None)
@@ -127,38 +130,38 @@ def program_files(root: str) -> Iterator[str]:
 
 def sources_of(text: str) -> list[Source]:
     """The sources of a file, from its text, in the order of their lines."""
-    finder = _Finder()
+    finder = Finder()
     finder.visit(ast.parse(text))
     return sorted(finder.sources, key=lambda source: source.line)
 
 
-def read_sources(path: str) -> list[Source]:
+def read_sources(path: str, find: Find = sources_of) -> list[Source]:
     """The sources of a file; none if it cannot be read."""
     try:
         if os.path.getsize(path) > LARGEST_FILE:
             return []
         with open(path, "rb") as file:
-            return sources_of(file.read().decode(errors="replace"))
+            return find(file.read().decode(errors="replace"))
     except (OSError, SyntaxError, ValueError, RecursionError):
         return []
 
 
-class _Finder(ast.NodeVisitor):
+class Finder(ast.NodeVisitor):
     """Walks a file and collects its sources."""
 
     def __init__(self) -> None:
         self.sources: list[Source] = []
         self._aliases: dict[str, str] = {}
         self._sets: set[str] = set()  # names and attributes that are assigned a set
-        self._parents: list[ast.AST] = []
+        self.parents: list[ast.AST] = []
 
     def visit(self, node: ast.AST) -> Any:
         """Visit a node with its parents known."""
-        self._parents.append(node)
+        self.parents.append(node)
         try:
             return super().visit(node)
         finally:
-            self._parents.pop()
+            self.parents.pop()
 
     def visit_Import(self, node: ast.Import) -> None:
         """Store the full name of a module."""
@@ -175,13 +178,13 @@ class _Finder(ast.NodeVisitor):
     def visit_Assign(self, node: ast.Assign) -> None:
         """Store the names that are assigned a set."""
         if self._is_set(node.value):
-            self._sets.update(filter(None, map(_path, node.targets)))
+            self._sets.update(filter(None, map(path_of, node.targets)))
         self.generic_visit(node)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
         """Store a name that is assigned a set."""
         if node.value is not None and self._is_set(node.value):
-            self._sets.add(_path(node.target))
+            self._sets.add(path_of(node.target))
         self.generic_visit(node)
 
     def visit_For(self, node: ast.For) -> None:
@@ -191,7 +194,7 @@ class _Finder(ast.NodeVisitor):
 
     def visit_comprehension(self, node: ast.comprehension) -> None:
         """A comprehension over a set takes its order, unless the result has none."""
-        owner = self._parents[-2]
+        owner = self.parents[-2]
         orderless = isinstance(owner, ast.SetComp) or self._called_by(-3) in ORDERLESS
         if not orderless:
             self._loop(node.iter)
@@ -199,13 +202,13 @@ class _Finder(ast.NodeVisitor):
 
     def visit_Starred(self, node: ast.Starred) -> None:
         """`[*names]` takes the order of a set."""
-        if not isinstance(self._parents[-2], ast.Set):
+        if not isinstance(self.parents[-2], ast.Set):
             self._loop(node.value)
         self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> None:
         """A call that may return different values, or that takes the order of a set."""
-        name = self._name(node.func)
+        name = self.name_of(node.func)
         last = name.rpartition(".")[2]
         if not self._seeds(node, name) and not self._draws(node, name):
             self._other(node, name)
@@ -217,6 +220,10 @@ class _Finder(ast.NodeVisitor):
         if last == "DataLoader" and _is_false(node, "in_order"):
             self._add("completion", "DataLoader(in_order=False)", node)
         self.generic_visit(node)
+
+    def parent(self) -> ast.AST | None:
+        """The parent of the node that is visited."""
+        return self.parents[-2] if len(self.parents) > 1 else None
 
     def _seeds(self, node: ast.Call, name: str) -> bool:
         """A seed, a generator without a seed; whether the call is one of them."""
@@ -260,7 +267,7 @@ class _Finder(ast.NodeVisitor):
 
     def _loop(self, value: ast.expr) -> None:
         if self._is_set(value):
-            self._add("set", f"the order of {_path(value) or 'a set'}", value)
+            self._add("set", f"the order of {path_of(value) or 'a set'}", value)
 
     def _is_set(self, value: ast.AST) -> bool:
         """Whether an expression is certainly a set."""
@@ -269,23 +276,23 @@ class _Finder(ast.NodeVisitor):
         if isinstance(value, ast.BinOp) and isinstance(value.op, SETS):
             return self._is_set(value.left) or self._is_set(value.right)
         if isinstance(value, ast.Call):
-            name = self._name(value.func)
+            name = self.name_of(value.func)
             method = name.rpartition(".")[2] in SET_METHODS
             return name in ("set", "frozenset") or (
                 method and isinstance(value.func, ast.Attribute) and self._is_set(value.func.value)
             )
-        return _path(value) in self._sets and bool(_path(value))
+        return path_of(value) in self._sets and bool(path_of(value))
 
     def _called_by(self, place: int) -> str:
         """The name of the function that the parent at this place calls; empty if it calls none."""
-        parents = self._parents
+        parents = self.parents
         if len(parents) < -place or not isinstance(parents[place], ast.Call):
             return ""
-        return self._name(parents[place].func).rpartition(".")[2]  # type: ignore[attr-defined]
+        return self.name_of(parents[place].func).rpartition(".")[2]  # type: ignore[attr-defined]
 
-    def _name(self, function: ast.expr) -> str:
+    def name_of(self, function: ast.expr) -> str:
         """The full name of a function, such as `numpy.random.rand`."""
-        path = _path(function)
+        path = path_of(function)
         first, dot, rest = path.partition(".")
         if not path:  # a method of an expression
             return f".{function.attr}" if isinstance(function, ast.Attribute) else ""
@@ -300,13 +307,13 @@ class _Finder(ast.NodeVisitor):
 
     def _within(self) -> str:
         """Whether the value is used as a seed or as a condition."""
-        parents = self._parents
+        parents = self.parents
         for child, parent in zip(reversed(parents), reversed(parents[:-1])):  # noqa: B905
             if isinstance(parent, ast.Call) and child is not parent.func:
-                last = self._name(parent.func).rpartition(".")[2]
-                if "seed" in last or self._name(parent.func) in CONSTRUCTORS:
+                last = self.name_of(parent.func).rpartition(".")[2]
+                if "seed" in last or self.name_of(parent.func) in CONSTRUCTORS:
                     return "seed"
-            if isinstance(parent, ast.Assign) and any("seed" in _path(t) for t in parent.targets):
+            if isinstance(parent, ast.Assign) and any("seed" in path_of(t) for t in parent.targets):
                 return "seed"
             if isinstance(parent, (ast.If, ast.While, ast.IfExp)) and child is parent.test:
                 return "condition"
@@ -315,12 +322,12 @@ class _Finder(ast.NodeVisitor):
         return ""
 
 
-def _path(node: ast.AST) -> str:
+def path_of(node: ast.AST) -> str:
     """The dotted path of a name or an attribute; empty for other expressions."""
     if isinstance(node, ast.Name):
         return node.id
     if isinstance(node, ast.Attribute):
-        owner = _path(node.value)
+        owner = path_of(node.value)
         return f"{owner}.{node.attr}" if owner else ""
     return ""
 
@@ -341,11 +348,11 @@ def _sizes(node: ast.Call) -> bool:
     )
 
 
-def listed(files: Iterable[str]) -> Iterator[tuple[str, Source]]:
+def listed(files: Iterable[str], find: Find = sources_of) -> Iterator[tuple[str, Source]]:
     """Each source with its file, up to `MOST_SOURCES`."""
     left = MOST_SOURCES
     for path in files:
-        for source in read_sources(path):
+        for source in read_sources(path, find):
             if left:
                 left -= 1
                 yield path, source
