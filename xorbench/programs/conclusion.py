@@ -33,6 +33,7 @@ MANY_ULPS: Final = 1 << 20  # above this distance only the values are shown
 class Conclusion:
     """The answer: the finding, its component, its meaning, and a hint.
 
+    `next_command` is a command that may find out more.
     `lead` precedes the finding in a sentence; a page shows the word of the answer instead.
     """
 
@@ -45,6 +46,7 @@ class Conclusion:
     notes: tuple[str, ...] = ()
     step: int | None = None
     lead: str = ""
+    next_command: str = ""
 
     @property
     def sentence(self) -> str:

@@ -55,7 +55,7 @@ class Observations:
     @property
     def line(self) -> str:
         """The line that made the tensor or called the operator; empty if unknown."""
-        return self.near.event.more.where
+        return self.near.event.more.made or self.near.event.more.where
 
     @property
     def own_random(self) -> bool:
@@ -236,7 +236,8 @@ def _elsewhere(observed: Observations) -> str:
     """No global generator explains the difference."""
     places = observed.of_kinds((*NAMES, "time"))
     look = _places(places) if places else ELSEWHERE
-    return f"no global generator explains this: look for {look}"
+    made = f"; the tensor is made at {observed.line}" if observed.line else ""
+    return f"no global generator explains this: look for {look}{made}"
 
 
 def _unseeded_draws(observed: Observations) -> str:

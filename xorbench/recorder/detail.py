@@ -46,6 +46,7 @@ class Detail:
         self.keeping = True
         self.starting = False
         self._room = listener.options.values_bytes
+        self._made: dict[int, tuple[StorageWeakRef, str]] = {}  # between steps
 
     def begin(self, step: int) -> None:
         """Begin a step: record every operator from now on, unless another mode is active."""
@@ -54,8 +55,15 @@ class Detail:
         if not self.on:
             return
         self._outputs = {}
+        self._made = {key: made for key, made in self._made.items() if not made[0].expired()}
         if not self._listener.options.operators:
             return
+        mode = self._mode
+        if mode is not None and mode.pushed:
+            if self._listener.modes == 1:
+                mode.restart()
+                return
+            self._mode = None
         if self._listener.modes:
             self._listener.add("note", "operators", None, not_recorded="another mode is active")
             return
@@ -64,20 +72,37 @@ class Detail:
     def push_operators(self) -> None:
         """Push the mode that records operators, outside `Listener.shielded`."""
         mode = self._mode
-        if mode is not None and not mode.pushed:
-            mode.pushed = True
+        if mode is not None and not mode.begun:
+            mode.begun = True
             self._listener.shielded(mode.add_weights, self._listener.weights.held)
-            mode.__enter__()
+            if not mode.pushed:
+                mode.pushed = True
+                mode.__enter__()
 
     def pop_operators(self) -> None:
         """Pop the mode if it is the innermost; it records nothing if it has to stay."""
         mode = self._mode
         if mode is None or self.on or not mode.pushed:
             return
+        first, last = self._steps or (1, 0)
+        if first <= self._listener.steps() <= last:
+            return  # it notes the lines that make the next batch
         stack = torch.utils._python_dispatch._get_current_dispatch_mode_stack()
         if stack and stack[-1] is mode:
             mode.__exit__(None, None, None)
             self._mode = None
+
+    def note_maker(self, tensor: Tensor, line: str) -> None:
+        """Store the line that made a tensor between two steps."""
+        reference = storage_of(tensor)
+        if reference is not None:
+            self._made[reference.cdata] = reference, line
+
+    def made_at(self, tensor: Tensor) -> dict[str, str]:
+        """The line that made a tensor before the step; empty if unknown."""
+        reference = storage_of(tensor) if self._made else None
+        known, line = self._made.get(reference.cdata if reference else 0, (None, ""))
+        return {"made": line} if line and known is not None and not known.expired() else {}
 
     def name_modules(self, module: nn.Module) -> None:
         """Store the names of a training module's parts."""
@@ -164,6 +189,12 @@ class Operators(TorchDispatchMode):
     def __init__(self, listener: Listener) -> None:
         super().__init__()
         self._listener = listener
+        self.pushed = False
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin a step."""
+        self.begun = False
         self._makers: dict[int, tuple[StorageWeakRef, str]] = {}
         self._inputs = ""
         self._unwritten: dict[int, tuple[StorageWeakRef, str]] = {}
@@ -171,7 +202,6 @@ class Operators(TorchDispatchMode):
         self._lines: dict[int, str] = {}
         self._number = 0
         self._line = ""
-        self.pushed = False
 
     @classmethod
     def ignore_compile_internals(cls) -> bool:
@@ -182,12 +212,21 @@ class Operators(TorchDispatchMode):
         """Run the operator and record it."""
         kwargs = kwargs or {}
         listener = self._listener
-        if not listener.detail.on or not listener.listens() or _only_views(func):
+        if not listener.listens() or _only_views(func):
             return func(*args, **kwargs)
+        if not listener.detail.on:
+            output = func(*args, **kwargs)
+            listener.shielded(self._note_makers, output)
+            return output
         listener.shielded(self._before, func, args, kwargs)
         output = func(*args, **kwargs)
         listener.shielded(self._after, func, output)
         return output
+
+    def _note_makers(self, output: Any) -> None:
+        line = line_of(self._listener.options)
+        for _, tensor in tensors(output):
+            self._listener.detail.note_maker(tensor, line)
 
     def _before(self, func: Any, args: Any, kwargs: Any) -> None:
         line = line_of(self._listener.options)
@@ -204,7 +243,7 @@ class Operators(TorchDispatchMode):
             makers.append(maker or "data")
             if not maker:
                 self._make_known(tensor, "data")
-                details = self._details(func)
+                details = {**self._details(func), **self._listener.detail.made_at(tensor)}
                 self._listener.tensor("data", f"{self._number}{place}", tensor, **details)
         self._inputs = " ".join(makers)
 

@@ -70,7 +70,7 @@ class Listener:
         self.thread: int | None = None
         self.calls: list[int] = []  # ids of the active modules, outermost first
         self.busy: int | None = None  # the thread in which the recorder is running
-        self.modes = False
+        self.modes = 0  # dispatch modes that are active around the recorder
         self._sink: Sink | MemorySink | None = None
         self.weights = RecordedWeights(self._weights_died)
         self.untrained = UntrainedModels(self.digester, self._weights_died)
@@ -144,7 +144,7 @@ class Listener:
         try:
             compiling = torch._C._dynamo.eval_frame.set_eval_frame(None)
             stopped = True
-            self.modes = torch._C._len_torch_dispatch_stack() > 0
+            self.modes = torch._C._len_torch_dispatch_stack()
             with torch.no_grad(), torch._C.DisableTorchFunction():
                 if self.modes:
                     with _disable_current_modes():
@@ -673,7 +673,7 @@ class Listener:
             if isinstance(value, Tensor):
                 maker = self._maker_of(value)
                 if maker is None and value.grad_fn is None:
-                    self.tensor("batch", name, value)
+                    self.tensor("batch", name, value, **self.detail.made_at(value))
                     if value.requires_grad:
                         self._batches[value] = True
                 elif value.requires_grad:

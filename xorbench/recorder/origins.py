@@ -17,7 +17,7 @@ import torch
 from torch.nn.modules import module as modules
 from torch.utils.weak import WeakIdKeyDictionary
 
-from .detail import SITE, STANDARD, line_of, short_name
+from .detail import SITE, STANDARD, TORCH, line_of, short_name
 from .entry import after_import
 from .generators import short
 from .kept_state import kept_state_of
@@ -25,7 +25,7 @@ from .options import Options
 from .sources import listed, program_files, sources_of
 
 MOST_NOTES = 200  # of one process
-NOT_USERS = ("secrets.py", "random.py")
+MAKERS = ("secrets.py", "random.py")  # of the standard library
 
 
 class Origins:
@@ -132,14 +132,27 @@ class Origins:
         generators.randbits = randbits
 
     def _unseeded(self, name: str) -> None:
-        """A generator is made without a seed, by the program or a library, not by Python."""
-        frame: Any = sys._getframe(2)
-        while frame is not None and os.path.basename(frame.f_code.co_filename) in NOT_USERS:
-            frame = frame.f_back
-        maker = frame.f_code.co_filename if frame is not None else ""
-        where = line_of(self._options)
-        if where and (SITE in maker or not maker.startswith(STANDARD)):
+        """A generator is made without a seed, by the program or by a library that it calls."""
+        where = self._program_line(sys._getframe(2))
+        if where:
             self._note(f"{name} {where}", kind="unseeded", name=name, where=where)
+
+    def _program_line(self, frame: Any) -> str:
+        """The line of the program, unless Python makes the generator, or the import of a library.
+
+        A library that is imported makes generators for itself.
+        """
+        while frame is not None and os.path.basename(frame.f_code.co_filename) in MAKERS:
+            frame = frame.f_back
+        maker = True
+        while frame is not None:
+            name = frame.f_code.co_filename
+            if SITE not in name and not name.startswith((STANDARD, "<", TORCH)):
+                return f"{short_name(name, self._options)}:{frame.f_lineno}"
+            if name.startswith("<frozen importlib") or (maker and SITE not in name):
+                return ""
+            maker, frame = False, frame.f_back
+        return ""
 
     def _note(self, key: str, **note: Any) -> None:
         if len(self._notes) < MOST_NOTES or key in self._notes:

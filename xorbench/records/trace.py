@@ -101,6 +101,7 @@ class More(Struct, frozen=True, kw_only=True):
     at: int | None = None
     hex: str | None = None
     value: float | None = None
+    made: str = ""
     uninitialized: str = ""
     unseeded: bool = False
 

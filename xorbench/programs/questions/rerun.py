@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 
 from xorbench.programs.command_run import CommandRun
@@ -21,6 +21,8 @@ from xorbench.records.ended import Ended
 from xorbench.records.trace import TraceFile
 
 VALUES_BYTES: Final = 1 << 30
+# The components of differences that a switch may remove.
+EXPLAINED: Final = ("forward", "gradients", "buffers", "loss", "update", "order")
 WINDOWS: Final = (1, 4, 16)  # steps before and after the difference that a detailed pair records
 
 
@@ -76,7 +78,13 @@ class CheckRequest(CommandRequest):
         first = observed.diverged
         if first is not None and first.resumed_from is None:
             observed.detailed_pairs = detailed_pairs(first, again)
-        return judgement(observed, runs)
+        judged = judgement(observed, runs)
+        if judged.conclusion.component not in EXPLAINED:
+            return judged
+        steps = "" if self.steps is None else f"--steps {self.steps} "
+        words = self.command if self.target is not None else f"-- {self.command}"
+        command = f"xorbench explain {steps}{words}"
+        return replace(judged, conclusion=replace(judged.conclusion, next_command=command))
 
 
 def judgement(observed: CheckRuns, runs: Sequence[Ended]) -> Judgement:
