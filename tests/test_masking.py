@@ -224,8 +224,7 @@ def test_a_check_starts_without_a_home(tmp_path: Path) -> None:
 def test_help_has_its_text_without_docstrings(words: tuple[str, ...], tmp_path: Path) -> None:
     """It is the same with PYTHONOPTIMIZE=2."""
     plain, optimized = (
-        run_in(tmp_path, *words, env={**os.environ, "PYTHONOPTIMIZE": level})
-        for level in "02"
+        run_in(tmp_path, *words, env={**os.environ, "PYTHONOPTIMIZE": level}) for level in "02"
     )
     assert plain.stdout == optimized.stdout
     assert len(plain.stdout.split("Options:")[0]) > 60

@@ -10,6 +10,7 @@ Exit code 1 if any answer is not as expected.
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
+NEAR: Final = 3  # lines
 HERE: Final = Path(__file__).parent
 # Accepted components per expected component: detailed recording may locate the cause more closely
 # than the first differing digest.
@@ -41,6 +43,7 @@ class CorpusCase:
     options: list[str] = field(default_factory=list)
     env: dict[str, str] = field(default_factory=dict)
     fixes: list[str] | None = None
+    hint: str = ""
     command: ClassVar[str] = "check"
 
     @property
@@ -65,7 +68,8 @@ class CorpusCase:
             mismatches.append(f"step {step}, not {self.step}")
         if result["component"] not in ACCEPTED.get(self.differs, {self.differs}):
             mismatches.append(f"component {result['component']}, not {self.differs}")
-        return mismatches + _missing(self.names, json.dumps(result))
+        mismatches += _missing(self.names, json.dumps(result))
+        return mismatches + _missing_line(self.hint, result)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,7 @@ class ResumeCase:
     step: int | None = None
     names: list[str] = field(default_factory=list)
     env: dict[str, str] = field(default_factory=dict)
+    hint: str = ""
     command: ClassVar[str] = "check"
 
     @property
@@ -111,7 +116,8 @@ class ResumeCase:
             mismatches.append(f"component {result.get('component')}, not {self.differs}")
         if self.step is not None and f"at step {self.step}" not in result.get("sentence", ""):
             mismatches.append(f"not at step {self.step}")
-        return mismatches + _missing(self.names, result.get("sentence", ""))
+        mismatches += _missing(self.names, result.get("sentence", ""))
+        return mismatches + _missing_line(self.hint, result)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +158,15 @@ class ExplainCase:
 
 def _missing(names: list[str], text: str) -> list[str]:
     return [f"{name!r} is not in the answer" for name in names if name.lower() not in text.lower()]
+
+
+def _missing_line(hint: str, result: dict[str, Any]) -> list[str]:
+    """Whether the hint names the line, or one within three lines."""
+    script, _, line = hint.partition(":")
+    named = re.findall(rf"{re.escape(script)}:(\d+)", result.get("hint") or "")
+    if not line or any(abs(int(number) - int(line)) <= NEAR for number in named):
+        return []
+    return [f"the hint does not lead to {hint}: {result.get('hint')}"]
 
 
 Case = CorpusCase | ResumeCase | ExplainCase

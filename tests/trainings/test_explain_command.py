@@ -85,12 +85,30 @@ def test_a_second_fix_among_the_other_switches_is_reported() -> None:
     assert "second fix" in dict(conclude(searched("b", "B")).details)["the other switches"]
 
 
+def test_a_fix_is_known_although_the_other_switches_were_not_tried() -> None:
+    """A fix and an inconclusive result would contradict each other."""
+    answer = conclude(searched("a", None))
+    assert answer.outcome == "fail"
+    assert answer.sentence.startswith("fixed by a")
+    assert "not tried" in dict(answer.details)["the other switches"]
+
+
+@pytest.mark.parametrize(
+    "search",
+    [searched(cause, gives) for cause in ("", "a", "ab") for gives in ("A", "B", None)]
+    + [searched("ab", "A", minimal=False), FixSearch(differ=2, pairs=6)],
+)
+def test_an_inconclusive_search_names_no_fix(search: FixSearch) -> None:
+    """The sentence and the exit code agree."""
+    answer = conclude(search)
+    assert not (answer.outcome == "inconclusive" and "fixed by" in answer.sentence)
+
+
 @pytest.mark.parametrize(
     ("search", "outcome", "message"),
     [
         (searched("", None), "fail", "no switch makes all runs identical"),
         (searched("ab", "A", minimal=False), "inconclusive", "not enough evidence after 20 runs"),
-        (searched("a", None), "inconclusive", "fixed by a"),
         (FixSearch(differ=2, pairs=6), "inconclusive", "not enough evidence"),
         (FixSearch(pairs=6, identical="bitwise identical in 4 runs"), "pass", "nothing to explain"),
         (FixSearch(runs=4, pairs=6, exhausted=True), "inconclusive", "not enough evidence"),

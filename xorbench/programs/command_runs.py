@@ -32,7 +32,7 @@ from xorbench.programs.run_processes import (
 from xorbench.programs.saved_files import compared_files
 from xorbench.programs.trainings import job_pairs
 from xorbench.records.ended import KILLED, LAST_LINES, Ended
-from xorbench.records.trace import PresenceLine, TraceFile, is_kept_outside
+from xorbench.records.trace import PresenceLine, TracedSource, TraceFile, is_kept_outside
 from xorbench.verdicts import counted, some
 
 MANY_LINES: Final = 1_000  # of a command's output: each rank writes its own traceback
@@ -369,8 +369,29 @@ def detailed_pair(
         same = is_same_process(str(process.process), pair.process)
         if same and a is not None and b is not None:
             first = compare(a.lines(), b.lines(), a.head.generators).first
-            return DetailedPair(first, None if first is None else _element(first, a, b))
+            element = None if first is None else _element(first, a, b)
+            return DetailedPair(first, element, (sources_of(a), sources_of(b)))
     return DetailedPair(None)
+
+
+def noted_sources(
+    pair: RunPair, run: Ended, read: Callable[[Ended], list[TraceFile]] = traces_of
+) -> DetailedPair:
+    """The notes of a single run with detailed recording, in the process of the pair."""
+    traces = read(run)
+    notes = [
+        sources_of(process.a)
+        for process in paired(traces, traces)
+        if str(process.process) == pair.process and process.a is not None
+    ]
+    sources = notes[0] if notes else ()
+    return DetailedPair(None, None, (sources, sources), is_pair=False)
+
+
+def sources_of(trace: TraceFile) -> Sequence[TracedSource]:
+    """The notes on seeds and sources in the last line of a trace."""
+    end = trace.end()
+    return () if end is None else end.sources
 
 
 def _element(first: FirstDifference, a: TraceFile, b: TraceFile) -> Difference | None:

@@ -3,14 +3,16 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, TypeAlias
 
 from xorbench.programs.components import COMPONENTS, component_of
 from xorbench.programs.elements import Difference
 from xorbench.programs.event_names import kind_in_plural, label, when
 from xorbench.programs.first_difference import Compared, Coverage, FirstDifference
+from xorbench.programs.hints import Observations, hint_of
 from xorbench.programs.limits import Gap, gap_between, not_compared
 from xorbench.programs.saved_files import FileComparison
+from xorbench.records.trace import TracedSource
 from xorbench.verdicts import (
     Outcome,
     Verdict,
@@ -24,15 +26,7 @@ from xorbench.verdicts import (
 
 CHECK: Final = "reproducible"
 NOT_IDENTICAL: Final = "not identical: "  # the lead of every difference
-SEEDS: Final = {
-    "python": "random.seed(0)",
-    "numpy": "numpy.random.seed(0)",
-    "torch cpu": "torch.manual_seed(0)",
-}
-ELSEWHERE: Final = (
-    "the program's own numpy.random.Generator or torch.Generator, threads, the time, os.urandom, or"
-    " the order of a set or of hashes (PYTHONHASHSEED)"
-)
+Sources: TypeAlias = tuple[Sequence[TracedSource], Sequence[TracedSource]]  # of both runs
 MANY_ULPS: Final = 1 << 20  # above this distance only the values are shown
 
 
@@ -40,6 +34,7 @@ MANY_ULPS: Final = 1 << 20  # above this distance only the values are shown
 class Conclusion:
     """The answer: the finding, its component, its meaning, and a hint.
 
+    `next_command` is a command that may find out more.
     `lead` precedes the finding in a sentence; a page shows the word of the answer instead.
     """
 
@@ -52,6 +47,7 @@ class Conclusion:
     notes: tuple[str, ...] = ()
     step: int | None = None
     lead: str = ""
+    next_command: str = ""
 
     @property
     def sentence(self) -> str:
@@ -61,10 +57,16 @@ class Conclusion:
 
 @dataclass(frozen=True, slots=True)
 class DetailedPair:
-    """The first difference of a pair of runs with detailed recording, and its first element."""
+    """The first difference of a pair of runs with detailed recording, and its first element.
+
+    `sources` are the notes of both runs on seeds and sources. `is_pair` is false for a single run,
+    which only notes its sources.
+    """
 
     first: FirstDifference | None
     element: Difference | None = None
+    sources: Sources = ((), ())
+    is_pair: bool = True
 
 
 @dataclass(slots=True)
@@ -268,11 +270,24 @@ def _different(observed: CheckRuns, pair: RunPair) -> Conclusion:
         _difference_text(observed, pair, first),
         key,
         _meaning(key, pair, near),
-        _hint(key, first, near),
+        hint_of(_observations(observed, key, first, closest)),
         tuple(_details(observed, pair, first, closest)),
         step=first.step,
         lead=NOT_IDENTICAL,
     )
+
+
+def _observations(
+    observed: CheckRuns, key: str, first: FirstDifference, closest: DetailedPair | None
+) -> Observations:
+    """The observations about the first difference."""
+    known = [pair.sources for pair in observed.detailed_pairs if pair.sources[0]]
+    sources = closest.sources if closest is not None and closest.sources[0] else None
+    near = closest.first if closest is not None and closest.first is not None else first
+    element = closest.element if closest is not None else None
+    made = key == "buffers" and near.step == 0  # no forward pass has changed it yet
+    sources = sources or next(iter(known), ((), ()))
+    return Observations("parameters" if made else key, first, near, element, sources)
 
 
 def _difference_text(observed: CheckRuns, pair: RunPair, first: FirstDifference) -> str:
@@ -291,6 +306,8 @@ def _meaning(key: str, pair: RunPair, near: FirstDifference) -> str:
             f"{capitalized(pair.b)} starts with the weights that {pair.a} had before step"
             f" {pair.resumed_from}: it loaded a file of {pair.a} and resumed."
         )
+    if key == "buffers" and near.step == 0:
+        return "The program makes the buffer from different values."
     return COMPONENTS[key].meaning
 
 
@@ -384,7 +401,8 @@ def element_details(difference: Difference) -> list[tuple[str, str]]:
 
 def _repeats(observed: CheckRuns, first: FirstDifference) -> list[tuple[str, str]]:
     """How often pairs of runs diverge, and other places of the first difference."""
-    places = [pair.first.step if pair.first else None for pair in observed.detailed_pairs]
+    pairs = [pair for pair in observed.detailed_pairs if pair.is_pair]
+    places = [pair.first.step if pair.first else None for pair in pairs]
     if not places:
         return []
     runs = {pair.b for pair in observed.pairs}
@@ -396,39 +414,6 @@ def _repeats(observed: CheckRuns, first: FirstDifference) -> list[tuple[str, str
     if elsewhere:
         text += f"; first in step {first.step} in one pair, in step {elsewhere[0]} in another"
     return [("reruns", text)]
-
-
-def _hint(key: str, first: FirstDifference, near: FirstDifference) -> str:
-    hint = COMPONENTS[key].hint
-    if key == "forward" and near.event.more.random:
-        return _generator_hint(key, first)
-    if key in ("parameters", "batch", "input", "data"):
-        return "; ".join(filter(None, (hint, _generator_hint(key, first))))
-    return hint
-
-
-def _generator_hint(key: str, first: FirstDifference) -> str:
-    """The generators to seed: the used ones, else all that differ, else none of the global ones.
-
-    Initial parameters and data may be drawn before step 0, which is not recorded. A difference
-    within a step comes from a generator that this step uses.
-    """
-    if first.used:
-        are = "generator that was" if len(first.used) == 1 else "generators that were"
-        return f"seed the {are} used: {_seeds(first.used)}"
-    if first.generators and not (first.unused and key in ("data", "input", "forward")):
-        differ = (
-            "generator that differs" if len(first.generators) == 1 else "generators that differ"
-        )
-        return (
-            f"seed the {differ}: {_seeds(first.generators)}; loader workers inherit the seed. If"
-            f" that does not help, look for {ELSEWHERE}"
-        )
-    return f"no global generator explains this: look for {ELSEWHERE}"
-
-
-def _seeds(names: Sequence[str]) -> str:
-    return ", ".join(f"{name} ({SEEDS.get(name, 'its seed function')})" for name in names)
 
 
 def verdicts(observed: CheckRuns, conclusion: Conclusion) -> list[Verdict]:

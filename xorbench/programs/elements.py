@@ -1,6 +1,7 @@
 """The difference of two tensors: type and shape, or elements and their distance."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -18,6 +19,9 @@ INTEGERS: Final = {
     8: "<u8",
 }  # unsigned type by the width of an element (bytes)
 
+FAR: Final = 1e-3  # of the largest value
+HUGE, TINY = 1e20, 1e-30  # beyond these, initial values and data look like arbitrary memory
+
 BitArray = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -25,7 +29,7 @@ BitArray = np.ndarray[Any, np.dtype[Any]]
 class Element:
     """One element of a tensor on both sides: values as text, bit patterns, distance in ulps.
 
-    For integers the distance is the difference; it is None if either value is NaN.
+    The distance is None for integers, and if either value is NaN.
     """
 
     index: list[int]
@@ -47,7 +51,9 @@ class TensorKind(NamedTuple):
 class Difference:
     """The difference of two tensors: the first differing element, and how many differ.
 
-    Tensors of different types or shapes are not compared by element.
+    Tensors of different types or shapes are not compared by element. `far` is true if an element
+    differs by more than a thousandth of the largest, `garbage` if differing values look like
+    uninitialized memory.
     """
 
     a: TensorKind
@@ -55,6 +61,8 @@ class Difference:
     differing: int = 0
     largest_ulps: int | None = None
     first: Element | None = None
+    far: bool = False
+    garbage: bool = False
 
     @property
     def elements(self) -> int:
@@ -106,14 +114,35 @@ def _difference(kind: TensorKind, a: bytes, b: bytes) -> Difference:
         _largest(dtype, bits_a[place : place + 1], bits_b[place : place + 1]),
     )
     largest = _largest(dtype, bits_a[differing], bits_b[differing])
-    return Difference(kind, kind, len(differing), largest, first)
+    sides = [_values(dtype, bits[differing]) for bits in (bits_a, bits_b)]
+    values = [side.astype(np.float64) for side in sides] if "float" in dtype else []
+    return Difference(
+        kind, kind, len(differing), largest, first, bool(values) and _far(values), _garbage(values)
+    )
+
+
+def _far(sides: Sequence[npt.NDArray[np.float64]]) -> bool:
+    """Whether the largest difference exceeds a thousandth of the largest value."""
+    finite = np.isfinite(sides[0]) & np.isfinite(sides[1])
+    a, b = (side[finite] for side in sides)
+    if not a.size:
+        return True
+    return bool(np.abs(a - b).max() > FAR * max(np.abs(a).max(), np.abs(b).max()))
+
+
+def _garbage(sides: Sequence[npt.NDArray[np.float64]]) -> bool:
+    """Whether values are not finite, huge or tiny on either side, but not zero."""
+    sizes = [np.abs(side) for side in sides]
+    return any(
+        bool((~np.isfinite(size) | (size > HUGE) | ((size > 0) & (size < TINY))).any())
+        for size in sizes
+    )
 
 
 def _largest(dtype: str, a: BitArray, b: BitArray) -> int | None:
     """The largest distance between elements, in representable values of the type."""
     if "float" not in dtype:
-        pairs = zip(_values(dtype, a).tolist(), _values(dtype, b).tolist(), strict=True)
-        return max(abs(int(x) - int(y)) for x, y in pairs)
+        return None
     known = ~(np.isnan(_values(dtype, a)) | np.isnan(_values(dtype, b)))
     if not known.any():
         return None

@@ -30,7 +30,8 @@ def _input(first: FirstDifference, event: TraceEvent) -> str:
     path = event.identity[call.end() :] if call else event.identity
     source = "the batch" if event.kind == "batch" else f"an output of call {event.more.of}"
     name = f"input {path}" if path else "the input"
-    return f"{source} ({name} of {first.call or 'the model'}, call {number})"
+    made = f", made at {event.more.made}" if event.more.made else ""
+    return f"{source} ({name} of {first.call or 'the model'}, call {number}{made})"
 
 
 def _operator(_first: FirstDifference, event: TraceEvent) -> str:
@@ -39,7 +40,8 @@ def _operator(_first: FirstDifference, event: TraceEvent) -> str:
         return f"the {event.identity}"
     role = "the result of" if event.kind == "operator" else "an input of"
     side = ", in the backward pass," if more.backward else ""
-    return f"{role} {more.name}{side}{f' at {more.where}' if more.where else ''}"
+    made = f", made at {more.made}" if more.made else ""
+    return f"{role} {more.name}{side}{f' at {more.where}' if more.where else ''}{made}"
 
 
 def _state(first: FirstDifference, event: TraceEvent) -> str:
@@ -49,7 +51,8 @@ def _state(first: FirstDifference, event: TraceEvent) -> str:
 
 def _weight(first: FirstDifference, event: TraceEvent) -> str:
     kind = event.kind.removeprefix("final ").removeprefix("new ")
-    return f"{kind} {first.name or event.identity}"
+    made = f", made at {event.more.where}" if event.more.where else ""
+    return f"{kind} {first.name or event.identity}{made}"
 
 
 LABELS: Final[dict[str, Callable[[FirstDifference, TraceEvent], str]]] = {

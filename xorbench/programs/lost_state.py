@@ -49,6 +49,7 @@ class Resumed:
         from_scratch: whether it starts with the initial weights.
         after_kill: whether it starts with weights that the killed run never had.
         ended: whether the records of both runs have their last line.
+        further: the other state that was not restored, with the evidence.
     """
 
     kill_after: int
@@ -63,6 +64,7 @@ class Resumed:
     from_scratch: bool = False
     after_kill: bool = False
     ended: bool = True
+    further: tuple[LostState, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,9 @@ def compare(
     result = Resumed(kill_after, step, by, generators=later, from_scratch=scratch)
     if by != "weights":
         text = _weights_text(whole, start, step)
-        return replace(result, component="weights", text=text, differs_at=step)
+        pair = StepPair(whole, resumed, whole.steps[step], start)
+        further = _further(pair, "weights", later)
+        return replace(result, component="weights", text=text, differs_at=step, further=further)
     pair = StepPair(whole, resumed, whole.steps[step], start, prepared=late is not None)
     transient = frozenset[str]() if pair.prepared else _transient(pair)
     followed = _followed(replace(pair, ignored=transient), second, result)
@@ -204,7 +208,15 @@ def _followed(pair: StepPair, second: ResumeRecord, result: Resumed) -> Resumed:
         if loss is not None:
             done, step = expected.step - begin, expected.step
             component, text = loss
-            return replace(result, compared=done, component=component, text=text, differs_at=step)
+            at_step = replace(pair, expected=expected, actual=actual, lost=lost)
+            return replace(
+                result,
+                compared=done,
+                component=component,
+                text=text,
+                differs_at=step,
+                further=_further(at_step, component, result.generators),
+            )
     compared = min(len(pair.resumed.steps), len(pair.whole.steps) - begin)
     return _ends(pair, replace(result, compared=compared), begin + compared)
 
@@ -263,6 +275,19 @@ def first_loss(pair: StepPair) -> LostState | None:
     late = pair.prepared and pair.actual is pair.resumed.steps[0]
     lost = (comparison(pair) for comparison in (AFTER_BACKWARD if late else COMPARISONS))
     return next((state for state in lost if state is not None), None)
+
+
+def _further(pair: StepPair, component: str, generators: Sequence[str]) -> tuple[LostState, ...]:
+    """The other state that was not restored; consequences of a difference are excluded.
+
+    `generators` differ when the training resumes, and are used later.
+    """
+    states = [comparison(pair) for comparison in RESTORABLE]
+    further = [state for state in states if state is not None and state[0] != component]
+    if generators and component not in ("generators", "data order"):
+        noun = "generator" if len(generators) == 1 else "generators"
+        further.append(("generators", f"{noun} {', '.join(generators)}"))
+    return tuple(further)
 
 
 def _weights(pair: StepPair) -> LostState | None:
@@ -446,6 +471,9 @@ COMPARISONS: Final[Sequence[Callable[[StepPair], LostState | None]]] = (
     _forward,
     _gradients,
 )
+
+# State that a checkpoint holds. The comparisons do not depend on the calls of the step.
+RESTORABLE: Final = (_scale, _buffers, _state, _other_model, _hyperparameters)
 
 # The comparisons that remain valid if the weights were loaded after the step had begun.
 AFTER_BACKWARD: Final = (_state, _other_model, _hyperparameters, _gradients)

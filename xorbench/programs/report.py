@@ -82,6 +82,7 @@ def _answers(checked: CheckReport) -> list[Answer]:
 def _findings(checked: CheckReport) -> list[dict[str, str]]:
     conclusion = checked.conclusion
     rows = [("meaning", conclusion.meaning), *_rows(conclusion), ("hint", conclusion.hint)]
+    rows.append(("next", conclusion.next_command))
     return [{"item": name, "finding": text} for name, text in rows if text]
 
 
@@ -98,6 +99,7 @@ def markdown(checked: CheckReport) -> str:
     conclusion = checked.conclusion
     parts = [f"**{escape(_sentence(conclusion))}**", escape(conclusion.meaning)]
     parts += [f"Hint: {escape(conclusion.hint)}"] if conclusion.hint else []
+    parts += [f"Next: `{conclusion.next_command}`"] if conclusion.next_command else []
     report = content(checked)
     parts.append(to_markdown(frame_of([{"item": k, "value": v} for k, v in report.heading])))
     for section in report.sections:
@@ -117,6 +119,7 @@ def conclusion_text(conclusion: Conclusion) -> str:
     width = max((len(name) for name, _ in rows), default=0)
     lines += [f"  {name:<{width}}  {text}" for name, text in rows]
     lines += [f"  hint: {conclusion.hint}"] if conclusion.hint else []
+    lines += [f"  next: {conclusion.next_command}"] if conclusion.next_command else []
     return "\n".join(lines)
 
 
@@ -130,6 +133,7 @@ def for_programs(conclusion: Conclusion, exit_code: int) -> dict[str, object]:
         "component": conclusion.component or None,
         "meaning": conclusion.meaning,
         "hint": conclusion.hint,
+        "next": conclusion.next_command or None,
         "details": dict(conclusion.details),
         "notes": conclusion.notes,
         "step": conclusion.step,

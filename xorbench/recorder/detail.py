@@ -46,6 +46,7 @@ class Detail:
         self.keeping = True
         self.starting = False
         self._room = listener.options.values_bytes
+        self._made: dict[int, tuple[StorageWeakRef, str]] = {}  # between steps
 
     def begin(self, step: int) -> None:
         """Begin a step: record every operator from now on, unless another mode is active."""
@@ -54,8 +55,15 @@ class Detail:
         if not self.on:
             return
         self._outputs = {}
+        self._made = {key: made for key, made in self._made.items() if not made[0].expired()}
         if not self._listener.options.operators:
             return
+        mode = self._mode
+        if mode is not None and mode.pushed:
+            if self._listener.modes == 1:
+                mode.restart()
+                return
+            self._mode = None
         if self._listener.modes:
             self._listener.add("note", "operators", None, not_recorded="another mode is active")
             return
@@ -64,20 +72,37 @@ class Detail:
     def push_operators(self) -> None:
         """Push the mode that records operators, outside `Listener.shielded`."""
         mode = self._mode
-        if mode is not None and not mode.pushed:
-            mode.pushed = True
+        if mode is not None and not mode.begun:
+            mode.begun = True
             self._listener.shielded(mode.add_weights, self._listener.weights.held)
-            mode.__enter__()
+            if not mode.pushed:
+                mode.pushed = True
+                mode.__enter__()
 
     def pop_operators(self) -> None:
         """Pop the mode if it is the innermost; it records nothing if it has to stay."""
         mode = self._mode
         if mode is None or self.on or not mode.pushed:
             return
+        first, last = self._steps or (1, 0)
+        if first <= self._listener.steps() <= last:
+            return  # it notes the lines that make the next batch
         stack = torch.utils._python_dispatch._get_current_dispatch_mode_stack()
         if stack and stack[-1] is mode:
             mode.__exit__(None, None, None)
             self._mode = None
+
+    def note_maker(self, tensor: Tensor, line: str) -> None:
+        """Store the line that made a tensor between two steps."""
+        reference = storage_of(tensor)
+        if reference is not None:
+            self._made[reference.cdata] = reference, line
+
+    def made_at(self, tensor: Tensor) -> dict[str, str]:
+        """The line that made a tensor before the step; empty if unknown."""
+        reference = storage_of(tensor) if self._made else None
+        known, line = self._made.get(reference.cdata if reference else 0, (None, ""))
+        return {"made": line} if line and known is not None and not known.expired() else {}
 
     def name_modules(self, module: nn.Module) -> None:
         """Store the names of a training module's parts."""
@@ -164,12 +189,19 @@ class Operators(TorchDispatchMode):
     def __init__(self, listener: Listener) -> None:
         super().__init__()
         self._listener = listener
+        self.pushed = False
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin a step."""
+        self.begun = False
         self._makers: dict[int, tuple[StorageWeakRef, str]] = {}
         self._inputs = ""
+        self._unwritten: dict[int, tuple[StorageWeakRef, str]] = {}
+        self._uninitialized = ""
         self._lines: dict[int, str] = {}
         self._number = 0
         self._line = ""
-        self.pushed = False
 
     @classmethod
     def ignore_compile_internals(cls) -> bool:
@@ -180,12 +212,21 @@ class Operators(TorchDispatchMode):
         """Run the operator and record it."""
         kwargs = kwargs or {}
         listener = self._listener
-        if not listener.detail.on or not listener.listens() or _only_views(func):
+        if not listener.listens() or _only_views(func):
             return func(*args, **kwargs)
+        if not listener.detail.on:
+            output = func(*args, **kwargs)
+            listener.shielded(self._note_makers, output)
+            return output
         listener.shielded(self._before, func, args, kwargs)
         output = func(*args, **kwargs)
         listener.shielded(self._after, func, output)
         return output
+
+    def _note_makers(self, output: Any) -> None:
+        line = line_of(self._listener.options)
+        for _, tensor in tensors(output):
+            self._listener.detail.note_maker(tensor, line)
 
     def _before(self, func: Any, args: Any, kwargs: Any) -> None:
         line = line_of(self._listener.options)
@@ -195,13 +236,14 @@ class Operators(TorchDispatchMode):
         elif line == self._listener.detail.backward_line:  # else the program's own backward pass
             line = self._lines.get(node._sequence_nr(), line)
         self._line, self._inputs = line, ""
+        self._uninitialized = self._read_unwritten(func, args, kwargs)
         makers = []
         for place, tensor in tensors((args, kwargs)):
             maker = self._maker_of(tensor)
             makers.append(maker or "data")
             if not maker:
                 self._make_known(tensor, "data")
-                details = self._details(func)
+                details = {**self._details(func), **self._listener.detail.made_at(tensor)}
                 self._listener.tensor("data", f"{self._number}{place}", tensor, **details)
         self._inputs = " ".join(makers)
 
@@ -209,15 +251,49 @@ class Operators(TorchDispatchMode):
         empty = "empty" in str(func)  # uninitialized memory
         for place, tensor in tensors(output):
             self._make_known(tensor, str(self._number))
+            reference = storage_of(tensor) if empty else None
+            if reference is not None:
+                self._unwritten[reference.cdata] = reference, self._line
             if not empty:
                 identity = f"{self._number}{place}"
                 self._listener.tensor("operator", identity, tensor, **self._details(func))
         self._number += 1
 
+    def _read_unwritten(self, func: Any, args: Any, kwargs: Any) -> str:
+        """The line that allocated memory that the operator reads before any is written."""
+        if not self._unwritten:
+            return ""
+        read = ""
+        for argument, value in zip(func._schema.arguments, args):  # noqa: B905 - Python 3.9
+            writes = argument.alias_info is not None and argument.alias_info.is_write
+            read = self._take_unwritten(value, writes=writes) or read
+        for argument in func._schema.arguments:
+            writes = argument.alias_info is not None and argument.alias_info.is_write
+            if argument.name in kwargs:
+                read = self._take_unwritten(kwargs[argument.name], writes=writes) or read
+        return read
+
+    def _take_unwritten(self, value: Any, *, writes: bool) -> str:
+        """The line that allocated an argument; a written argument is initialized from now on."""
+        line = ""
+        for _, tensor in tensors(value):
+            reference = storage_of(tensor)
+            key = None if reference is None else reference.cdata
+            known, where = self._unwritten.get(key or 0, (None, ""))
+            if known is None or known.expired():
+                continue
+            if writes:
+                del self._unwritten[key or 0]
+            else:
+                line = where
+        return line
+
     def _details(self, func: Any) -> dict[str, Any]:
         details: dict[str, Any] = {"name": str(func), "where": self._line}
         if self._inputs:
             details["inputs"] = self._inputs
+        if self._uninitialized:
+            details["uninitialized"] = self._uninitialized
         if torch._C._current_autograd_node() is not None:
             details["backward"] = True
         if torch.Tag.nondeterministic_seeded in func.tags:
@@ -260,13 +336,19 @@ def line_of(options: Any) -> str:
     return ""
 
 
-def _line_text(name: str, number: int, options: Any) -> str:
+def short_name(name: str, options: Any) -> str:
+    """A file relative to the packages or the working folder, else without its folder."""
     short = name.rpartition(SITE)[2]
     root = options.root.rstrip(os.sep) + os.sep
     if short == name and options.root and name.startswith(root):
         short = name[len(root) :]
     elif short == name and os.path.isabs(name):
         short = os.path.basename(name)
+    return short
+
+
+def _line_text(name: str, number: int, options: Any) -> str:
+    short = short_name(name, options)
     if not options.with_source:
         return f"{short}:{number}"
     import linecache

@@ -30,6 +30,7 @@ from .head import head
 from .interrupted_save import InterruptedSave
 from .listen import Listener
 from .options import read
+from .origins import Origins
 from .sink import Sink
 from .threads import ThreadListeners
 
@@ -48,8 +49,11 @@ def install(presence: Presence) -> Listener:
         return sink
 
     def make(thread: str) -> Listener:
-        return Listener(options, functools.partial(open_record, thread))
+        listener = Listener(options, functools.partial(open_record, thread))
+        listener.origins = origins
+        return listener
 
+    origins = Origins(options) if options.detail or options.state else None
     listener = cast("Listener", ThreadListeners(make)) if options.threads else make("")
     hooks = _listen_to_optimizers(listener)
     _listen_to_backward(listener)
@@ -59,6 +63,8 @@ def install(presence: Presence) -> Listener:
     _report_saving(presence)
     if options.die_in_save:
         _die_in_save(listener, presence)
+    if origins is not None:
+        origins.install(listener.steps)
     _finish_at_exit(listener, hooks)
     presence.report("torch", version=torch.__version__)
     return listener

@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,9 @@ from .unused_calls import FirstCalls, renumbered
 from .updates import Leaf, Updates
 from .walk import Unknown, tensors, values
 from .weights import RecordedWeights, Weight
+
+if TYPE_CHECKING:
+    from .origins import Origins
 
 MOST_EVENTS = 200_000  # per step
 MOST_CONTEXT = 200  # recorded calls per step that are not training calls
@@ -60,6 +63,7 @@ class Listener:
         self._open_record = open_record
         self.digester = Digester()
         self.detail = Detail(self)
+        self.origins: Origins | None = None  # in runs with detailed recording
         self.reset()
 
     def reset(self) -> None:
@@ -68,7 +72,7 @@ class Listener:
         self.thread: int | None = None
         self.calls: list[int] = []  # ids of the active modules, outermost first
         self.busy: int | None = None  # the thread in which the recorder is running
-        self.modes = False
+        self.modes = 0  # dispatch modes that are active around the recorder
         self._sink: Sink | MemorySink | None = None
         self.weights = RecordedWeights(self._weights_died)
         self.untrained = UntrainedModels(self.digester, self._weights_died)
@@ -143,7 +147,7 @@ class Listener:
         try:
             compiling = torch._C._dynamo.eval_frame.set_eval_frame(None)
             stopped = True
-            self.modes = torch._C._len_torch_dispatch_stack() > 0
+            self.modes = torch._C._len_torch_dispatch_stack()
             with torch.no_grad(), torch._C.DisableTorchFunction():
                 if self.modes:
                     with _disable_current_modes():
@@ -435,6 +439,7 @@ class Listener:
                 "final": ends,
                 "left_out": self._sink.not_recorded if self._sink else 0,
                 **self._unseen(intact=intact()),
+                **_known(sources=self.origins.lines() if self.origins is not None else None),
             },
             always=True,
         )
@@ -681,6 +686,8 @@ class Listener:
                 if isinstance(started, Exception):
                     raise started
                 details.update(self.detail.keep_values(tensor))
+                if self.origins is not None and kind in WEIGHTS and self.detail.on:
+                    details.update(self.origins.of_weight(tensor))
                 parts = started
             except NotRecorded as error:
                 details = {"not_recorded": str(error), **details}
@@ -694,7 +701,7 @@ class Listener:
             if isinstance(value, Tensor):
                 maker = self._maker_of(value)
                 if maker is None and value.grad_fn is None:
-                    self.tensor("batch", name, value)
+                    self.tensor("batch", name, value, **self.detail.made_at(value))
                     if value.requires_grad:
                         self._batches[value] = True
                 elif value.requires_grad:
@@ -753,6 +760,11 @@ def _code_of(function: Any) -> Any:
     if not hasattr(function, "__code__"):
         function = type(function).__call__
     return getattr(function, "__code__", None)
+
+
+def _known(**details: Any) -> dict[str, Any]:
+    """The details that are known."""
+    return {name: value for name, value in details.items() if value}
 
 
 def _first(value: Any) -> Tensor | None:

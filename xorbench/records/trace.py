@@ -101,6 +101,9 @@ class More(Struct, frozen=True, kw_only=True):
     at: int | None = None
     hex: str | None = None
     value: float | None = None
+    made: str = ""
+    uninitialized: str = ""
+    unseeded: bool = False
 
 
 class TraceEvent(Struct, frozen=True, array_like=True):
@@ -159,10 +162,33 @@ class Unseen(Struct, frozen=True, kw_only=True):
     updates: int = 0
 
 
+class TracedSource(Struct, frozen=True, kw_only=True):
+    """A place of the program that may give different values in two runs.
+
+    Attributes:
+        kind: `seeded` for a seed that was set, else a kind of `recorder.sources`.
+        name: the call; for a seed that was set, the generator.
+        where: the file and the line.
+        within: `seed` or `condition` if the value is used as one.
+        generator: the global generator of a seed or a draw in the source.
+        digest: the digest of the seed.
+        step: the step before which the seed was set.
+    """
+
+    kind: str
+    name: str
+    where: str
+    within: str = ""
+    generator: str = ""
+    digest: str = ""
+    step: int = 0
+
+
 class TraceEnd(Struct, frozen=True, kw_only=True):
     """The end of a record: the number of steps, pending events and final parameters.
 
-    `left_out` is the number of steps not recorded, `events_left_out` of events.
+    `left_out` is the number of steps not recorded, `events_left_out` of events. `sources` is
+    present with detailed recording.
     """
 
     end: bool
@@ -171,6 +197,7 @@ class TraceEnd(Struct, frozen=True, kw_only=True):
     events: list[TraceEvent] = []
     final: list[TraceEvent] = []
     unseen: Unseen = Unseen()
+    sources: list[TracedSource] = []
     left_out: int = 0
     names: dict[str, tuple[str, list[int], str]] = {}
     hyperparameters: dict[str, list[dict[str, Any]]] = {}

@@ -502,9 +502,8 @@ def _fixed(result: FixSearch, details: list[tuple[str, str]]) -> Conclusion:
         rest = f"{', '.join(explanation.rest)}: {REST[explanation.rest_gives]}"
         details.append(("the other switches", rest))
     details += _cost_details(result.cost) + _skipped(result)
-    is_incomplete = explanation.rest and explanation.rest_gives is None
     return Conclusion(
-        "inconclusive" if is_incomplete else "fail",
+        "fail",
         finding,
         hint="; ".join(switch.write for switch in result.switches if switch.name in names),
         details=tuple(details),

@@ -6,7 +6,13 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 
 from xorbench.programs.command_run import CommandRun
-from xorbench.programs.command_runs import detailed_pair, observe, traces_of, why_not_comparable
+from xorbench.programs.command_runs import (
+    detailed_pair,
+    noted_sources,
+    observe,
+    traces_of,
+    why_not_comparable,
+)
 from xorbench.programs.conclusion import CheckRuns, DetailedPair, RunPair, conclude, verdicts
 from xorbench.programs.experiment import MAIN, Experiment, Judgement, RunMissing, run_rows
 from xorbench.programs.request import CommandRequest
@@ -16,6 +22,8 @@ from xorbench.records.ended import Ended
 from xorbench.records.trace import TraceFile
 
 VALUES_BYTES: Final = 1 << 30
+# The components of differences that a switch may remove.
+EXPLAINED: Final = ("forward", "gradients", "buffers", "loss", "update", "order")
 WINDOWS: Final = (1, 4, 16)  # steps before and after the difference that a detailed pair records
 
 
@@ -72,7 +80,13 @@ class CheckRequest(CommandRequest):
         first = observed.diverged
         if first is not None and first.resumed_from is None and not first.shares_jobs:
             observed.detailed_pairs = detailed_pairs(first, again)
-        return judgement(observed, runs)
+        judged = judgement(observed, runs)
+        if judged.conclusion.component not in EXPLAINED:
+            return judged
+        steps = "" if self.steps is None else f"--steps {self.steps} "
+        words = self.command if self.target is not None else f"-- {self.command}"
+        command = f"xorbench explain {steps}{words}"
+        return replace(judged, conclusion=replace(judged.conclusion, next_command=command))
 
 
 def judgement(observed: CheckRuns, runs: Sequence[Ended]) -> Judgement:
@@ -92,11 +106,15 @@ def detailed_pairs(
     """Run pairs with detailed recording around the first difference, until one diverges there.
 
     The first differing step may vary between runs, so the window widens. `again` makes one run of a
-    pair.
+    pair. If the runs differ in their events, a single run notes the sources of the program.
     """
     first = pair.compared.first
     assert first is not None
     pairs: list[DetailedPair] = []
+    if first.how != "digest":
+        with suppress(RunMissing):
+            options = {"detail": (first.step, first.step), "stop_after": first.step + 1}
+            pairs.append(noted_sources(pair, again(1, 1, **options), read))
     for number, width in enumerate(WINDOWS if first.how == "digest" else (), 1):
         start, end = max(0, first.step - width), first.step + width - 1
         options = {"detail": (start, end), "values_bytes": VALUES_BYTES, "stop_after": end + 1}

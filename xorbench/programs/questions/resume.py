@@ -19,6 +19,7 @@ from xorbench.programs.command_runs import (
     describe_end,
     last_output,
     notes_of,
+    sources_of,
     why_not_comparable,
     written_outside,
 )
@@ -45,6 +46,7 @@ from xorbench.programs.lost_state import Resumed
 from xorbench.programs.questions.rerun import VALUES_BYTES, CheckRequest
 from xorbench.programs.questions.rerun import judgement as command_judgement
 from xorbench.programs.request import require_command
+from xorbench.programs.resume_hints import resume_hint
 from xorbench.programs.resumed_run import CERTAIN, read
 from xorbench.programs.run_processes import (
     ON_THIS_MACHINE,
@@ -55,7 +57,7 @@ from xorbench.programs.run_processes import (
 )
 from xorbench.records.ended import KILLED, Ended
 from xorbench.records.redaction import shown_command, shown_words
-from xorbench.records.trace import PresenceLine, TraceEnd, TraceFile, rank_of
+from xorbench.records.trace import PresenceLine, TracedSource, TraceEnd, TraceFile, rank_of
 from xorbench.verdicts import Verdict, counted, some
 
 CHECK: Final = "exact resume"
@@ -108,6 +110,7 @@ class KillTrial:
         trouble: the conclusion if the runs are not comparable.
         resumed: the comparison with the uninterrupted training, if possible.
         rounded: the step and the half precision to which its weights were rounded, if any.
+        sources: the notes on the state that the program keeps in plain variables.
     """
 
     kill: Kill
@@ -119,6 +122,7 @@ class KillTrial:
     trouble: Conclusion | None = None
     resumed: Resumed | None = None
     rounded: tuple[int, str] | None = None
+    sources: tuple[TracedSource, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,7 +331,8 @@ def _trial(
     first = min(wrong, key=_cause, default=results[0])
     if first.component == MIXED:
         return replace(trial, trouble=mixed(first.text))
-    return replace(trial, resumed=first)
+    sources = tuple(sources_of(ranks[0][0]))
+    return replace(trial, resumed=first, sources=sources)
 
 
 def _cause(result: Resumed) -> tuple[int, bool]:
@@ -500,7 +505,7 @@ def conclude(trials: Sequence[KillTrial]) -> Conclusion:
                 finding = f"{kill.text}{separator} {answer.finding}"
                 if outcome == "fail":
                     finding = f"resume is not exact: {finding}"
-                return replace(answer, finding=finding, details=details)
+                return replace(answer, finding=finding, details=(*details, *answer.details))
     passed = [answer for _, answer in answers if answer.outcome == "pass"]
     finding = f"resume is exact after 1 kill: {passed[0].finding}"
     if len(passed) > 1:
@@ -524,6 +529,22 @@ def verdicts(trials: Sequence[KillTrial]) -> list[Verdict]:
 
 
 def _answer(trial: KillTrial) -> Conclusion:
+    """The answer of a trial, with all that was not restored."""
+    answer = _first_answer(trial)
+    result = trial.resumed
+    if result is None or answer.outcome != "fail":
+        return answer
+    hint = resume_hint(answer.hint, answer.component, result.compared, trial.sources)
+    if not result.further:
+        return replace(answer, hint=hint)
+    further = "; ".join(text for _, text in result.further)
+    hints = dict.fromkeys(HINTS[component] for component, _ in result.further)
+    hint = "; ".join([hint, *(text for text in hints if text not in hint)])
+    details = (*answer.details, ("also not restored", further))
+    return replace(answer, hint=hint, details=details)
+
+
+def _first_answer(trial: KillTrial) -> Conclusion:
     if trial.trouble is not None:
         return trial.trouble
     result = trial.resumed
