@@ -94,8 +94,11 @@ def paired(a: Sequence[TraceFile], b: Sequence[TraceFile]) -> list[ProcessPair]:
     pairs = []
     for key, trace in left.items():
         match = matches.get(key)
-        restarted = match is not None and _has_later(key, left) and _has_later(match, right)
-        pairs.append(ProcessPair(key, trace, match and right[match], restarted))
+        if match is None:
+            pairs.append(ProcessPair(key, trace, None))
+        else:
+            restarted = _has_later(key, left) and _has_later(match, right)
+            pairs.append(ProcessPair(key, trace, right[match], restarted))
     unmatched = [key for key in right if key not in matches.values()]
     return pairs + [ProcessPair(key, None, right[key]) for key in unmatched]
 
@@ -181,7 +184,7 @@ def _program_of(trace: TraceFile) -> Program:
 
 def different_arguments(pairs: Sequence[ProcessPair], a: str, b: str) -> list[str]:
     """A note on the words of the command lines that differ between two runs; else empty."""
-    texts = {}
+    texts: dict[str, None] = {}
     for pair in pairs:
         if pair.a is not None and pair.b is not None:
             words = zip_longest(_words(pair.a), _words(pair.b), fillvalue="nothing")
