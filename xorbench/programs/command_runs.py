@@ -171,8 +171,8 @@ def without_recorder(runs: Sequence[Ended]) -> list[str]:
                 commands[started.command] = None
             else:
                 loaded.remove(match)
-    lines = (shorten(text, LONGEST_COMMAND, placeholder=" …") for text in commands)
-    return [line for line in dict.fromkeys(lines) if not HELPERS.search(line)]
+    own = (text for text in commands if not HELPERS.search(text))
+    return list(dict.fromkeys(shorten(text, LONGEST_COMMAND, placeholder=" …") for text in own))
 
 
 def _started_by(loaded: PresenceLine, started: PresenceLine, lines: Sequence[PresenceLine]) -> bool:
