@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Final
 
 from xorbench.options.option_text import option_text
@@ -44,6 +45,13 @@ WAIT: Final = "let the command wait until the training has ended"
 RECORDED: Final = "only step() of optimizers of torch.optim and of their subclasses is recorded"
 BY_THREAD: Final = "-threads"  # the end of the name of a run with one record per thread
 BY_THREAD_TEXT: Final = "threads of the program train at the same time"
+LONGEST_COMMAND: Final = 80  # characters of a command in the answer
+# Processes that PyTorch starts: to compile, and to load a library that it has compiled.
+HELPERS: Final = re.compile(r"compile_worker|LoadLibrary|_inductor|\.so\b")
+WITHOUT: Final = (
+    "PYTHONPATH was replaced for an absolute path, or for the Python of an activated environment:"
+    " write PYTHONPATH=src:$PYTHONPATH instead of PYTHONPATH=src"
+)
 # Commands that prevent loading the recorder, which needs PYTHONPATH and Python's `site`.
 BLOCKING: Final = (
     (re.compile(r"(^|/)python[\d.]*\s+(-\w+\s+)*-\w*[IES]\w*\b"), "python -I, -E or -S"),
@@ -161,7 +169,8 @@ def without_recorder(runs: Sequence[Ended]) -> list[str]:
                 commands[started.command] = None
             else:
                 loaded.remove(match)
-    return list(commands)
+    own = (text for text in commands if not HELPERS.search(text))
+    return list(dict.fromkeys(shorten(text, LONGEST_COMMAND, placeholder=" …") for text in own))
 
 
 def _started_by(loaded: PresenceLine, started: PresenceLine, lines: Sequence[PresenceLine]) -> bool:
@@ -292,13 +301,13 @@ def _no_step(words: Sequence[str], run: Ended) -> Conclusion:
         reason, hint = "PyTorch was imported, but no optimizer of torch.optim made a step", RECORDED
     elif blocking:
         reason, hint = f"{blocking[0]} prevents loading the recorder", "run the training itself"
+    elif missed := without_recorder([run]):
+        reason, hint = f"Python ran without the recorder: {missed[0]}", WITHOUT
     elif run.events("python"):
         reason, hint = "no process imported PyTorch", RECORDED
     else:
         reason = "no Python interpreter loaded the recorder"
-        hint = (
-            "it is loaded through PYTHONPATH; python -I, -E, -S, env -i and containers prevent that"
-        )
+        hint = f"{WITHOUT}; python -I, -E, -S, env -i and containers also prevent loading it"
     return Conclusion("inconclusive", f"no training step was recorded: {reason}", hint=hint)
 
 
