@@ -74,6 +74,11 @@ def _rank() -> tuple[str | None, int | None]:
     return rank, int(size) if rank is not None and size and size.isdecimal() else None
 
 
+def process_rank() -> str | None:
+    """The rank of this process; None without ranks."""
+    return _rank()[0]
+
+
 def _words() -> list[str]:
     """The arguments of the program, without secrets."""
     return masked_words([str(word) for word in getattr(sys, "argv", [])])

@@ -1,9 +1,12 @@
 """Runs a command and ends all its processes. A separate program, so that none outlives its owner.
 
 It reads one JSON request from standard input, which stays open as a lifeline. When standard input
-is closed, however its owner died, every process of the command is killed. The answer is one JSON
-line on standard output. A watchdog, `xorbench.runtime.watchdog`, starts the command and ends the
-run in the same way if this process dies. If the watchdog dies, this process continues.
+is closed, however its owner died, every process of the command is killed. The byte `s` stops every
+process of the command, `c` continues them, and each is acknowledged by one JSON line on standard
+output. Any other byte ends the run. The answer is the last JSON line on standard output.
+
+A watchdog, `xorbench.runtime.watchdog`, starts the command and ends the run in the same way if this
+process dies. It is not stopped with the command. If the watchdog dies, this process continues.
 """
 
 import contextlib
@@ -20,6 +23,7 @@ from typing import Any, Final
 
 from xorbench.errors import why
 from xorbench.runtime import watchdog
+from xorbench.runtime.pause import Pause
 from xorbench.runtime.process_tree import (
     POLL_S,
     ProcessState,
@@ -28,6 +32,7 @@ from xorbench.runtime.process_tree import (
     kill_all,
     reap,
     state_of,
+    tree_below,
 )
 
 GRACE_S: Final = 3.0  # for processes that are still alive when the command has ended
@@ -66,7 +71,8 @@ def supervise(request: dict[str, Any], command: "SupervisedCommand") -> dict[str
         command.start(request)
     except OSError as error:
         return {"why": why(error), "code": None}
-    lifeline = Lifeline()
+    pause = Pause(command.tree)
+    lifeline = Lifeline(pause)
     records = Path(request["records"]) if request["stops"] else None
     end = _wait(command, lifeline, records, began + request["timeout_s"])
     left = _outlasting(command, lifeline) if end == "ended" else []
@@ -81,14 +87,17 @@ def supervise(request: dict[str, Any], command: "SupervisedCommand") -> dict[str
         "how": end,
         "left": _listed(names),
         "left_pids": [state.pid for state in left],
-        "wall_s": time.monotonic() - began,
+        "wall_s": time.monotonic() - began - pause.seconds,
     }
 
 
 class Lifeline:
-    """Standard input: a byte requests the end of the run, end of file means the owner died."""
+    """Standard input: its bytes are requests of the owner, end of file means the owner died."""
 
     owner_died = False
+
+    def __init__(self, pause: Pause) -> None:
+        self.pause = pause
 
     def cut(self, seconds: float, also: Sequence[int] = ()) -> bool:
         """Whether to end the run; waits up to `seconds` or until one of `also` is readable."""
@@ -97,8 +106,12 @@ class Lifeline:
         stdin = sys.stdin.fileno()
         if stdin not in select.select([stdin, *also], [], [], seconds)[0]:
             return False
-        self.owner_died = not os.read(stdin, 1)
-        return True
+        request = os.read(stdin, 1)
+        reply = self.pause.obey(request)
+        if reply is not None:
+            _answer(reply)
+        self.owner_died = not request
+        return reply is None
 
 
 class SupervisedCommand:
@@ -160,6 +173,10 @@ class SupervisedCommand:
         states = descendants(os.getpid(), self.pid)
         return [state for state in states if state.pid != self._watchdog.pid]
 
+    def tree(self) -> list[ProcessState]:
+        """Every living process of the command that descends from it, parents first."""
+        return [state for state in tree_below(os.getpid()) if state.pid != self._watchdog.pid]
+
     def close(self) -> None:
         """Let the watchdog end."""
         assert self._watchdog.stdin
@@ -192,7 +209,7 @@ def _wait(
             stopped_at = now if stopped_at is None else stopped_at
             if stopped >= ranks or now - stopped_at > RANKS_S:
                 return "stopped"
-        if now > deadline:
+        if now - lifeline.pause.seconds > deadline:
             return "timeout"
         if lifeline.cut(POLL_S, command.replies) or command.is_lost():
             return "abandoned"
