@@ -35,6 +35,7 @@ from xorbench.runtime.process_tree import (
     tree_below,
 )
 
+READ_BYTES: Final = 1 << 16
 GRACE_S: Final = 3.0  # for processes that are still alive when the command has ended
 LARGEST_LIST: Final = 20  # commands that are listed
 RANKS_S: Final = 60.0  # for the other ranks to reach the step at which the first has stopped
@@ -54,9 +55,21 @@ def main() -> None:
     except OSError as error:  # too many processes
         _answer({"why": why(error), "code": None})
         return
-    request = json.loads(sys.stdin.buffer.readline())
-    _answer(supervise(request, command))
+    request, pending = _read_request()
+    _answer(supervise(request, command, pending))
     command.close()
+
+
+def _read_request() -> tuple[dict[str, Any], bytes]:
+    """The request, and the bytes after it."""
+    data = b""
+    while b"\n" not in data:
+        more = os.read(sys.stdin.fileno(), READ_BYTES)
+        if not more:
+            sys.exit("the owner died before it sent the request")
+        data += more
+    line, _, pending = data.partition(b"\n")
+    return json.loads(line), pending
 
 
 def _answer(values: dict[str, Any]) -> None:
@@ -64,15 +77,20 @@ def _answer(values: dict[str, Any]) -> None:
         os.write(sys.stdout.fileno(), (json.dumps(values) + "\n").encode())
 
 
-def supervise(request: dict[str, Any], command: "SupervisedCommand") -> dict[str, Any]:
-    """Run the command until its end, stop or time-out, or until the lifeline is cut."""
+def supervise(
+    request: dict[str, Any], command: "SupervisedCommand", pending: bytes = b""
+) -> dict[str, Any]:
+    """Run the command until its end, stop or time-out, or until the lifeline is cut.
+
+    `pending` holds the bytes of standard input that were read with the request.
+    """
     began = time.monotonic()
     try:
         command.start(request)
     except OSError as error:
         return {"why": why(error), "code": None}
     pause = Pause(command.tree)
-    lifeline = Lifeline(pause)
+    lifeline = Lifeline(pause, pending)
     records = Path(request["records"]) if request["stops"] else None
     end = _wait(command, lifeline, records, began + request["timeout_s"])
     left = _outlasting(command, lifeline) if end == "ended" else []
@@ -96,17 +114,19 @@ class Lifeline:
 
     owner_died = False
 
-    def __init__(self, pause: Pause) -> None:
+    def __init__(self, pause: Pause, pending: bytes = b"") -> None:
         self.pause = pause
+        self._pending = pending
 
     def cut(self, seconds: float, also: Sequence[int] = ()) -> bool:
         """Whether to end the run; waits up to `seconds` or until one of `also` is readable."""
         if _SIGNALS:
             return True
         stdin = sys.stdin.fileno()
-        if stdin not in select.select([stdin, *also], [], [], seconds)[0]:
+        if not self._pending and stdin not in select.select([stdin, *also], [], [], seconds)[0]:
             return False
-        request = os.read(stdin, 1)
+        self._pending = self._pending or os.read(stdin, 1)
+        request, self._pending = self._pending[:1], self._pending[1:]
         reply = self.pause.obey(request)
         if reply is not None:
             _answer(reply)

@@ -26,6 +26,7 @@ TRIMMED: Final = 0.2  # of the pairs, at each end
 FEWEST_TRIMMED: Final = 5  # pairs
 OUTLIER_MADS: Final = 4.0
 SMALLEST_OUTLIER: Final = 0.02  # as a logarithm
+WIDEST: Final = math.log(1e6)  # of half an interval, as a logarithm
 NORMAL_MAD: Final = 1.4826  # of a normal distribution: standard deviation ÷ MAD
 
 
@@ -83,8 +84,8 @@ def judged_pairs(logs: Sequence[float], most: int, limit: float) -> Ratio:
     if len(logs) < 2:
         return Ratio(ratio=math.exp(logs[0]), low=None, high=None, processes=len(logs))
     look = next(number for number in looks(max(most, len(logs))) if number >= len(logs))
-    location = log_interval(logs, alpha_at(look, max(most, len(logs))))
-    ratio, low, high = (math.exp(location.mean + side * location.margin) for side in (0, -1, 1))
+    mean, margin = log_interval(logs, alpha_at(look, max(most, len(logs))))
+    ratio, low, high = (math.exp(mean + side * min(margin, WIDEST)) for side in (0, -1, 1))
     p = 0.0 if low > 1 or high < 1 else 1.0
     verdict = decide(ratio, low, high, p, limit)
     return Ratio(ratio=ratio, low=low, high=high, processes=len(logs), verdict=verdict)

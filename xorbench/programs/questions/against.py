@@ -40,6 +40,7 @@ from xorbench.stats.thresholds import THRESHOLD
 from xorbench.verdicts import Verdict, capitalized, failed, inconclusive, worst_outcome
 
 PROCESSES: Final = 5
+PAIRS_PER_PROCESS: Final = 2  # at most; pairs are made only while the ratio is not settled
 SKIP: Final = 3
 BITS: Final = "identical bits"
 OPTIONS: Final = ("skip", "threshold", "bits", "speed", "turns", "pages")  # in `check.json`
@@ -117,7 +118,8 @@ class AgainstRequest:
         if self.speed:
             more = " more" if self.bits else ""
             off = why_off(self.turns, self.check, commands)
-            how = f"{count}{more} runs each, {order}" if off else _in_turns(count)
+            how = f"{count}{more} runs each, {order}"
+            how = how if off else _in_turns(PAIRS_PER_PROCESS * count)
             lines.append(f"for the speed: {how}, recording only step times")
             lines += [f"no turns: {off}"] if off else []
         lines += self.check.place_lines(commands[MAIN])
@@ -222,7 +224,8 @@ class AgainstRequest:
                 for side in order
             }
 
-        return Pairs(self.check.processes, self.threshold, self.skip, sides, self._trouble)
+        most = PAIRS_PER_PROCESS * self.check.processes
+        return Pairs(most, self.threshold, self.skip, sides, self._trouble)
 
     def _speed(self, sides: Sides) -> StepSpeed:
         for side, runs in sides.items():
