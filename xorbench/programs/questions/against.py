@@ -40,7 +40,7 @@ from xorbench.stats.thresholds import THRESHOLD
 from xorbench.verdicts import Verdict, capitalized, failed, inconclusive, worst_outcome
 
 PROCESSES: Final = 5
-PAIRS_PER_PROCESS: Final = 2  # at most; pairs are made only while the ratio is not settled
+PAIRS_PER_PROCESS: Final = 2  # at most; fewer if the ratio is settled earlier
 SKIP: Final = 3
 BITS: Final = "identical bits"
 OPTIONS: Final = ("skip", "threshold", "bits", "speed", "turns", "pages")  # in `check.json`
@@ -84,6 +84,7 @@ class AgainstRequest:
     speed: bool = True
     turns: str = TURNS[0]
     pages: str = PAGES[0]
+    most_pairs: int | None = None  # of processes; None for `PAIRS_PER_PROCESS`
     asker: ClassVar[str] = "check"
 
     @classmethod
@@ -119,7 +120,7 @@ class AgainstRequest:
             more = " more" if self.bits else ""
             off = why_off(self.turns, self.check, commands)
             how = f"{count}{more} runs each, {order}"
-            how = how if off else _in_turns(PAIRS_PER_PROCESS * count)
+            how = how if off else _in_turns(self._most_pairs)
             lines.append(f"for the speed: {how}, recording only step times")
             lines += [f"no turns: {off}"] if off else []
         lines += self.check.place_lines(commands[MAIN])
@@ -133,7 +134,12 @@ class AgainstRequest:
     def saved(self) -> dict[str, Any]:
         """The command A, and the options of the answer."""
         options = {name: getattr(self, name) for name in OPTIONS}
-        return {**options, "against": shown_words(self.against)}
+        return {**options, "against": shown_words(self.against), "most_pairs": self._most_pairs}
+
+    @property
+    def _most_pairs(self) -> int:
+        """The largest number of pairs of processes, on which the interval depends."""
+        return self.most_pairs or PAIRS_PER_PROCESS * self.check.processes
 
     def answer(self, experiment: Experiment) -> Judgement:
         """Compare the bits, with detailed recording if they differ, and then the speed."""
@@ -224,8 +230,7 @@ class AgainstRequest:
                 for side in order
             }
 
-        most = PAIRS_PER_PROCESS * self.check.processes
-        return Pairs(most, self.threshold, self.skip, sides, self._trouble)
+        return Pairs(self._most_pairs, self.threshold, self.skip, sides, self._trouble)
 
     def _speed(self, sides: Sides) -> StepSpeed:
         for side, runs in sides.items():
