@@ -250,10 +250,11 @@ def report() -> str:
                 if (row["training"], row["percent"]) == (training, percent)
                 and row["log_ratio"] is not None
             ]
-            if len(logs) < MOST:
-                continue
             place = {"load": load, "training": training, "B": _name(percent)}
-            pools.append({**place, **_pool(logs)})
+            if len(logs) > 1:
+                pools.append({**place, **_pool(logs)})
+            if len(logs) < MOST:  # too few for one comparison
+                continue
             limits = [threshold for case, threshold in CASES if case == percent]
             drawn += [{**place, **_drawn(logs, percent, limit)} for limit in limits]
         whole += _real(load)

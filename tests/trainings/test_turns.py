@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -244,3 +245,111 @@ def test_a_side_that_fails_in_its_turn_ends_the_pair(
     assert result["exit_code"] == 1
     assert "B: the command failed in run 1: exit code 1: no more data" in result["sentence"]
     assert json.loads((made / "turns-a-1/ended.json").read_text())["how"] == "stopped"
+
+
+def test_a_stored_comparison_has_the_same_answer(script: str, tmp_path: Path) -> None:
+    """The turns of each pair are stored; without a first pair there is no answer."""
+    result, made = checked(tmp_path, f"{script} 12", f"{script} 12", "--processes", "2")
+    again = run_in(tmp_path, "check", "--json", "--from", str(made), timeout=LIMIT_S)
+    assert json.loads(again.stdout)["sentence"] == result["sentence"]
+    (made / "turns-1.json").write_text("{")
+    damaged = run_in(tmp_path, "check", "--from", str(made), timeout=LIMIT_S)
+    assert damaged.returncode == 2
+    assert "turns-1.json: damaged" in damaged.stderr
+
+
+LOADER = """
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+torch.set_num_threads(1)
+loader = DataLoader(TensorDataset(torch.ones(48, 3)), batch_size=2, num_workers=2)
+model = torch.nn.Linear(3, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for (batch,) in loader:
+    optimizer.zero_grad()
+    model(batch).square().mean().backward()
+    optimizer.step()
+"""
+COMPILED = """
+import torch
+torch.set_num_threads(1)
+model = torch.nn.Linear(3, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+step = torch.compile(optimizer.step, backend="eager")
+for _ in range(24):
+    optimizer.zero_grad()
+    model(torch.ones(8, 3)).square().mean().backward()
+    step()
+"""
+RANKS = """
+import torch
+import torch.distributed as dist
+torch.set_num_threads(1)
+dist.init_process_group("gloo")
+model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(3, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for _ in range(24):
+    optimizer.zero_grad()
+    model(torch.ones(8, 3)).square().mean().backward()
+    optimizer.step()
+dist.destroy_process_group()
+"""
+TORCHRUN = f"{sys.executable} -m torch.distributed.run --standalone --nproc-per-node 2 train.py"
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        pytest.param(LOADER, f"{sys.executable} train.py", id="loader processes"),
+        pytest.param(COMPILED, f"{sys.executable} train.py", id="compiled step"),
+        pytest.param(RANKS, TORCHRUN, id="two ranks"),
+    ],
+)
+def test_a_training_with_several_processes_or_a_compiled_step_takes_turns(
+    program: str, words: str, tmp_path: Path
+) -> None:
+    """Both sides end on their own; nothing computes while it is stopped."""
+    (tmp_path / "train.py").write_text(program)
+    result, made = checked(tmp_path, words, words, "--processes", "2", "--threshold", "90%")
+    assert result["speed"]["pairs"] is not None, result["sentence"]
+    assert result["notes"] == []
+    turns = Turns.read(made / "turns-1.json")
+    assert sum(turn.steps for turn in turns.turns["A"]) >= 3
+    for side in "ab":
+        ended = json.loads((made / f"turns-{side}-1/ended.json").read_text())
+        assert (ended["how"], ended["code"], ended["left"]) in (
+            ("ended", 0, []),
+            ("stopped", None, []),
+        )
+
+
+PORT = f"""
+import socket
+port = socket.socket()
+port.bind(("127.0.0.1", int(__import__("os").environ["PORT"])))
+port.listen()
+{TRAINING}
+"""
+
+
+def test_trainings_that_cannot_be_alive_together_are_timed_one_after_the_other(
+    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both use one port; a note gives the reason."""
+    with contextlib.closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("PORT", str(free.getsockname()[1]))
+    (tmp_path / "train.py").write_text(PORT)
+    result, made = checked(tmp_path, f"{script} 9", f"{script} 9", "--processes", "2")
+    assert result["speed"]["a"]["processes"] == 2, result["sentence"]
+    assert result["speed"]["pairs"] is None
+    assert any("B failed while the other was alive" in note for note in result["notes"])
+    assert (made / "clock-b-2").is_dir()
+
+
+def test_runs_in_one_folder_are_timed_one_after_the_other(script: str, tmp_path: Path) -> None:
+    """Both would write the same files; `--turns off` needs no note."""
+    options = ("--processes", "2", "--in-place")
+    result, _ = checked(tmp_path, f"{script} 9", f"{script} 9", *options)
+    assert result["speed"]["pairs"] is None
+    assert any("same folder" in note for note in result["notes"])
