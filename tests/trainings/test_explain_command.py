@@ -240,21 +240,19 @@ def test_a_fix_that_only_sets_seeds_is_not_timed(
     assert list(tmp_path.glob("results/checks/*/turns-*")) == []
 
 
-PINNED = (
-    UNSEEDED.replace(
-        "import torch",
-        """
+PINNED = """
 import os, time, torch
 torch.set_num_threads(1)
 if "PINNED" in os.environ:
-    torch.manual_seed(0)""",
-    )
-    .replace("range(4)", "range(9)")
-    .replace(
-        "    optimizer.step()",
-        '    time.sleep(0.2 if "PINNED" in os.environ else 0.05)\n    optimizer.step()',
-    )
-)
+    torch.manual_seed(0)
+model = torch.nn.Linear(3, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for step in range(9):
+    optimizer.zero_grad()
+    model(torch.ones(8, 3)).mean().backward()
+    time.sleep(0.2 if "PINNED" in os.environ else 0.05)
+    optimizer.step()
+"""
 
 
 def test_the_cost_of_a_fix_is_measured_turn_by_turn(
