@@ -1,20 +1,21 @@
 """The reliability of the speed of `check --against`: false alarms and detected slowdowns.
 
-    python bench/against_trust.py record              # resumable; 34 cycles of 6 runs
-    python bench/against_trust.py record --bursts     # under bursts of load
-    python bench/against_trust.py report --to FILE.md             # evaluates the recorded runs
+    python bench/against_trust.py record --minutes 60              # resumable; add --load bursts
+    python bench/against_trust.py real --minutes 30                # whole comparisons
+    python bench/against_trust.py report --to FILE.md              # evaluates the recorded pairs
 
-Each run trains the small GPT of examples/gpt.py (4 layers, width 256, AdamW) in a fresh process
-under the recorder's clock, as `check --against` does. A cycle is A 5 A A 10 A: the unchanged
-command, and the command with each step stretched by 5% and by 10%. A comparison takes five
-successive runs of each side, in the order A B B A … of `check --against`: each stretched run is
-paired alternately with the previous and the next run of A. Comparisons of A with itself assign ten
-runs of A to the sides in this order. A comparison begins at every run, so comparisons share runs:
-136 runs of A are 127 comparisons, with the evidence of 13 that share none. The report has both.
+Two trainings: `gpt`, the small GPT of examples/gpt.py (4 layers, width 256, AdamW), and `loader`, a
+small network whose batches come from two loader processes. A recorded pair is two fresh processes
+of a training that take turns, as `check --against` makes them: A, and B with each step stretched by
+0, 3, 5 or 10%. A comparison draws its pairs from the pool without repetition, so comparisons share
+pairs; the report states the size of each pool. Real comparisons run `check --against` itself, with
+turns and without.
 """
 
 import argparse
+import contextlib
 import json
+import math
 import random
 import subprocess
 import sys
@@ -24,63 +25,192 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import count, product
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any, Final
 
 import pandas as pd
-from check_cost import _gpt_step
 
-from xorbench.programs.command_run import CommandRun, execute
-from xorbench.programs.questions.against import PROCESSES, SKIP
-from xorbench.programs.step_time import ClockedRun, clocked, step_speed
-from xorbench.records import trace as traces
+from xorbench.programs.command_run import CommandRun
+from xorbench.programs.conditions import page_variables
+from xorbench.programs.pairs import PairSide, make_pair
+from xorbench.programs.questions.against import PAIRS_PER_PROCESS, PROCESSES, SKIP
+from xorbench.programs.run_maker import RunMaker
 from xorbench.report.text import to_markdown
 from xorbench.stats.intervals import wilson
+from xorbench.stats.sequential import is_settled, judged_pairs
 
 OUT: Final = Path("results/against-trust")
-CYCLE: Final = (0, 5, 0, 0, 10, 0)  # stretch in percent
-STEPS: Final = 25
-THRESHOLD: Final = 0.05
+CYCLE: Final = (0, 3, 0, 5, 0, 10)  # stretch in percent; most pairs are of equal commands
+TRAININGS: Final = ("gpt", "loader")
+LOADS: Final = ("quiet", "bursts")
+STEPS: Final = 60
+MOST: Final = PAIRS_PER_PROCESS * PROCESSES
+EVALUATED: Final = {0: 100, 3: 40, 5: 40, 10: 40}  # comparisons per stretch in percent
+CASES: Final = ((0, 0.05), (3, 0.05), (3, 0.02), (5, 0.05), (5, 0.02), (10, 0.05))
+REAL: Final = 5  # comparisons of each kind
 IDLE_S, BUSY_S = (5.0, 30.0), (2.0, 15.0)  # pauses between bursts, lengths of bursts
 BUSY: Final = "import time; end = time.monotonic() + {:.2f}\nwhile time.monotonic() < end: pass"
 
 
-def train(percent: int) -> None:
+# The trainings
+
+
+def train(training: str, percent: int) -> None:
     """Train with each step stretched by a percentage."""
     import torch
 
-    step = _gpt_step(torch)
-    for _ in range(STEPS):
-        began = time.perf_counter()
-        step()
+    steps, optimizer = _gpt(torch) if training == "gpt" else _loader(torch)
+    began = time.perf_counter()
+
+    def stretch(*_: object) -> None:  # runs before the recorder's own hook
         end = time.perf_counter() + (time.perf_counter() - began) * percent / 100
         while time.perf_counter() < end:
             pass
 
+    optimizer.register_step_post_hook(stretch)
+    for _ in range(STEPS):
+        began = time.perf_counter()
+        next(steps)
+        optimizer.step()
 
-def record(cycles: int, load: str) -> None:
-    """Make the missing runs; append each to the file when it ends."""
+
+def _gpt(torch: Any) -> tuple[Iterator[None], Any]:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
+    import gpt
+
+    torch.manual_seed(0)
+    sizes = argparse.Namespace(layers=4, width=256, heads=4, length=128, dropout=0.0)
+    model = gpt.GPT(sizes)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4)
+    data = torch.randint(0, len(gpt.CHARACTERS), (64, 8, 129))
+
+    def steps() -> Iterator[None]:
+        for number in count():
+            tokens = data[number % 64]
+            logits = model(tokens[:, :-1])
+            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+            optimizer.zero_grad()
+            loss.backward()
+            yield
+
+    return steps(), optimizer
+
+
+def _loader(torch: Any) -> tuple[Iterator[None], Any]:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 16, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.LazyLinear(10)
+    )
+    images = torch.utils.data.TensorDataset(torch.randn(64 * (STEPS + 1), 3, 32, 32))
+    loader = torch.utils.data.DataLoader(images, batch_size=64, num_workers=2)
+    model(torch.zeros(1, 3, 32, 32))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def steps() -> Iterator[None]:
+        for (batch,) in loader:
+            optimizer.zero_grad()
+            model(batch).square().mean().backward()
+            yield
+
+    return steps(), optimizer
+
+
+def words(training: str, percent: int) -> tuple[str, ...]:
+    """The command of a training."""
+    return (sys.executable, str(Path(__file__).resolve()), "child", training, str(percent))
+
+
+# Recording
+
+
+def record(minutes: float, load: str) -> None:
+    """Make pairs until the time is over; append each to its file when it ends."""
     OUT.mkdir(parents=True, exist_ok=True)
-    path = OUT / f"{load}.jsonl"
+    path = OUT / f"pairs-{load}.jsonl"
     done = len(path.read_text().splitlines()) if path.exists() else 0
+    plan = list(product(CYCLE, TRAININGS))
+    deadline = time.monotonic() + 60 * minutes
     with bursts(load == "bursts", seed=done):
-        for number in range(done, cycles * len(CYCLE)):
-            percent = CYCLE[number % len(CYCLE)]
-            row = {"number": number, "percent": percent, **timed(percent)}
-            with path.open("a") as file:
-                file.write(json.dumps(row) + "\n")
-            print(load, row, flush=True)
+        for number in count(done):
+            if time.monotonic() > deadline:
+                return
+            percent, training = plan[number % len(plan)]
+            row = {"number": number, "training": training, "percent": percent}
+            row |= pair(training, percent, number)
+            _append(path, row)
 
 
-def timed(percent: int) -> dict[str, Any]:
-    """One run: the number of timed steps, and their median."""
-    words = (sys.executable, str(Path(__file__).resolve()), "child", "--percent", str(percent))
+def pair(training: str, percent: int, number: int) -> dict[str, Any]:
+    """The log ratio of one pair of processes, and its time."""
+    began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        run = CommandRun(words, place, None, 600.0)
-        ended = execute(run, 1, place, place / "run", {"level": "clock"})
-        times = clocked(traces.recorded(ended.records), SKIP)
-    return {"timed": times.timed, "median_s": times.median_s}
+        run = CommandRun((), place, None, 600.0)
+        commands = {
+            side: replace(run, words=words(training, stretch))
+            for side, stretch in (("A", 0), ("B", percent))
+        }
+        variables = page_variables("huge", {})
+        sides = {
+            side: PairSide(side, 1, f"run-{side}", side, variables)
+            for side in ("AB" if number % 2 else "BA")
+        }
+        maker = RunMaker("check", {}, place, lambda _suffix="": place, lambda _line: None)
+        turns = make_pair(maker, commands, sides, SKIP, seed=number).turns
+    return {
+        "log_ratio": turns.log_ratio,
+        "turns": len(turns.order),
+        "step_s": turns.step_s("A") if turns.order else None,
+        "wall_s": time.monotonic() - began,
+    }
+
+
+def real(minutes: float, load: str) -> None:
+    """Whole comparisons with `check --against`, with turns and without, until the time is over."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    path = OUT / f"real-{load}.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    made = Counter((r["training"], r["percent"], r["turns"]) for r in rows)
+    deadline = time.monotonic() + 60 * minutes
+    kinds = list(product(TRAININGS, EVALUATED, ("auto", "off")))
+    with bursts(load == "bursts", seed=len(rows)):
+        for _, kind in product(range(REAL), kinds):
+            if time.monotonic() > deadline:
+                return
+            if made[kind] < REAL:
+                made[kind] += 1
+                _append(path, compared(*kind))
+
+
+def compared(training: str, percent: int, turns: str) -> dict[str, Any]:
+    """One comparison."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        against = " ".join(words(training, 0))
+        options = ("--speed-only", "--json", "--turns", turns, "--against", against)
+        done = subprocess.run(
+            [sys.executable, "-m", "xorbench", "check", *options, "--", *words(training, percent)],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    speed = {}
+    with contextlib.suppress(ValueError, KeyError):
+        speed = json.loads(done.stdout)["speed"]
+    figures = {name: speed.get(name) for name in ("verdict", "ratio", "low", "high")}
+    wall_s = time.monotonic() - began
+    kind = {"training": training, "percent": percent, "turns": turns}
+    return {**kind, **figures, "wall_s": wall_s}
+
+
+def _append(path: Path, row: dict[str, Any]) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    print(path.stem, row, flush=True)
 
 
 @contextmanager
@@ -105,77 +235,120 @@ def bursts(on: bool, seed: int) -> Iterator[None]:
             thread.join()
 
 
-def windows(runs: Sequence[tuple[int, ClockedRun]], percent: int) -> Iterator[Any]:
-    """The comparisons: five successive runs of A and of B each."""
-    if percent == 0:
-        same = [run for stretch, run in runs if stretch == 0]
-        order = [number % 4 in (1, 2) for number in range(2 * PROCESSES)]
-        for first in range(len(same) - len(order) + 1):
-            window = same[first : first + len(order)]
-            yield [
-                [run for run, is_b in zip(window, order, strict=True) if is_b is side]
-                for side in (False, True)
-            ]
-        return
-    places = [place for place, (stretch, _) in enumerate(runs[:-1]) if stretch == percent]
-    partners = [runs[place + (-1, 1)[turn % 2]][1] for turn, place in enumerate(places)]
-    for first in range(len(places) - PROCESSES + 1):
-        window = slice(first, first + PROCESSES)
-        yield partners[window], [runs[place][1] for place in places[window]]
+# The report
 
 
 def report() -> str:
-    """The table of verdicts, with Wilson intervals for the share of *slower*."""
-    rows = []
-    for path in sorted(OUT.glob("*.jsonl")):
-        lines = [json.loads(line) for line in path.read_text().splitlines()]
-        runs = [(row["percent"], ClockedRun(row["timed"], row["median_s"])) for row in lines]
-        for percent in (0, 5, 10):
-            comparisons = list(windows(runs, percent))
-            disjoint = comparisons[:: 2 * PROCESSES if percent == 0 else PROCESSES]
-            for which, selected in (("sharing runs", comparisons), ("sharing none", disjoint)):
-                rows.append(_row(path.stem, percent, which, selected))
-    return to_markdown(pd.DataFrame(rows))
+    """The tables: comparisons drawn from the pools, real comparisons, and the pools."""
+    drawn, pools, whole = [], [], []
+    for load in LOADS:
+        rows = _rows(OUT / f"pairs-{load}.jsonl")
+        for training, percent in product(TRAININGS, EVALUATED):
+            logs = [
+                row["log_ratio"]
+                for row in rows
+                if (row["training"], row["percent"]) == (training, percent)
+                and row["log_ratio"] is not None
+            ]
+            place = {"load": load, "training": training, "B": _name(percent)}
+            if len(logs) > 1:
+                pools.append({**place, **_pool(logs)})
+            if len(logs) < MOST:  # too few for one comparison
+                continue
+            limits = [threshold for case, threshold in CASES if case == percent]
+            drawn += [{**place, **_drawn(logs, percent, limit)} for limit in limits]
+        whole += _real(load)
+    titles = ("Comparisons drawn from the pools", "Whole comparisons", "Pools of pairs")
+    tables = zip(titles, (drawn, whole, pools), strict=True)
+    return "\n\n".join(f"{t}:\n\n{to_markdown(pd.DataFrame(rows))}" for t, rows in tables if rows)
 
 
-def _row(load: str, percent: int, which: str, comparisons: Sequence[Any]) -> dict[str, Any]:
-    speeds = [step_speed(a, b, THRESHOLD, SKIP) for a, b in comparisons]
-    verdicts = Counter(speed.verdict for speed in speeds)
-    low, high = wilson(verdicts["slower"], len(speeds)) if speeds else (0.0, 1.0)
-    true_ratio = 1 + percent / 100
-    ratios = [speed.ratio for speed in speeds if speed.ratio is not None]
-    covered = sum(bool(r.low and r.high and r.low <= true_ratio <= r.high) for r in ratios)
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _name(percent: int) -> str:
+    return "the same command" if percent == 0 else f"stretched by {percent}%"
+
+
+def _pool(logs: Sequence[float]) -> dict[str, Any]:
+    """The size of a pool, and the variance of its pairs."""
+    far = sum(abs(log - sorted(logs)[len(logs) // 2]) > 0.02 for log in logs)
     return {
-        "load": load,
-        "B": "the same command" if percent == 0 else f"stretched by {percent}%",
-        "comparisons": f"{len(speeds)}, {which}",
+        "pairs": len(logs),
+        "mean ratio": f"{math.exp(mean(logs)):.4f}",
+        "SD of a pair": f"{stdev(logs):.2%}",
+        "further than 2% from the median": far,
+    }
+
+
+def _drawn(logs: Sequence[float], percent: int, threshold: float) -> dict[str, Any]:
+    """The verdicts of comparisons whose pairs are drawn from a pool."""
+    chance = random.Random(percent)
+    ratios = []
+    for _ in range(EVALUATED[percent]):
+        order = chance.sample(list(logs), MOST)
+        used = next(n for n in range(1, MOST + 1) if is_settled(order[:n], MOST, 1 + threshold))
+        ratios.append(judged_pairs(order[:used], MOST, 1 + threshold))
+    true_ratio = 1 + percent / 100
+    verdicts = Counter(ratio.verdict for ratio in ratios)
+    low, high = wilson(verdicts["slower"], len(ratios))
+    return {
+        "threshold": f"{threshold:.0%}",
+        "comparisons": len(ratios),
         "slower": f"{verdicts['slower']} [{100 * low:.0f}, {100 * high:.0f}]%",
         "faster": verdicts["faster"],
         "same": verdicts["same"],
         "inconclusive": verdicts["inconclusive"],
-        "interval covers the true ratio": covered,
+        "interval covers the true ratio": sum(
+            bool(r.low and r.high and r.low <= true_ratio <= r.high) for r in ratios
+        ),
+        "pairs used, mean": f"{mean(ratio.processes for ratio in ratios):.1f}",
     }
 
 
+def _real(load: str) -> list[dict[str, Any]]:
+    groups: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
+    for row in _rows(OUT / f"real-{load}.jsonl"):
+        groups.setdefault((row["training"], row["percent"], row["turns"]), []).append(row)
+    return [
+        {
+            "load": load,
+            "training": training,
+            "B": _name(percent),
+            "turns": turns,
+            "verdicts": ", ".join(
+                f"{number} {verdict}"
+                for verdict, number in Counter(row["verdict"] for row in rows).items()
+            ),
+            "mean time (s)": round(mean(row["wall_s"] for row in rows)),
+        }
+        for (training, percent, turns), rows in sorted(groups.items())
+    ]
+
+
 def main() -> None:
-    """Record, report, or train."""
+    """Record, compare, report, or train."""
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="action", required=True)
-    recording = commands.add_parser("record")
-    recording.add_argument("--cycles", type=int, default=34)
-    recording.add_argument("--bursts", action="store_true")
+    for name in ("record", "real"):
+        recording = commands.add_parser(name)
+        recording.add_argument("--minutes", type=float, default=60.0)
+        recording.add_argument("--load", choices=LOADS, default=LOADS[0])
     commands.add_parser("report").add_argument("--to", type=Path)
-    commands.add_parser("child").add_argument("--percent", type=int, required=True)
+    child = commands.add_parser("child")
+    child.add_argument("training", choices=TRAININGS)
+    child.add_argument("percent", type=int)
     options = parser.parse_args()
     if options.action == "child":
-        train(options.percent)
-    elif options.action == "record":
-        record(options.cycles, "bursts" if options.bursts else "quiet")
-    else:
+        train(options.training, options.percent)
+    elif options.action == "report":
         text = report()
         print(text)
         if options.to:
             options.to.write_text(f"{text}\n")
+    else:
+        {"record": record, "real": real}[options.action](options.minutes, options.load)
 
 
 if __name__ == "__main__":

@@ -104,11 +104,11 @@ def test_it_can_be_judged_again_from_its_records(slow: Reported) -> None:
 
 
 def test_runs_of_both_commands_are_interleaved(slow: Reported) -> None:
-    """A B B A, first for the bits, then for the speed."""
+    """A B B A for the bits; for the speed, the sides start in this order too."""
     note = [line for line in slow.done.stderr.splitlines() if "exit code" in line]
     sides = [line.partition(", run")[0].removeprefix("xorbench: ") for line in note]
     assert sides[:4] == ["A", "B", "B", "A"]
-    assert sides[4:] == [f"for the speed, {side}" for side in "ABBA"]
+    assert sides[4:] == [f"for the speed, {side}" for side in "ABBAAB"[: len(sides) - 4]]
     assert "".join(islice(turns("AB"), 8)) == "ABBAABBA"
 
 

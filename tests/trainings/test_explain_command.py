@@ -244,6 +244,49 @@ def test_an_existing_fix_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert (done.returncode, json.loads(done.stdout)["fix"]) == (1, ["torch-seed"])
 
 
+def test_a_fix_that_only_sets_seeds_is_not_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A seed takes no time, so no run is spent on it."""
+    two = [switch for switch in TRAINING_SWITCHES if switch.name in ("python-seed", "torch-seed")]
+    monkeypatch.setattr(explain, "TRAINING_SWITCHES", tuple(two))
+    (tmp_path / "b.py").write_text(UNSEEDED)
+    done = call_in(tmp_path, "explain", "--json", "--", sys.executable, "b.py")
+    result = json.loads(done.stdout)
+    assert result["details"]["step time"] == "not measured: the fix only sets seeds"
+    assert "step time" not in result["sentence"]
+    assert list(tmp_path.glob("results/checks/*/turns-*")) == []
+
+
+PINNED = """
+import os, time, torch
+torch.set_num_threads(1)
+if "PINNED" in os.environ:
+    torch.manual_seed(0)
+model = torch.nn.Linear(3, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for step in range(9):
+    optimizer.zero_grad()
+    model(torch.ones(8, 3)).mean().backward()
+    time.sleep(0.2 if "PINNED" in os.environ else 0.05)
+    optimizer.step()
+"""
+
+
+def test_the_cost_of_a_fix_is_measured_turn_by_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step of 200 ms with the fix against 50 ms without it."""
+    monkeypatch.setattr(explain, "TRAINING_SWITCHES", ())
+    (tmp_path / "b.py").write_text(PINNED)
+    words = ("explain", "--env", "PINNED=1", "--processes", "4", "--json", "--", sys.executable)
+    result = json.loads(call_in(tmp_path, *words, "b.py").stdout)
+    assert result["fix"] == ["PINNED=1"]
+    assert result["cost"]["verdict"] == "slower", result["cost"]
+    assert 2 < result["cost"]["ratio"] < 6
+    assert len(result["cost"]["pairs"]["ratios"]) >= 3
+
+
 def test_a_missing_fix_is_reported() -> None:
     """A seed from the time has no fix."""
     script = "seed_from_time"

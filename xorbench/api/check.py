@@ -96,6 +96,8 @@ class CheckOptions(TypedDict, total=False):
     threshold: float | str | None
     bits_only: bool
     speed_only: bool
+    turns: str | None
+    pages: str | None
     processes: int | None
     steps: int | None
     timeout: float
@@ -124,6 +126,8 @@ def check(
     threshold: float | str | None = None,
     bits_only: bool = False,
     speed_only: bool = False,
+    turns: str | None = None,
+    pages: str | None = None,
     processes: int | None = None,
     steps: int | None = None,
     timeout: float = 3600.0,
@@ -154,6 +158,8 @@ def check(
             default.
         bits_only: with `against`, do not compare the speed.
         speed_only: with `against`, do not compare the bits.
+        turns: with `against`, `off` times one after the other, not turn by turn.
+        pages: with `against`, `default` times without huge pages for malloc.
         processes: the number of runs; 2 by default, with `against` 5 each.
         steps: end each run after this number of optimizer steps.
         timeout: the time limit of one run (s).

@@ -236,6 +236,16 @@ PROGRAM_OPTIONS: Final = (
         python="bool", needs=NEEDS_AGAINST,
     ),
     Option(
+        "turns", Kind(partial(parse.word, choices=("auto", "off"))),
+        "With --against: time both turn by turn if possible (auto), or one after the other (off).",
+        CHECK, "MODE", "auto", python="str | None", needs=NEEDS_AGAINST,
+    ),
+    Option(
+        "pages", Kind(partial(parse.word, choices=("huge", "default"))),
+        "With --against: time with huge pages for malloc if possible (huge), or without (default).",
+        CHECK, "KIND", "huge", python="str | None", needs=NEEDS_AGAINST,
+    ),
+    Option(
         "steps", whole(1, LARGEST), "Stop each run after K optimizer steps.", ALL, "K",
         python="int | None",
     ),

@@ -4,9 +4,7 @@ import contextlib
 import json
 import os
 import shutil
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -16,20 +14,19 @@ from types import MappingProxyType
 from typing import Any, Final
 
 import xorbench
-from xorbench.errors import BadFile, BadOption
+from xorbench.errors import BadOption
 from xorbench.programs.python_shim import with_shim
 from xorbench.programs.saved_files import read_files, write_files
 from xorbench.records.ended import Ended, write_ended
 from xorbench.records.trace import PRESENCE
 from xorbench.runtime import working_folder
-from xorbench.runtime.process_tree import kill_all, marked
+from xorbench.runtime.supervision import Supervision
 from xorbench.runtime.temporary_folder import read_owner, temporary_folder
 from xorbench.runtime.working_folder import CopyPlan
 
 SITE: Final = Path(xorbench.__file__).parent / "recorder" / "site"
-SEARCHES: Final = 3  # for processes of a run whose supervisor died
-SEARCH_INTERVAL_S: Final = 0.1
 MOST_SAVED: Final = 1_000  # file names stored per run
+Fresh = Callable[..., Path]
 CALL: Final = Path(xorbench.__file__).parent / "recorder" / "call.py"
 
 
@@ -57,10 +54,13 @@ class CommandRun:
 
 
 @contextlib.contextmanager
-def working_copy(run: CommandRun) -> Iterator[Callable[[], Path]]:
-    """A function that creates the folder of the next run from scratch, at the same path."""
+def working_copy(run: CommandRun) -> Iterator[Fresh]:
+    """A function that creates the folder of the next run from scratch, at the same path.
+
+    Runs at the same time need folders of their own: the function takes a suffix of the path.
+    """
     if run.copy is None:
-        yield lambda: run.folder
+        yield lambda _suffix="": run.folder
         return
     with temporary_folder() as base:
         free = shutil.disk_usage(base).free
@@ -69,17 +69,93 @@ def working_copy(run: CommandRun) -> Iterator[Callable[[], Path]]:
                 f"TMPDIR: {base.parent} has {free // 2**20} MiB free, but a copy of {run.folder}"
                 f" needs {run.copy.size_bytes // 2**20 + 1} MiB"
             )
-        own = base / "work"
         above = [f"above-{n}" for n in range(1, working_folder.height(run.copy))]
-        target = own.joinpath(*above, run.folder.resolve().name or "root")
 
-        def fresh() -> Path:
+        def fresh(suffix: str = "") -> Path:
+            own = base / f"work{suffix}"
+            target = own.joinpath(*above, run.folder.resolve().name or "root")
             working_folder.remove(own)
             assert run.copy is not None
             working_folder.copy(run.copy, target)
             return target
 
         yield fresh
+
+
+class StartedRun:
+    """A run of a command in `place` that has been started; its files are below `output`.
+
+    `variables` are added to its environment. With `through` it inherits the standard output and
+    error of this process; else both are files.
+    """
+
+    def __init__(
+        self,
+        run: CommandRun,
+        number: int,
+        place: Path,
+        output: Path,
+        options: Mapping[str, Any],
+        *,
+        through: bool = False,
+        variables: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self._number, self._place, self._output = number, place, output.resolve()
+        self._through = through
+        self._reads_files = options.get("level") != "clock" and options.get("detail") is None
+        self._before = self._file_states()  # the answer lists the saved files
+        records = self._output / "records"
+        records.mkdir(parents=True, exist_ok=True)
+        (records / PRESENCE).touch(0o600)  # if it is missing later, the program deleted it
+        path = {**os.environ, **variables}.get("PATH", os.defpath)
+        shim = {"PATH": with_shim(path, self._output / "shim", SITE)}
+        folders = (*place.parents, self._output.parent)
+        request = {
+            "command": list(run.words),
+            "folder": str(place),
+            "environment": {**environment(number, records, place, options), **variables, **shim},
+            "records": str(records),
+            "stdout": os.dup(1) if through else str(self._output / "stdout.txt"),
+            "stderr": os.dup(2) if through else str(self._output / "stderr.txt"),
+            "temporary": [str(folder) for folder in folders if read_owner(folder) is not None],
+            "timeout_s": run.timeout_s,
+            "stops": options.get("stop_after") is not None or bool(options.get("die_in_save")),
+        }
+        try:
+            self.supervision = Supervision(request)
+        finally:
+            for name in ("stdout", "stderr"):
+                if isinstance(descriptor := request[name], int):
+                    os.close(descriptor)
+
+    def close(self) -> None:
+        """End the processes of the run and of its supervisor."""
+        self.supervision.close()
+        shutil.rmtree(self._output / "shim", ignore_errors=True)
+
+    def ended(self, answer: Mapping[str, Any]) -> Ended:
+        """The end of the run by the answer of its supervisor, also written to its folder."""
+        saved = working_folder.saved_between(self._before, self._file_states())[:MOST_SAVED]
+        if self._reads_files:
+            write_files(self._output, read_files(self._place, saved))
+        ended = Ended(
+            number=self._number,
+            folder=self._output,
+            how="refused" if "why" in answer else answer["how"],
+            code=answer["code"],
+            wall_s=answer.get("wall_s", 0.0),
+            left=answer.get("left", []),
+            left_pids=answer.get("left_pids", []),
+            saved=saved,
+            why=answer.get("why", ""),
+        )
+        write_ended(ended)
+        return ended
+
+    def _file_states(self) -> dict[str, Any]:
+        if self._through:
+            return {}
+        return working_folder.file_states(self._place, self._output.parent.parent)
 
 
 def execute(
@@ -92,54 +168,13 @@ def execute(
     through: bool = False,
     variables: Mapping[str, str] = MappingProxyType({}),
 ) -> Ended:
-    """Run the command in `place`, wait until it ends, and write its files below `output`.
-
-    `variables` are added to its environment. With `through` it inherits the standard output and
-    error of this process; else both are files.
-    """
-    output = output.resolve()
-    # without `through` the answer lists the saved files
-    before = {} if through else working_folder.file_states(place, output.parent.parent)
-    records = output / "records"
-    records.mkdir(parents=True)
-    (records / PRESENCE).touch(0o600)  # if it is missing later, the program deleted it
-    path = {**os.environ, **variables}.get("PATH", os.defpath)
-    shim = {"PATH": with_shim(path, output / "shim", SITE)}
-    request = {
-        "command": list(run.words),
-        "folder": str(place),
-        "environment": {**environment(number, records, place, options), **variables, **shim},
-        "records": str(records),
-        "stdout": os.dup(1) if through else str(output / "stdout.txt"),
-        "stderr": os.dup(2) if through else str(output / "stderr.txt"),
-        "temporary": [str(p) for p in (*place.parents, output.parent) if read_owner(p) is not None],
-        "timeout_s": run.timeout_s,
-        "stops": options.get("stop_after") is not None or bool(options.get("die_in_save")),
-    }
+    """Run the command as `StartedRun` describes, and wait until it ends."""
+    started = StartedRun(run, number, place, output, options, through=through, variables=variables)
     try:
-        answer = _supervised(request)
+        answer = started.supervision.wait()
     finally:
-        shutil.rmtree(output / "shim", ignore_errors=True)
-        for name in ("stdout", "stderr"):
-            if isinstance(descriptor := request[name], int):
-                os.close(descriptor)
-    after = {} if through else working_folder.file_states(place, output.parent.parent)
-    saved = working_folder.saved_between(before, after)[:MOST_SAVED]
-    if options.get("level") != "clock" and options.get("detail") is None:
-        write_files(output, read_files(place, saved))
-    ended = Ended(
-        number=number,
-        folder=output,
-        how="refused" if "why" in answer else answer["how"],
-        code=answer["code"],
-        wall_s=answer.get("wall_s", 0.0),
-        left=answer.get("left", []),
-        left_pids=answer.get("left_pids", []),
-        saved=saved,
-        why=answer.get("why", ""),
-    )
-    write_ended(ended)
-    return ended
+        started.close()
+    return started.ended(answer)
 
 
 def environment(
@@ -154,45 +189,6 @@ def environment(
     root = str(place.resolve())
     values["XORBENCH_RECORD_OPTIONS"] = json.dumps({"root": root, **options})
     return values
-
-
-def _supervised(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Let a supervisor run the command, so that no process of the run outlives this process."""
-    supervisor = subprocess.Popen(
-        [sys.executable, "-m", "xorbench.runtime.supervisor"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd=Path(xorbench.__file__).parent.parent,
-        start_new_session=True,  # only this process receives Ctrl-C; it then closes the lifeline
-        pass_fds=[fd for fd in (request["stdout"], request["stderr"]) if isinstance(fd, int)],
-    )
-    assert supervisor.stdin
-    assert supervisor.stdout
-    try:
-        with contextlib.suppress(BrokenPipeError):  # the supervisor died; reported below
-            supervisor.stdin.write(json.dumps(request).encode() + b"\n")
-            supervisor.stdin.flush()
-        line = supervisor.stdout.readline()
-        if not line:
-            raise BadFile("the supervisor of the run died", "rerun the command")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-    finally:
-        with contextlib.suppress(OSError):
-            os.write(
-                supervisor.stdin.fileno(), b"\n"
-            )  # a missing newline means that this process died
-            supervisor.stdin.close()
-        if supervisor.wait():
-            _kill_marked(request["records"])  # the watchdog may have died as well
-        supervisor.stdout.close()
-
-
-def _kill_marked(mark: str) -> None:
-    """Kill the processes of a run, also one that was just starting."""
-    for _ in range(SEARCHES):
-        kill_all(lambda: marked(mark))
-        time.sleep(SEARCH_INTERVAL_S)
 
 
 def called(target: str) -> tuple[str, ...]:

@@ -344,11 +344,11 @@ def written_outside(runs: Sequence[Ended]) -> list[str]:
     return [path for path, line in outside.items() if is_kept_outside(line)]
 
 
-def describe_end(run: Ended) -> str:
+def describe_end(run: Ended, stopped: str = "stopped after the requested steps") -> str:
     """How a run ended, for a line of progress."""
     how = {
         "ended": run.exit_text,
-        "stopped": "stopped after the requested steps",
+        "stopped": stopped,
         "timeout": "killed at the time limit",
         "refused": run.why,
         "abandoned": "killed",

@@ -4,20 +4,22 @@ Each question is one module. It names the commands, plans and makes the runs, an
 same procedure evaluates new runs and the records of earlier runs.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol
 
 from xorbench.answers import Answer
 from xorbench.programs import check_folder
-from xorbench.programs.command_run import CommandRun, working_copy
+from xorbench.programs.command_run import CommandRun, Fresh, working_copy
 from xorbench.programs.command_runs import BY_THREAD, BY_THREAD_TEXT
 from xorbench.programs.conclusion import Conclusion
 from xorbench.programs.limits import concurrent
+from xorbench.programs.pairs import Pair, PairSide, make_pair
 from xorbench.programs.request import CommandRequest
 from xorbench.programs.run_maker import Note, RunMaker
 from xorbench.programs.step_time import StepSpeed
+from xorbench.programs.turns import Turns
 from xorbench.records.ended import Ended, read_ended
 from xorbench.records.redaction import local_names
 from xorbench.runtime.interrupt import terminable
@@ -108,6 +110,20 @@ class Experiment:
         self.first = self.first or run
         return run
 
+    def pair(self, number: int, sides: Mapping[str, PairSide], skip: int) -> Pair:
+        """Make or read one pair of processes that train turn by turn; raises as `run` does."""
+        path = self.folder / f"turns-{number}.json"
+        if self.maker is not None:
+            pair = make_pair(self.maker, self.commands, sides, skip, seed=number)
+            pair.turns.write(path)
+        elif path.exists():
+            names = {side: row.name for side, row in sides.items()}
+            pair = Pair(read_runs(self.folder, names), Turns.read(path))
+        else:
+            raise RunMissing
+        self.first = self.first or next(iter(pair.ends.values()), None)
+        return pair
+
     def save(self, saved: Mapping[str, Any] | None) -> None:
         """Store the question of new runs, so that they can be judged again; None stores nothing."""
         if self.maker is not None and saved is not None:
@@ -117,6 +133,15 @@ class Experiment:
         if self.first is not None and not (self.folder / name / "ended.json").exists():
             raise RunMissing
         return read_ended(self.folder / name)
+
+
+def read_runs(folder: Path, names: Mapping[str, str]) -> dict[str, Ended]:
+    """The recorded runs of these folders; a run that was not made is missing."""
+    return {
+        side: read_ended(folder / name)
+        for side, name in names.items()
+        if (folder / name / "ended.json").exists()
+    }
 
 
 class Question(Protocol):
@@ -192,7 +217,7 @@ def ask_again(question: Question, folder: Path, *, anonymous: bool) -> Experimen
     return _outcome(question, Experiment(folder, question.check), anonymous=anonymous)
 
 
-def _maker(question: Question, folder: Path, fresh: Callable[[], Path], note: Note) -> RunMaker:
+def _maker(question: Question, folder: Path, fresh: Fresh, note: Note) -> RunMaker:
     request = question.check
     options = {
         "max_bytes": request.max_record,

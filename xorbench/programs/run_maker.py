@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from xorbench.errors import BadOption
-from xorbench.programs.command_run import CommandRun, execute
+from xorbench.programs.command_run import CommandRun, Fresh, execute
 from xorbench.programs.command_runs import describe_end
 from xorbench.records.cleaning import clean
 from xorbench.records.ended import Ended
@@ -25,7 +25,7 @@ class RunMaker:
         name: the xorbench command that makes the runs.
         options: the options of the recorder in every run.
         folder: the folder of the records, with one folder per run.
-        fresh: creates the working folder of a run from scratch.
+        fresh: creates the working folder of a run from scratch, `working_copy`.
         note: called with a line when a run has ended.
         names: the names to remove from the files of a run; None to keep names.
         place: the working folder of the last run.
@@ -34,7 +34,7 @@ class RunMaker:
     name: str
     options: Mapping[str, Any]
     folder: Path
-    fresh: Callable[[], Path]
+    fresh: Fresh
     note: Note
     names: Names | None = None
     place: Path | None = field(default=None, init=False)
@@ -62,8 +62,12 @@ class RunMaker:
             )
         finally:
             clean(output, command_run.words, {**os.environ, **variables}, self.names)
+        self.require_called(command_run, run)
+        self.note(f"{label}: {describe_end(run)}")
+        return run
+
+    def require_called(self, command_run: CommandRun, run: Ended) -> None:
+        """Raise `BadOption` if the function of a run could not be called."""
         if run.refusal is not None:  # the interpreter that tried to call the function reports it
             hint = f"{self.name} package.module:function"
             raise BadOption(f"{self.name}: {command_run.target}: {run.refusal}", hint)
-        self.note(f"{label}: {describe_end(run)}")
-        return run

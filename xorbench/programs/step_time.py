@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from xorbench.options.option_text import option_text
 from xorbench.records.trace import ProgramLine, TraceFile, TraceStep
-from xorbench.verdicts import Outcome, Verdict, failed, inconclusive, passed
+from xorbench.verdicts import Outcome, Verdict, counted, failed, inconclusive, passed
 
 if TYPE_CHECKING:
     from xorbench.stats.figure import Figure
@@ -33,6 +33,29 @@ class SideTime:
 
 
 @dataclass(frozen=True, slots=True)
+class PairedTimes:
+    """Details of a ratio from pairs of processes that trained turn by turn.
+
+    Attributes:
+        ratios: B ÷ A per pair of processes.
+        outliers: the ratios far from the others, in which one process is uniformly slower.
+        turns: pairs of turns per pair of processes: fewest, most.
+        steps: steps per turn: fewest, most.
+        waiting_share: processor time used while stopped ÷ time of the turns.
+        recorder_share: the recorder's time, which is subtracted, ÷ time of the turns.
+        conditions: the conditions of both sides, by name.
+    """
+
+    ratios: list[float]
+    outliers: list[float]
+    turns: tuple[int, int]
+    steps: tuple[int, int]
+    waiting_share: float
+    recorder_share: float
+    conditions: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class StepSpeed:
     """The time of a step of B ÷ A, and its verdict; figures are None if nothing was timed."""
 
@@ -43,6 +66,7 @@ class StepSpeed:
     a: SideTime | None = None
     b: SideTime | None = None
     failed: bool = False
+    pairs: PairedTimes | None = None
 
     @property
     def outcome(self) -> Outcome:
@@ -80,9 +104,13 @@ class StepSpeed:
 
 def _step_time(side: SideTime) -> str:
     bounds = "" if side.low_s is None else f" [{_ms(side.low_s)}, {_ms(side.high_s or 0.0)}]"
-    fewest, most = side.steps
-    steps = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    steps = _range(side.steps)
     return f"{_ms(side.median_s)}{bounds} ms ({side.processes} processes, {steps} steps timed)"
+
+
+def _range(counts: tuple[int, int]) -> str:
+    fewest, most = counts
+    return f"{fewest}" if fewest == most else f"{fewest} to {most}"
 
 
 def _ms(seconds: float) -> str:
@@ -98,7 +126,26 @@ def speed_details(speed: StepSpeed) -> list[tuple[str, str]]:
     ]
     if speed.ratio is not None:
         details.append(("B ÷ A", f"{speed.figure}, threshold {speed.threshold:.3g}"))
-    return details
+    return details if speed.pairs is None else [*details, *_paired_details(speed.pairs)]
+
+
+def _paired_details(pairs: PairedTimes) -> list[tuple[str, str]]:
+    """The turns, the conditions, and the outliers, as details."""
+    count = len(pairs.ratios)
+    turns = f"{counted(count, 'pair')} of processes, {_range(pairs.turns)} pairs of turns each"
+    ratios = ", ".join(f"{ratio:.3f}" for ratio in pairs.ratios)
+    outliers = ", ".join(f"{ratio:.3f}" for ratio in pairs.outliers)
+    return [
+        ("turns", f"{turns}, {_range(pairs.steps)} steps per turn, random order"),
+        ("B ÷ A per pair", ratios),
+        *(
+            [("pairs far from the others", f"{len(pairs.outliers)} of {count}: {outliers}")]
+            * bool(outliers)
+        ),
+        ("processor time while stopped", f"{pairs.waiting_share:.2%} of the turns"),
+        ("recorder, subtracted", f"{pairs.recorder_share:.2%} of the turns"),
+        *pairs.conditions.items(),
+    ]
 
 
 def speed_verdict(speed: StepSpeed) -> Verdict:
@@ -156,8 +203,7 @@ def step_speed(
     for name, runs in (("A", a), ("B", b)):
         fewest = min((run.timed for run in runs), default=0)
         if not fewest:
-            why = f"{name} has a run with at most {skip + 1} steps, of which {skip} are skipped"
-            return StepSpeed("inconclusive", threshold, why)
+            return StepSpeed("inconclusive", threshold, few_steps(name, skip))
         if any(not run.median_s or run.median_s <= 0 for run in runs):
             return StepSpeed("inconclusive", threshold, f"the clock of {name} did not advance")
     sides = [[math.log(run.median_s) for run in runs if run.median_s] for runs in (a, b)]
@@ -171,6 +217,11 @@ def step_speed(
         a=times[0],
         b=times[1],
     )
+
+
+def few_steps(side: str, skip: int) -> str:
+    """Why a side has no time of a step."""
+    return f"{side} has a run with at most {skip + 1} steps, of which {skip} are skipped"
 
 
 def _side(figure: "Figure", runs: Sequence[ClockedRun]) -> SideTime:

@@ -42,6 +42,7 @@ class TrainingSwitch:
         write: the code or setting that makes it permanent.
         variables: the environment variables that it sets.
         recorded: whether the recorder also applies it within the program.
+        is_seed: whether it only sets a seed, which takes no time.
         idle: why it has no effect on a program; else empty.
     """
 
@@ -50,6 +51,7 @@ class TrainingSwitch:
     write: str
     variables: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     recorded: bool = False
+    is_seed: bool = False
     idle: Callable[[ObservedProgram], str] = lambda _program: ""
 
 
@@ -68,6 +70,7 @@ TRAINING_SWITCHES: Final = (
         "a fixed seed of Python's hashes, so that sets have a fixed order",
         "PYTHONHASHSEED=0 in the environment, or iterate over sorted(…) instead of a set",
         variables={"PYTHONHASHSEED": "0"},
+        is_seed=True,
         idle=_hash_seed_is_set,
     ),
     TrainingSwitch(
@@ -75,12 +78,14 @@ TRAINING_SWITCHES: Final = (
         "a seed for generators of `random` that the program does not seed",
         "random.seed(0), before the first random number",
         recorded=True,
+        is_seed=True,
     ),
     TrainingSwitch(
         "numpy-seed",
         "a seed for NumPy's global generator and for each default_rng() without one",
         "numpy.random.seed(0), or default_rng(0)",
         recorded=True,
+        is_seed=True,
         idle=lambda program: "" if "numpy" in program.generators else "it does not import NumPy",
     ),
     TrainingSwitch(
@@ -88,6 +93,7 @@ TRAINING_SWITCHES: Final = (
         "a seed for PyTorch's generators that the program does not seed",
         "torch.manual_seed(0), before the model is created",
         recorded=True,
+        is_seed=True,
     ),
     TrainingSwitch(
         "deterministic",

@@ -68,10 +68,15 @@ def ranks() -> tuple[str | None, int | None]:
     distributed: Any = sys.modules.get("torch.distributed")
     try:
         if distributed.is_available() and distributed.is_initialized():
-            return str(distributed.getranks()), distributed.get_world_size()
+            return str(distributed.get_rank()), distributed.get_world_size()
     except Exception:  # fall back to the launcher's variables
         pass
     return rank, int(size) if rank is not None and size and size.isdecimal() else None
+
+
+def process_rank() -> str | None:
+    """The rank of this process; None without ranks."""
+    return ranks()[0]
 
 
 def _words() -> list[str]:

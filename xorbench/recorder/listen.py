@@ -29,6 +29,7 @@ from .graph import graph_of
 from .identity import class_name, is_silent, storage_of
 from .options import Options
 from .sink import MemorySink, Sink
+from .turns import Turns
 from .untrained import UntrainedModels
 from .unused_calls import FirstCalls, renumbered
 from .updates import Leaf, Updates
@@ -94,6 +95,8 @@ class Listener:
         self._began = self._ended = 0.0
         self._interval = 0.0  # between the beginnings of the last two steps (s)
         self._spent = 0.0
+        self._entered = 0.0  # when the training last entered the recorder
+        self._turns = Turns(self.options)
         self._events: list[Pending] = []
         self._errors: list[str] = []
         self._events_not_recorded = 0
@@ -140,7 +143,7 @@ class Listener:
 
     def shielded(self, work: Callable[..., None], *arguments: Any) -> None:
         """Run the recorder's own work: hidden from modes and autograd, and without exceptions."""
-        began = time.perf_counter()
+        began = self._entered = time.perf_counter()
         self.busy = threading.get_ident()
         stopped = False
         compiling = None
@@ -579,6 +582,13 @@ class Listener:
             self.weights.held = []
             if self._step == self.options.stop_after:
                 self._watch()
+        if self.options.turns:
+            self._end_turn(line)
+
+    def _end_turn(self, line: dict[str, Any]) -> None:
+        """Wait if this step was the last of a turn."""
+        names = [event[1] for event in line["events"] if event[0] == "clock"]
+        self._turns.step_ended(names[0] if names else "", self._entered, line["recorder_s"])
 
     def _track_leaves(self) -> None:
         """Count the tensors with a gradient that are in no optimizer and no module."""

@@ -34,6 +34,8 @@ class Options(NamedTuple):
         threads: make a record for each thread, for threads that train at the same time.
         die_in_save: end the run within a save: after `part` of its bytes, `between` two files,
             after a part of the `second` file, or before a `rename`.
+        turns: with the level `clock`, the folder of the FIFOs of a training that runs turn by turn.
+        turn_steps: the steps of its first turn.
         notice: report whether the program uses loader processes, and whether it compiles.
     """
 
@@ -54,6 +56,8 @@ class Options(NamedTuple):
     threads: bool = False
     die_in_save: str = ""
     notice: bool = False
+    turns: str = ""
+    turn_steps: int = 1
 
 
 def read() -> Options:

@@ -58,6 +58,37 @@ def descendants(root: int, session: int | None = None) -> list[ProcessState]:
     return [state for state in by_pid.values() if state.alive and state.pid != root]
 
 
+def tree_below(root: int) -> list[ProcessState]:
+    """The living descendants of a process, by the kernel's lists of children where it has them.
+
+    The lists are complete while the processes are stopped. Reading them is faster than a snapshot
+    of all processes of the machine.
+    """
+    if not os.path.exists(f"/proc/{root}/task/{root}/children"):  # noqa: PTH110
+        return descendants(root)
+    states, parents, known = list[ProcessState](), [root], {root}
+    while parents:
+        for pid in _children(parents.pop(0)):
+            state = None if pid in known else state_of(pid)
+            known.add(pid)
+            if state is not None:
+                parents.append(pid)
+                states += [state] if state.alive else []
+    return states
+
+
+def _children(pid: int) -> list[int]:
+    children: list[int] = []
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208
+            with (
+                contextlib.suppress(OSError),
+                open(f"/proc/{pid}/task/{thread}/children", "rb") as file,  # noqa: PTH123
+            ):
+                children += map(int, file.read().split())
+    return children
+
+
 def marked(value: str) -> list[ProcessState]:
     """The living processes with this value of the mark in their environment, and descendants."""
     by_pid = {s.pid: s for s in _snapshot() if s.alive and _has_mark(s.pid, value)}
@@ -76,7 +107,7 @@ def kill_all(find: Callable[[], Sequence[ProcessState]]) -> None:
     while (alive := find()) and time.monotonic() < deadline:
         for number in (signal.SIGSTOP, signal.SIGKILL):
             for process in alive:
-                _send(process, number)
+                send(process, number)
         time.sleep(POLL_S)
 
 
@@ -93,7 +124,8 @@ def reap(wanted: int | None = None) -> int | None:
     return code
 
 
-def _send(process: ProcessState, number: signal.Signals) -> None:
+def send(process: ProcessState, number: signal.Signals) -> None:
+    """Send a signal to a process, unless its process id belongs to another one by now."""
     now = state_of(process.pid)
     if now is not None and now.started == process.started:
         with contextlib.suppress(OSError):

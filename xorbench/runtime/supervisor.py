@@ -1,9 +1,12 @@
 """Runs a command and ends all its processes. A separate program, so that none outlives its owner.
 
 It reads one JSON request from standard input, which stays open as a lifeline. When standard input
-is closed, however its owner died, every process of the command is killed. The answer is one JSON
-line on standard output. A watchdog, `xorbench.runtime.watchdog`, starts the command and ends the
-run in the same way if this process dies. If the watchdog dies, this process continues.
+is closed, however its owner died, every process of the command is killed. The byte `s` stops every
+process of the command, `c` continues them, and each is acknowledged by one JSON line on standard
+output. Any other byte ends the run. The answer is the last JSON line on standard output.
+
+A watchdog, `xorbench.runtime.watchdog`, starts the command and ends the run in the same way if this
+process dies. It is not stopped with the command. If the watchdog dies, this process continues.
 """
 
 import contextlib
@@ -20,6 +23,7 @@ from typing import Any, Final
 
 from xorbench.errors import why
 from xorbench.runtime import watchdog
+from xorbench.runtime.pause import Pause
 from xorbench.runtime.process_tree import (
     POLL_S,
     ProcessState,
@@ -28,8 +32,10 @@ from xorbench.runtime.process_tree import (
     kill_all,
     reap,
     state_of,
+    tree_below,
 )
 
+READ_BYTES: Final = 1 << 16
 GRACE_S: Final = 3.0  # for processes that are still alive when the command has ended
 LARGEST_LIST: Final = 20  # commands that are listed
 RANKS_S: Final = 60.0  # at most, for the ranks to reach the step at which the first has stopped
@@ -49,9 +55,21 @@ def main() -> None:
     except OSError as error:  # too many processes
         _answer({"why": why(error), "code": None})
         return
-    request = json.loads(sys.stdin.buffer.readline())
-    _answer(supervise(request, command))
+    request, pending = _read_request()
+    _answer(supervise(request, command, pending))
     command.close()
+
+
+def _read_request() -> tuple[dict[str, Any], bytes]:
+    """The request, and the bytes after it."""
+    data = b""
+    while b"\n" not in data:
+        more = os.read(sys.stdin.fileno(), READ_BYTES)
+        if not more:
+            sys.exit("the owner died before it sent the request")
+        data += more
+    line, _, pending = data.partition(b"\n")
+    return json.loads(line), pending
 
 
 def _answer(values: dict[str, Any]) -> None:
@@ -59,14 +77,20 @@ def _answer(values: dict[str, Any]) -> None:
         os.write(sys.stdout.fileno(), (json.dumps(values) + "\n").encode())
 
 
-def supervise(request: dict[str, Any], command: "SupervisedCommand") -> dict[str, Any]:
-    """Run the command until its end, stop or time-out, or until the lifeline is cut."""
+def supervise(
+    request: dict[str, Any], command: "SupervisedCommand", pending: bytes = b""
+) -> dict[str, Any]:
+    """Run the command until its end, stop or time-out, or until the lifeline is cut.
+
+    `pending` holds the bytes of standard input that were read with the request.
+    """
     began = time.monotonic()
     try:
         command.start(request)
     except OSError as error:
         return {"why": why(error), "code": None}
-    lifeline = Lifeline()
+    pause = Pause(command.tree)
+    lifeline = Lifeline(pause, pending)
     records = Path(request["records"]) if request["stops"] else None
     end = _wait(command, lifeline, records, began + request["timeout_s"])
     end = "stopped" if end == "ended" and _left_early(request) else end
@@ -82,24 +106,33 @@ def supervise(request: dict[str, Any], command: "SupervisedCommand") -> dict[str
         "how": end,
         "left": _listed(names),
         "left_pids": [state.pid for state in left],
-        "wall_s": time.monotonic() - began,
+        "wall_s": time.monotonic() - began - pause.seconds,
     }
 
 
 class Lifeline:
-    """Standard input: a byte requests the end of the run, end of file means the owner died."""
+    """Standard input: its bytes are requests of the owner, end of file means the owner died."""
 
     owner_died = False
+
+    def __init__(self, pause: Pause, pending: bytes = b"") -> None:
+        self.pause = pause
+        self._pending = pending
 
     def cut(self, seconds: float, also: Sequence[int] = ()) -> bool:
         """Whether to end the run; waits up to `seconds` or until one of `also` is readable."""
         if _SIGNALS:
             return True
         stdin = sys.stdin.fileno()
-        if stdin not in select.select([stdin, *also], [], [], seconds)[0]:
+        if not self._pending and stdin not in select.select([stdin, *also], [], [], seconds)[0]:
             return False
-        self.owner_died = not os.read(stdin, 1)
-        return True
+        self._pending = self._pending or os.read(stdin, 1)
+        request, self._pending = self._pending[:1], self._pending[1:]
+        reply = self.pause.obey(request)
+        if reply is not None:
+            _answer(reply)
+        self.owner_died = not request
+        return reply is None
 
 
 class SupervisedCommand:
@@ -161,6 +194,10 @@ class SupervisedCommand:
         states = descendants(os.getpid(), self.pid)
         return [state for state in states if state.pid != self._watchdog.pid]
 
+    def tree(self) -> list[ProcessState]:
+        """Every living process of the command that descends from it, parents first."""
+        return [state for state in tree_below(os.getpid()) if state.pid != self._watchdog.pid]
+
     def close(self) -> None:
         """Let the watchdog end."""
         assert self._watchdog.stdin
@@ -193,7 +230,7 @@ def _wait(
             stopped_at = now if stopped_at is None else stopped_at
             if stopped >= ranks or now - stopped_at > wait_s:
                 return "stopped"
-        if now > deadline:
+        if now - lifeline.pause.seconds > deadline:
             return "timeout"
         if lifeline.cut(POLL_S, command.replies) or command.is_lost():
             return "abandoned"

@@ -4,6 +4,7 @@ A comparison needs reproducible commands, so each command is first compared with
 """
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
@@ -17,8 +18,11 @@ from xorbench.options.parse import FUNCTION
 from xorbench.programs.command_run import CommandRun, called
 from xorbench.programs.command_runs import notes_of, observe, why_not_comparable
 from xorbench.programs.conclusion import CheckRuns, Conclusion, RunPair, conclude, verdicts
+from xorbench.programs.conditions import PAGES, page_variables
 from xorbench.programs.cross_comparison import SIDES, compare_commands, cross_traces
 from xorbench.programs.experiment import MAIN, Experiment, Judgement, Row, RunMissing, run_rows
+from xorbench.programs.paired_speed import TURNS, Pairs, why_off
+from xorbench.programs.pairs import PairSide
 from xorbench.programs.questions.rerun import CheckRequest, detailed_pairs
 from xorbench.programs.request import require_command
 from xorbench.programs.run_processes import port_warning
@@ -36,9 +40,10 @@ from xorbench.stats.thresholds import THRESHOLD
 from xorbench.verdicts import Verdict, capitalized, failed, inconclusive, worst_outcome
 
 PROCESSES: Final = 5
+PAIRS_PER_PROCESS: Final = 2  # at most; fewer if the ratio is settled earlier
 SKIP: Final = 3
 BITS: Final = "identical bits"
-OPTIONS: Final = ("skip", "threshold", "bits", "speed")  # stored in `check.json`
+OPTIONS: Final = ("skip", "threshold", "bits", "speed", "turns", "pages")  # in `check.json`
 TRY_SWITCHES: Final = (
     "if threads, loader processes, compilation or a seed may be the cause:"
     " xorbench explain --against A -- B tries them"
@@ -77,12 +82,19 @@ class AgainstRequest:
     threshold: float = THRESHOLD
     bits: bool = True
     speed: bool = True
+    turns: str = TURNS[0]
+    pages: str = PAGES[0]
+    most_pairs: int | None = None  # of processes; None for `PAIRS_PER_PROCESS`
     asker: ClassVar[str] = "check"
 
     @classmethod
     def from_saved(cls, saved: Mapping[str, Any], check: CheckRequest) -> "AgainstRequest":
         """The question of an earlier check."""
-        return cls(check, tuple(saved["against"]), **{name: saved[name] for name in OPTIONS})
+        return cls(
+            check,
+            tuple(saved["against"]),
+            **{name: saved[name] for name in OPTIONS if name in saved},
+        )
 
     @property
     def title(self) -> str:
@@ -106,9 +118,11 @@ class AgainstRequest:
             lines.append(f"for the bits: {count} runs each, {order}")
         if self.speed:
             more = " more" if self.bits else ""
-            lines.append(
-                f"for the speed: {count}{more} runs each, {order}, recording only step times"
-            )
+            off = why_off(self.turns, self.check, commands)
+            how = f"{count}{more} runs each, {order}"
+            how = how if off else _in_turns(self._most_pairs)
+            lines.append(f"for the speed: {how}, recording only step times")
+            lines += [f"no turns: {off}"] if off else []
         lines += self.check.place_lines(commands[MAIN])
         lines += dict.fromkeys(filter(None, (port_warning(run.words) for run in commands.values())))
         if self.bits:
@@ -120,23 +134,27 @@ class AgainstRequest:
     def saved(self) -> dict[str, Any]:
         """The command A, and the options of the answer."""
         options = {name: getattr(self, name) for name in OPTIONS}
-        return {**options, "against": shown_words(self.against)}
+        return {**options, "against": shown_words(self.against), "most_pairs": self._most_pairs}
+
+    @property
+    def _most_pairs(self) -> int:
+        """The largest number of pairs of processes, on which the interval depends."""
+        return self.most_pairs or PAIRS_PER_PROCESS * self.check.processes
 
     def answer(self, experiment: Experiment) -> Judgement:
         """Compare the bits, with detailed recording if they differ, and then the speed."""
         bits_runs: Sides = {side: [] for side in SIDES}
-        clock_runs: Sides = {side: [] for side in SIDES}
         across, bits, speed = CheckRuns(), None, None
+        speed_notes, speed_runs = list[str](), list[Ended]()
         if self.bits:
             self._run(experiment, bits_runs, "", "")
             across, bits = self._bits(experiment, bits_runs)
         if self.speed and any(self._trouble(side, runs) for side, runs in bits_runs.items()):
             speed = self._not_timed("the runs are not comparable")
         elif self.speed:
-            self._run(experiment, clock_runs, "clock-", "for the speed, ", level="clock")
-            speed = self._speed(clock_runs)
-        runs = [run for sides in (bits_runs, clock_runs) for side in SIDES for run in sides[side]]
-        notes = dict.fromkeys([*across.notes, *notes_of(runs)])
+            speed, speed_notes, speed_runs = self._timed(experiment)
+        runs = [run for side in SIDES for run in bits_runs[side]] + speed_runs
+        notes = dict.fromkeys([*across.notes, *speed_notes, *notes_of(runs)])
         rows = [
             {**row, "run": run.folder.name}  # each command has a run 1
             for row, run in zip(run_rows(runs), runs, strict=True)
@@ -182,6 +200,39 @@ class AgainstRequest:
             across.detailed_pairs = detailed_pairs(first_pair, again, cross_traces)
         return across, judge_bits(own[0], own[1], across)
 
+    def _timed(self, experiment: Experiment) -> tuple[StepSpeed, list[str], list[Ended]]:
+        """The speed turn by turn, or else one after the other; notes; the runs."""
+        off, pairs = why_off(self.turns, self.check, experiment.commands), self._pairs()
+        if not off:
+            pairs.make(experiment)
+            off = pairs.why_none
+            if pairs.pairs and not off:
+                return pairs.speed(), [], pairs.runs
+            experiment.note(f"timed one after the other: {off}")
+        sides: Sides = {side: [] for side in SIDES}
+        self._run(experiment, sides, "clock-", "for the speed, ", level="clock")
+        notes = [] if self.turns == "off" or not off else [f"timed one after the other: {off}"]
+        return self._speed(sides), notes, [run for side in SIDES for run in sides[side]]
+
+    def _pairs(self) -> Pairs:
+        """The pairs of processes; A and B start first in turn."""
+        variables = page_variables(self.pages, os.environ)
+
+        def sides(number: int) -> dict[str, PairSide]:
+            order = SIDES if number % 2 else SIDES[::-1]
+            return {
+                side: PairSide(
+                    side,
+                    number,
+                    f"turns-{side.lower()}-{number}",
+                    f"for the speed, {side}, run {number}",
+                    variables,
+                )
+                for side in order
+            }
+
+        return Pairs(self._most_pairs, self.threshold, self.skip, sides, self._trouble)
+
     def _speed(self, sides: Sides) -> StepSpeed:
         for side, runs in sides.items():
             trouble = self._trouble(side, runs)
@@ -193,6 +244,10 @@ class AgainstRequest:
 
     def _not_timed(self, why: str, *, failed: bool = False) -> StepSpeed:
         return StepSpeed("inconclusive", self.threshold, why, failed=failed)
+
+
+def _in_turns(most: int) -> str:
+    return f"at most {most} pairs of processes, turn by turn, until the ratio is settled"
 
 
 # The bits

@@ -17,9 +17,12 @@ from xorbench.programs.command_run import CommandRun
 from xorbench.programs.command_runs import observe, why_not_comparable
 from xorbench.programs.conclusion import CHECK, CheckRuns, Conclusion, place_text
 from xorbench.programs.conclusion import conclude as conclude_runs
+from xorbench.programs.conditions import PAGES, page_variables
 from xorbench.programs.cross_comparison import SIDES, compare_commands
 from xorbench.programs.experiment import MAIN, Experiment, Judgement, Row, run_rows
 from xorbench.programs.minimal_set import Exhausted, Explanation, Gives, search
+from xorbench.programs.paired_speed import Pairs, why_off
+from xorbench.programs.pairs import PairSide
 from xorbench.programs.questions import against
 from xorbench.programs.questions.against import BITS, SKIP, turns
 from xorbench.programs.questions.rerun import CheckRequest
@@ -84,7 +87,8 @@ class FixRequest:
         lines.append(f"then with all applicable switches, then with ever fewer: {names}")
         if self.cost:
             lines.append(
-                f"then {against.PROCESSES} times each with and without the fix, to time a step"
+                "then in pairs of processes with and without the fix, turn by turn, to time a step;"
+                " not for a fix that only sets seeds"
             )
         lines.append(f"at most {self.max_runs} runs in total (--max-runs)")
         return lines + self.check.place_lines(commands[MAIN])
@@ -209,13 +213,27 @@ class _SwitchedRuns:
             number,
             f"{purpose}{which}run {number}{switches}",
             command=side,
-            variables={k: v for name in names for k, v in self.known[name].variables.items()},
-            **{
-                "switches": [name for name in names if self.known[name].recorded],
-                "notice": not names,
-                **options,
-            },
+            variables=self.variables(names),
+            **{"switches": self.recorded(names), "notice": not names, **options},
         )
+        self._add_row(run, side, names, is_timed=is_timed)
+        return run
+
+    def variables(self, names: Sequence[str]) -> dict[str, str]:
+        """The environment variables of these switches."""
+        return {k: v for name in names for k, v in self.known[name].variables.items()}
+
+    def recorded(self, names: Sequence[str]) -> list[str]:
+        """Those of these switches that the recorder sets."""
+        return [name for name in names if self.known[name].recorded]
+
+    def add_rows(self, runs: Sequence[Ended], fix: Sequence[str]) -> None:
+        """Count the runs of pairs of processes, without the fix and with it."""
+        for run in runs:
+            names = fix if run.folder.name.startswith("turns-b") else ()
+            self._add_row(run, self.sides[-1], names, is_timed=True)
+
+    def _add_row(self, run: Ended, side: str, names: Sequence[str], *, is_timed: bool) -> None:
         (row,) = run_rows([run])
         self.rows.append(
             {
@@ -226,7 +244,6 @@ class _SwitchedRuns:
                 **row,
             }
         )
-        return run
 
     def compared(self, a: SideRun, b: SideRun) -> CheckRuns:
         """Compare two runs, of one command as `check`, of two as `check --against` does."""
@@ -397,12 +414,60 @@ class _Trial:
 
 
 def _measure_cost(runs: _SwitchedRuns, fix: Sequence[str]) -> StepSpeed:
-    """The time of a step with the fix relative to without, from interleaved runs."""
-    side, count = runs.sides[-1], against.PROCESSES
+    """The time of a step with the fix relative to without, turn by turn if possible.
+
+    A pair of processes counts as two runs. Seeds take no time, so they are not timed.
+    """
+    if all(runs.known[name].is_seed for name in fix):
+        return StepSpeed("inconclusive", THRESHOLD, "the fix only sets seeds")
+    off = why_off("auto", runs.request.check, {MAIN: runs.experiment.commands[runs.sides[-1]]})
+    count = against.PROCESSES
     if runs.left < 2 * count:
         why = f"it needs {2 * count} runs, more than --max-runs leaves"
         return StepSpeed("inconclusive", THRESHOLD, why)
-    skip = runs.request.skip
+    if not off:
+        most = min(against.PAIRS_PER_PROCESS * count, runs.left // 2)
+        pairs = _cost_pairs(runs, fix, most)
+        pairs.make(runs.experiment)
+        runs.add_rows(pairs.runs, fix)
+        if not pairs.why_none:
+            return pairs.speed()
+        off = pairs.why_none
+    runs.experiment.note(f"timed one after the other: {off}")
+    return _cost_in_sequence(runs, fix, count)
+
+
+def _cost_pairs(runs: _SwitchedRuns, fix: Sequence[str], most: int) -> Pairs:
+    """Pairs of processes without the fix (A) and with it (B)."""
+    command, shared = runs.sides[-1], page_variables(PAGES[0], os.environ)
+
+    def side(name: str, number: int) -> PairSide:
+        names = fix if name == "B" else ()
+        return PairSide(
+            command,
+            number,
+            f"turns-{name.lower()}-{number}",
+            f"for the step time, run {number} {'with' if names else 'without'} the fix",
+            {**shared, **runs.variables(names)},
+            {"switches": runs.recorded(names)},
+        )
+
+    def sides(number: int) -> dict[str, PairSide]:
+        order = SIDES if number % 2 else SIDES[::-1]
+        return {name: side(name, number) for name in order}
+
+    def trouble(_side: str, ended: Sequence[Ended]) -> Conclusion | None:
+        return why_not_comparable(runs.words(command), ended) if ended else None
+
+    return Pairs(most, THRESHOLD, runs.request.skip, sides, trouble)
+
+
+def _cost_in_sequence(runs: _SwitchedRuns, fix: Sequence[str], count: int) -> StepSpeed:
+    """The same from interleaved runs."""
+    side, skip = runs.sides[-1], runs.request.skip
+    if runs.left < 2 * count:
+        why = f"it needs {2 * count} runs, more than --max-runs leaves"
+        return StepSpeed("inconclusive", THRESHOLD, why)
     times: dict[str, list[ClockedRun]] = {name: [] for name in SIDES}
     for which in islice(turns(SIDES), 2 * count):
         run = runs.run(side, fix if which == "B" else (), level="clock", notice=False)
