@@ -263,7 +263,9 @@ def _far_apart(observed: Observations) -> str:
     """The results differ by more than rounding, so no different order of a sum explains it."""
     if observed.component not in ("forward", "gradients") or not _far(observed.element):
         return ""
-    places = observed.of_kinds(["completion", "empty", *UNSEEDED])
+    names = [name for name in observed.first.used if not name.startswith(TORCH)]
+    places = [place for name in names for place in observed.draws(name)]
+    places += observed.of_kinds(["completion", "empty", *UNSEEDED])
     look = f": {_places(places)}" if places else ", such as uninitialized memory or a thread"
     at = f" at {observed.line}" if observed.line else ""
     return f"the results{at} differ by more than rounding: look for a different cause{look}"
