@@ -65,11 +65,12 @@ def difference(dtype: str, a: object, b: object) -> Difference:
     return found
 
 
-@pytest.mark.parametrize("component", ["batch", "data", "input", "forward", "loss"])
+@pytest.mark.parametrize("component", ["data", "input", "forward", "loss"])
 def test_no_hint_seeds_a_generator_that_the_step_did_not_use(component: str) -> None:
     """The report lists it as not used in this step."""
-    hint = observed(component, first(of=UNUSED, name="aten.sum"), seeded("torch cpu", "a.py:1"))
-    assert "random.seed" not in hint
+    for notes in ([], [seeded("torch cpu", "a.py:1")]):
+        hint = observed(component, first(of=UNUSED, name="aten.sum"), *notes)
+        assert "random.seed" not in hint
 
 
 @pytest.mark.parametrize("component", ["batch", "data", "forward"])

@@ -27,7 +27,9 @@ rng = np.random.default_rng(None)
 seeded = random.Random(3), np.random.default_rng(3)
 optimizer = torch.optim.SGD([*early.parameters(), *late.parameters()], lr=0.1)
 memory = torch.empty(4, 1)
+count = 0
 for step in range(3):
+    count += 1
     if step == 2:
         torch.manual_seed(4)
     batch = torch.ones(4, 2)
@@ -51,7 +53,7 @@ def line(start: str) -> str:
 
 def run(folder: Path, **options: object) -> tuple[list[TraceStep], TraceEnd, str]:
     """The record of the program with these options, and its output."""
-    (folder / "records").mkdir()
+    (folder / "records").mkdir(exist_ok=True)
     (folder / "program.py").write_text(dedent(PROGRAM))
     variables = {
         **os.environ,
@@ -138,6 +140,15 @@ def test_weights_are_registered_in_each_step(recorded: Recorded) -> None:
     """A weight is never recorded as data of an operator."""
     shapes = [e.more.shape for step in (0, 1, 2) for e in event(recorded, step, "data")]
     assert [2, 2] not in shapes
+
+
+def test_state_in_plain_variables_is_noted_at_the_end(tmp_path: Path) -> None:
+    """A check of a resume notes it after the main file has ended."""
+    (tmp_path / "records").mkdir()
+    _, end, _ = run(tmp_path, state=True)
+    assert ("state", "count", line("count += 1")) in {
+        (source.kind, source.name, source.where) for source in end.sources
+    }
 
 
 def test_the_notes_do_not_change_the_numbers(recorded: Recorded, tmp_path: Path) -> None:

@@ -16,15 +16,14 @@ optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
 
 def dirty() -> None:
     """Leave arbitrary bytes in freed memory, as a program that reads files does."""
-    for _ in range(8):
-        torch.frombuffer(bytearray(os.urandom(64 * 64)), dtype=torch.uint8).float().div_(255)
+    parts = [bytearray(os.urandom(64 * 64)) for _ in range(16)]
+    [torch.frombuffer(part, dtype=torch.uint8).float().div_(255) for part in parts]
 
 
 for _ in range(4):
     dirty()
     optimizer.zero_grad()
     outputs = model(inputs)
-    dirty()
     targets = torch.empty(64, 64)
     loss = (outputs - targets).tanh().mean()
     loss.backward()

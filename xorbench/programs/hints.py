@@ -252,11 +252,20 @@ def _unseeded_draws(observed: Observations) -> str:
     return f"seed {_calls(names)}: used at {_lines(places)}" if names else ""
 
 
+def _values(observed: Observations) -> str:
+    """The hyperparameters are computed from a value that differs."""
+    places = observed.of_kinds(("time", *NAMES))
+    usual = COMPONENTS["hyperparameters"].hint
+    return f"{usual}: {_places(places)}" if places else ""
+
+
 def _far_apart(observed: Observations) -> str:
     """The results differ by more than rounding, so no different order of a sum explains it."""
     if observed.component not in ("forward", "gradients") or not _far(observed.element):
         return ""
-    places = observed.of_kinds(["completion", "empty", *UNSEEDED])
+    names = [name for name in observed.first.used if not name.startswith(TORCH)]
+    places = [place for name in names for place in observed.draws(name)]
+    places += observed.of_kinds(["completion", "empty", *UNSEEDED])
     look = f": {_places(places)}" if places else ", such as uninitialized memory or a thread"
     at = f" at {observed.line}" if observed.line else ""
     return f"the results{at} differ by more than rounding: look for a different cause{look}"
@@ -283,6 +292,7 @@ RULES: Final[tuple[tuple[Sequence[str], Rule], ...]] = (
     (("events", "hyperparameters"), _condition),
     (("order", "events", *DATA, "parameters", "hyperparameters", "optimizer", "loss"), _order),
     (("events", "hyperparameters", "loss", *DATA), _unseeded_draws),
+    (("hyperparameters",), _values),
     (("parameters", *DATA), _differing_generator),
     (("parameters", *DATA), _elsewhere),
     (COMPUTED, _far_apart),

@@ -22,7 +22,7 @@ from .entry import after_import
 from .generators import short
 from .kept_state import kept_state_of
 from .options import Options
-from .sources import listed, program_files, sources_of
+from .sources import listed, main_file, program_files, sources_of
 
 MOST_NOTES = 200  # of one process
 MAKERS = ("secrets.py", "random.py")  # of the standard library
@@ -33,6 +33,7 @@ class Origins:
 
     def __init__(self, options: Options) -> None:
         self._options = options
+        self._main = main_file()
         self._find = sources_of if options.detail is not None else kept_state_of
         self._notes: dict[str, dict[str, Any]] = {}
         self._weights = WeakIdKeyDictionary()
@@ -65,7 +66,7 @@ class Origins:
                 "within": source.within,
                 "generator": source.generator,
             }
-            for path, source in listed(program_files(self._options.root), self._find)
+            for path, source in listed(program_files(self._options.root, self._main), self._find)
         ]
         return [
             {key: value for key, value in note.items() if value not in ("", None)}

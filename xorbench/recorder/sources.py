@@ -114,9 +114,14 @@ class Source(NamedTuple):
 Find = Callable[[str], "list[Source]"]  # finds the sources of a text
 
 
-def program_files(root: str) -> Iterator[str]:
+def main_file() -> str:
+    """The absolute path of the main file while it runs; Python forgets it afterwards."""
+    path = getattr(sys.modules.get("__main__"), "__file__", None)
+    return os.path.abspath(path) if isinstance(path, str) else ""
+
+
+def program_files(root: str, main: str) -> Iterator[str]:
     """The source files of the program: the main one, and the imported ones below `root`."""
-    main = getattr(sys.modules.get("__main__"), "__file__", None)
     inside = os.path.realpath(root) + os.sep if root else ""
     files = dict.fromkeys([main] if main else [])
     for module in list(sys.modules.values()):
