@@ -10,7 +10,7 @@ from xorbench.programs.command_run import CommandRun, StartedRun
 from xorbench.programs.command_runs import describe_end
 from xorbench.programs.conditions import described
 from xorbench.programs.run_maker import RunMaker
-from xorbench.programs.turns import Channel, Side, Turns, take_turns
+from xorbench.programs.turns import Channel, NoChannel, Side, Turns, take_turns
 from xorbench.records.cleaning import clean
 from xorbench.records.ended import Ended
 
@@ -51,25 +51,33 @@ def make_pair(
     pair = Pair()
     with ExitStack() as stack:
         started: dict[str, Side] = {}
-        for name, side in sides.items():
-            started[name] = stack.enter_context(
-                _started(maker, commands[side.command], side, f"-{name.lower()}", skip)
-            )
-            if not started[name].first_turn():
-                if started[name].failed and len(started) == len(sides):
-                    pair.turns.no_pair = f"{name} failed while the other was alive"
-                break
-            pair.turns.no_pair = _lack_of_memory(name, started[name])
-            if pair.turns.no_pair and len(started) < len(sides):
-                break
-        else:
-            pair.turns = take_turns(started, seed)
+        try:
+            for name, side in sides.items():
+                command, suffix = commands[side.command], f"-{name.lower()}"
+                started[name] = stack.enter_context(_started(maker, command, side, suffix, skip))
+                if not _is_ready(name, started, len(sides), pair):
+                    break
+            else:
+                pair.turns = take_turns(started, seed)
+        except NoChannel as error:
+            pair.turns.no_pair = str(error)
         pair.ends = {name: side.end() for name, side in started.items()}
     for name, ended in pair.ends.items():
         maker.require_called(commands[sides[name].command], ended)
         maker.note(f"{sides[name].label}: {describe_end(ended, AFTER_TURNS)}")
     pair.turns.conditions = described(next(iter(sides.values())).variables)
     return pair
+
+
+def _is_ready(name: str, started: Mapping[str, Side], count: int, pair: Pair) -> bool:
+    """Wait for the end of the first turn of a side; whether the next side can start."""
+    side, is_last = started[name], len(started) == count
+    if not side.first_turn():
+        if side.failed and is_last:
+            pair.turns.no_pair = f"{name} failed while the other was alive"
+        return False
+    pair.turns.no_pair = "" if is_last else _lack_of_memory(name, side)
+    return not pair.turns.no_pair
 
 
 @contextmanager

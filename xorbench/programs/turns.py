@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from xorbench.errors import BadFile
+from xorbench.errors import BadFile, why
 from xorbench.programs.command_run import StartedRun
 from xorbench.records.ended import Ended
 from xorbench.records.files import write_whole
@@ -83,14 +83,21 @@ class Turns:
         return median(turn.seconds / turn.steps for turn in self.turns[side])
 
 
+class NoChannel(Exception):
+    """The sides cannot take turns here."""
+
+
 class Channel:
-    """The FIFOs between this process and the recorder of one side."""
+    """The FIFOs between this process and the recorder of one side; raises `NoChannel`."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, mode=0o700)
         self.folder = folder
-        for name in (REPORTS, GO):
-            os.mkfifo(folder / name, 0o600)
+        try:
+            for name in (REPORTS, GO):
+                os.mkfifo(folder / name, 0o600)
+        except OSError as error:
+            raise NoChannel(f"the file system has no FIFOs: {why(error)}") from None
         # opened for both, so that neither side waits for the other to open it
         self.reports = os.open(folder / REPORTS, os.O_RDWR | os.O_CLOEXEC)
         self.go = os.open(folder / GO, os.O_RDWR | os.O_CLOEXEC)

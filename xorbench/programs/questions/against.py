@@ -93,7 +93,7 @@ class AgainstRequest:
         return cls(
             check,
             tuple(saved["against"]),
-            **{name: saved[name] for name in OPTIONS if name in saved},
+            **{name: saved[name] for name in (*OPTIONS, "most_pairs") if name in saved},
         )
 
     @property
