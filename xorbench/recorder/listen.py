@@ -528,7 +528,7 @@ class Listener:
 
     def _drop_unused_calls(self) -> None:
         """Take out of the first step the calls that are no part of the training."""
-        unused = self._first_calls.unused(self._trains)
+        unused = self._first_calls.unused(self._trains, resumed=self.options.state)
         models = {
             call.model for call in unused if (m := call.module()) is None or not self._trains(m)
         }

@@ -56,22 +56,28 @@ class FirstCalls:
         place = weakref.ref(module)
         self.calls.append(Call(number, place, model, (node, sequence_number()), (event, events)))
 
-    def unused(self, trains: Callable[[nn.Module | None], bool]) -> list[Call]:
+    def unused(self, trains: Callable[[nn.Module | None], bool], *, resumed: bool) -> list[Call]:
         """The calls that reach no loss, of a model that is not trained or is called again.
 
-        `trains` tells whether a gradient or an optimizer has a parameter of a model. The call of a
+        `trains` is true if a gradient or an optimizer has a parameter of a model. The call of a
         generator whose output is detached reaches no loss either, and is a part of the training.
+        A step that resumes a training is compared with a later one, which keeps all its calls: if
+        `resumed`, those of a trained model stay.
         """
         if not self.passes:
             return []
-        return [call for call in self.calls if self._is_unused(call, trains)]
+        return [call for call in self.calls if self._is_unused(call, trains, resumed=resumed)]
 
-    def _is_unused(self, call: Call, trains: Callable[[nn.Module | None], bool]) -> bool:
+    def _is_unused(
+        self, call: Call, trains: Callable[[nn.Module | None], bool], *, resumed: bool
+    ) -> bool:
         if self._reaches_loss(call):
             return False
         module = call.module()
         if not trains(module):
             return True
+        if resumed:
+            return False
         later = self.calls[self.calls.index(call) + 1 :]
         return any(other.module() is module and self._reaches_loss(other) for other in later)
 
