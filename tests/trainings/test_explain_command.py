@@ -251,7 +251,7 @@ def test_a_fix_that_only_sets_seeds_is_not_timed(
     two = [switch for switch in TRAINING_SWITCHES if switch.name in ("python-seed", "torch-seed")]
     monkeypatch.setattr(explain, "TRAINING_SWITCHES", tuple(two))
     (tmp_path / "b.py").write_text(UNSEEDED)
-    done = call_in(tmp_path, "explain", "--json", "--", sys.executable, "b.py")
+    done = call_in(tmp_path, "explain", "--processes", "4", "--json", "--", sys.executable, "b.py")
     result = json.loads(done.stdout)
     assert result["details"]["step time"] == "not measured: the fix only sets seeds"
     assert "step time" not in result["sentence"]

@@ -262,7 +262,7 @@ LOADER = """
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 torch.set_num_threads(1)
-loader = DataLoader(TensorDataset(torch.ones(48, 3)), batch_size=2, num_workers=2)
+loader = DataLoader(TensorDataset(torch.ones(800, 3)), batch_size=2, num_workers=2)
 model = torch.nn.Linear(3, 1)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 for (batch,) in loader:
@@ -276,7 +276,7 @@ torch.set_num_threads(1)
 model = torch.nn.Linear(3, 1)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 step = torch.compile(optimizer.step, backend="eager")
-for _ in range(24):
+for _ in range(400):
     optimizer.zero_grad()
     model(torch.ones(8, 3)).square().mean().backward()
     step()
@@ -288,7 +288,7 @@ torch.set_num_threads(1)
 dist.init_process_group("gloo")
 model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(3, 1))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-for _ in range(24):
+for _ in range(400):
     optimizer.zero_grad()
     model(torch.ones(8, 3)).square().mean().backward()
     optimizer.step()
