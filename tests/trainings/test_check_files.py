@@ -77,6 +77,21 @@ def test_python_compares_files_too(place: Path, monkeypatch: pytest.MonkeyPatch)
     assert xorbench.check("python train.py noise")
 
 
+def test_a_detailed_record_keeps_only_the_tensor_that_differs(tmp_path: Path) -> None:
+    """Its elements are in the answer, also in that of the stored records; the rest is removed."""
+    (tmp_path / "train.py").write_text(TRAINING.replace("torch.manual_seed(0)", ""))
+    done = run_in(tmp_path, "check", "--name", "kept", "--", "python", "train.py")
+    assert done.returncode == 1
+    (folder,) = (tmp_path / "results" / "checks").glob("*-kept")
+    kept = [path.stat() for path in folder.rglob("*.values")]
+    assert len(kept) == 2  # of a run of the pair each
+    assert all(status.st_blocks * 512 <= 8192 for status in kept)
+    again = run_in(tmp_path, "check", "--from", str(folder))
+    elements = [line for line in done.stdout.splitlines() if line.startswith("  elements")]
+    assert elements
+    assert elements[0] in again.stdout
+
+
 def test_a_training_without_torch_optim_is_compared(tmp_path: Path) -> None:
     """The answer describes how its steps end."""
     (tmp_path / "train.py").write_text(BY_HAND)

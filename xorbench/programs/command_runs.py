@@ -379,6 +379,8 @@ def detailed_pair(
         if same and a is not None and b is not None:
             first = compare(a.lines(), b.lines(), a.head.generators).first
             element = None if first is None else _element(first, a, b)
+            a.keep_only(None if first is None else first.a)
+            b.keep_only(None if first is None else first.b)
             return DetailedPair(first, element, (sources_of(a), sources_of(b)))
     return DetailedPair(None)
 

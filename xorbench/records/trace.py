@@ -343,12 +343,28 @@ class TraceFile:
             return None
         size = WIDTHS[more.dtype] * prod(more.shape)
         try:
-            with self.path.with_name(f"{self.path.name}.values").open("rb") as file:
+            with self._values_path.open("rb") as file:
                 file.seek(more.at)
                 data = file.read(size)
         except OSError:
             return None
         return data if len(data) == size else None
+
+    def keep_only(self, event: TraceEvent | None) -> None:
+        """Remove the stored bytes of every tensor but the event's, which stay at their position."""
+        data = None if event is None or event.more.hex is not None else self.values(event)
+        if data is None or event is None or event.more.at is None:
+            self._values_path.unlink(missing_ok=True)
+            return
+        kept = self._values_path.with_suffix(".kept")
+        with kept.open("wb") as file:
+            file.seek(event.more.at)  # the file has a hole before it
+            file.write(data)
+        kept.replace(self._values_path)
+
+    @property
+    def _values_path(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.values")
 
 
 def inline_values(event: TraceEvent) -> bytes | None:
