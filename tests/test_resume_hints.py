@@ -4,6 +4,7 @@ from textwrap import dedent
 
 import pytest
 
+from xorbench.programs.kills import Kill
 from xorbench.programs.lost_state import Resumed
 from xorbench.programs.questions.resume import HINTS, KillTrial, conclude
 from xorbench.programs.resume_hints import resume_hint, role_of
@@ -131,7 +132,7 @@ def test_all_lost_state_is_listed() -> None:
         differs_at=3,
         further=(("generators", "generator torch cpu"),),
     )
-    conclusion = conclude([KillTrial(4, resumed=result)])
+    conclusion = conclude([KillTrial(Kill(4), resumed=result)])
     assert dict(conclusion.details) == {"also not restored": "generator torch cpu"}
     assert "optimizer.state_dict()" in conclusion.hint
     assert "torch.get_rng_state()" in conclusion.hint

@@ -31,8 +31,10 @@ LINUX_ONLY: Final = {
 # Modules that name a file of /proc, each with a fallback or only to compare paths.
 PROC: Final = {
     "machine/probes/burn.py",
+    "programs/conditions.py",
     "recorder/entry.py",
     "recorder/environment.py",
+    "runtime/pause.py",
     "runtime/process_tree.py",
     "runtime/temporary_folder.py",
 }

@@ -86,7 +86,7 @@ class TraceHead(Struct, frozen=True, kw_only=True):
     training: TracedTraining | None = None
 
 
-class More(Struct, frozen=True, kw_only=True):
+class More(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The details of an event; docs/trace-format.md describes each field."""
 
     name: str = ""
