@@ -182,7 +182,7 @@ REJECTED: dict[str, tuple[Any, dict[str, Any], str, str]] = {
     "link": ("python", {"link": ["data"]}, "link: there is no 'data'", ""),
     "folder": ("python", {"folder": "no-such"}, "folder: no folder 'no-such'", ""),
     "name": ("python", {"name": "a b"}, "name: invalid name 'a b'", "letters"),
-    "a name of another thing": ("python", {"name": "latest"}, "name: 'latest' will not", "letters"),
+    "reserved name": ("python", {"name": "latest"}, "name: invalid name 'latest'", "letters"),
     "out": ("python", {"out": "/dev/null/x"}, "out: cannot write", ""),
     "kill alone": ("python", {"kill_after": 3}, "kill_after: needs resume", "resume="),
     "resume alone": ("python", {"resume": "python"}, "resume: needs kill_after", "kill_after="),

@@ -78,7 +78,7 @@ def test_shared_files_contain_no_home_and_no_absolute_path(plain: Path) -> None:
         assert str(plain) not in text, path
         assert str(Path(sys.executable).parent) not in text, path
     result = json.loads("".join(files(plain, ("result.json",)).values()))
-    assert result["hint"].startswith("what it wrote is in results/checks/")
+    assert result["hint"].startswith("its output is in results/checks/")
     assert "~/log" in result["sentence"]
 
 

@@ -222,7 +222,7 @@ def test_remaining_processes_are_killed_and_reported(
     assert program.returncode == 3
     assert len(tree(tmp_path)) == ALIVE
     assert not alive(tree(tmp_path))
-    assert "left processes behind" in " ".join(json.loads(out)["notes"])
+    assert "left processes running" in " ".join(json.loads(out)["notes"])
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
@@ -262,7 +262,7 @@ def grown_in_copy(start: Callable[..., Any], temporary: Path) -> Any:
     program = start("check", "--exclude", "temporary", "--", *ON_TREE)
 
     def pids() -> dict[str, int]:
-        grown = [tree(path.parent) for path in temporary.glob("xorbench-*/*/pids")]
+        grown = [tree(path.parent) for path in temporary.glob("xorbench-*/work/*/pids")]
         return grown[0] if grown else {}
 
     wait_for(lambda: len(pids()) == ALIVE, "the tree did not grow")

@@ -369,7 +369,7 @@ def test_a_helper_that_outlives_the_command_is_a_note(tmp_path: Path) -> None:
     """It does not train, so it does not affect the answer, and a note names the process."""
     answer = check_daemon(tmp_path, "helper")
     assert answer["code"] == 0
-    assert "left processes behind" in " ".join(answer["notes"])
+    assert "left processes running" in " ".join(answer["notes"])
 
 
 # Processes killed at random moments
