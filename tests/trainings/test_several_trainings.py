@@ -137,10 +137,12 @@ def train(seed):
     torch.nn.init.constant_(model.bias, seed)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for step in range(8):
+        together.wait()
         model(torch.randn(8, 3, generator=generator)).square().mean().backward()
         time.sleep(0.1 * seed)
         optimizer.step()
-threads = [threading.Thread(target=train, args=(seed,)) for seed in (0, 1)]
+together = threading.Barrier(2)
+threads = [threading.Thread(target=train, args=(seed,)) for seed in (1, 2)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
 """
