@@ -592,6 +592,8 @@ class Forked:
 
         return descendants(os.getpid(), self.pid)
 
+    tree = processes
+
 
 class InChild(BaseException):
     """This process is the program now."""
