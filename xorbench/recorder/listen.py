@@ -309,17 +309,8 @@ class Listener:
             and not self.weights.is_named(tensor)
             and tensor not in self._batches
         ]
-        parts = self.digester.start_all(free)
-        return [
-            Leaf(tensor, digest)
-            for tensor, digest in zip(free, self._finished(parts))  # noqa: B905 - Python 3.9
-            if digest
-        ]
-
-    def _finished(self, started: list[list[DigestPart] | Exception]) -> list[str]:
-        """The digests of tensors; an empty text for one that has none."""
-        digests = iter(self.digester.finish([p for p in started if not isinstance(p, Exception)]))
-        return ["" if isinstance(parts, Exception) else next(digests) for parts in started]
+        digests = self.digester.digest_all(free)
+        return [Leaf(tensor, d) for tensor, d in zip(free, digests) if d]  # noqa: B905 - Python 3.9
 
     def _add_leaves(self, leaves: list[Leaf]) -> None:
         """Record the leaf tensors that no module has, once in each step."""
@@ -340,7 +331,7 @@ class Listener:
         now = self.weights.taking_part(self._step)
         now += [("parameter", f"u{i}", leaf.tensor) for i, leaf in enumerate(self.updates.leaves)]
         named = {name: tensor for kind, name, tensor in now if kind == "parameter"}
-        digests = self._finished(self.digester.start_all(list(named.values())))
+        digests = self.digester.digest_all(list(named.values()))
         return self._differ(dict(zip(named, digests)))  # noqa: B905 - Python 3.9
 
     def _differ(self, now: dict[str, str]) -> bool:
@@ -529,9 +520,7 @@ class Listener:
     def _drop_unused_calls(self) -> None:
         """Take out of the first step the calls that are no part of the training."""
         unused = self._first_calls.unused(self._trains, resumed=self.options.state)
-        models = {
-            call.model for call in unused if (m := call.module()) is None or not self._trains(m)
-        }
+        models = {call.model for call in unused if not self._trains(call.module())}
         self._first_calls = FirstCalls()
         if not unused:
             return

@@ -16,7 +16,7 @@ from .weights import Members, Tracked, members_of, weights_in
 if TYPE_CHECKING:
     from torch import nn
 
-    from .fingerprint import Digester, DigestPart
+    from .fingerprint import Digester
     from .weights import Weight
 
 MOST_MODELS = 16  # whose state is followed
@@ -91,10 +91,6 @@ class UntrainedModels:
         self._died()
 
     def _digests(self, state: list[Weight]) -> Digests:
-        started = self._digester.start_all([tensor for _, _, tensor in state])
-        readable: dict[str, list[DigestPart]] = {
-            name: parts
-            for (_, name, _), parts in zip(state, started)  # noqa: B905 - Python 3.9
-            if not isinstance(parts, Exception)
-        }
-        return dict(zip(readable, self._digester.finish(list(readable.values()))))  # noqa: B905
+        digests = self._digester.digest_all([tensor for _, _, tensor in state])
+        named = zip(state, digests)  # noqa: B905 - Python 3.9
+        return {name: digest for (_, name, _), digest in named if digest}

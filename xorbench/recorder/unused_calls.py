@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import weakref
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -66,24 +67,23 @@ class FirstCalls:
         """
         if not self.passes:
             return []
-        return [call for call in self.calls if self._is_unused(call, trains, resumed=resumed)]
+        reached = sorted(self.reached)
+        unused: list[Call] = []
+        used_later: set[int] = set()  # the modules of later calls that reach a loss
+        for call in reversed(self.calls):
+            module = call.module()
+            if _has_node(reached, call.nodes):
+                used_later.add(id(module))
+            elif not trains(module) or (not resumed and id(module) in used_later):
+                unused.append(call)
+        return unused[::-1]
 
-    def _is_unused(
-        self, call: Call, trains: Callable[[nn.Module | None], bool], *, resumed: bool
-    ) -> bool:
-        if self._reaches_loss(call):
-            return False
-        module = call.module()
-        if not trains(module):
-            return True
-        if resumed:
-            return False
-        later = self.calls[self.calls.index(call) + 1 :]
-        return any(other.module() is module and self._reaches_loss(other) for other in later)
 
-    def _reaches_loss(self, call: Call) -> bool:
-        first, end = call.nodes
-        return first == end or any(first <= node < end for node in self.reached)
+def _has_node(reached: list[int], nodes: tuple[int, int]) -> bool:
+    """Whether one of a call's nodes is reached; also for a call that made none."""
+    first, end = nodes
+    place = bisect_left(reached, first)
+    return first == end or (place < len(reached) and reached[place] < end)
 
 
 def renumbered(identity: str, unused: set[int]) -> str:
