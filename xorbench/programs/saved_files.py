@@ -26,7 +26,7 @@ LARGEST_TEXT: Final = 4 << 20  # bytes of a text that is compared line by line
 LARGEST_PICKLE: Final = 16 << 20  # bytes of a pickle in which names of tensors are looked for
 LARGEST_HEADER: Final = 100 << 20  # bytes of a header of safetensors
 MOST_NAMED: Final = 5  # files that a line names
-MOST_PARTS: Final = 20_000  # of a file that are told apart
+MOST_PARTS: Final = 20_000  # of a file
 CHUNK: Final = 1 << 20
 
 Parts = dict[str, str]  # the digest of each part of a file, by name
@@ -122,7 +122,7 @@ def read_files(folder: Path, paths: Iterable[str]) -> list[SavedFile]:
 
 
 def write_files(folder: Path, files: Sequence[SavedFile]) -> None:
-    """Write the digests beside the records of a run."""
+    """Write the digests next to the records of a run."""
     rows = [[file.path, file.size, file.digest, file.parts] for file in files]
     (folder / FILES).write_text(json.dumps(rows))
 

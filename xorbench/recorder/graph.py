@@ -20,7 +20,7 @@ def sequence_number() -> int:
 def graph_of(roots: Any) -> tuple[list[Tensor], set[int]]:
     """The leaf tensors that gradients of these will reach, and the nodes' sequence numbers.
 
-    Of a very large graph only those of the first nodes.
+    A very large graph is searched only in its first nodes.
     """
     waiting = [root.grad_fn for _, root in tensors(roots)]
     seen, leaves = set(waiting), []
