@@ -4,7 +4,7 @@
     python bench/against_trust.py real --minutes 30                # whole comparisons
     python bench/against_trust.py report --to FILE.md              # evaluates the recorded pairs
 
-Two trainings: `gpt`, the small GPT of examples/gpt.py (4 layers, width 256, AdamW), and `loader`, a
+Two trainings: `gpt`, the small GPT of examples/gpt.py (2 layers, width 128, AdamW), and `loader`, a
 small network whose batches come from two loader processes. A recorded pair is two fresh processes
 of a training that take turns, as `check --against` makes them: A, and B with each step stretched by
 0, 3, 5 or 10%. A comparison draws its pairs from the pool without repetition, so comparisons share
@@ -46,7 +46,7 @@ OUT: Final = Path("results/against-trust")
 CYCLE: Final = (0, 3, 0, 5, 0, 10)  # stretch in percent; most pairs are of equal commands
 TRAININGS: Final = ("gpt", "loader")
 LOADS: Final = ("quiet", "bursts")
-STEPS: Final = 60
+STEPS: Final = 120
 MOST: Final = PAIRS_PER_PROCESS * PROCESSES
 EVALUATED: Final = {0: 100, 3: 40, 5: 40, 10: 40}  # comparisons per stretch in percent
 CASES: Final = ((0, 0.05), (3, 0.05), (3, 0.02), (5, 0.05), (5, 0.02), (10, 0.05))
@@ -82,10 +82,10 @@ def _gpt(torch: Any) -> tuple[Iterator[None], Any]:
     import gpt
 
     torch.manual_seed(0)
-    sizes = argparse.Namespace(layers=4, width=256, heads=4, length=128, dropout=0.0)
+    sizes = argparse.Namespace(layers=2, width=128, heads=4, length=64, dropout=0.0)
     model = gpt.GPT(sizes)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4)
-    data = torch.randint(0, len(gpt.CHARACTERS), (64, 8, 129))
+    data = torch.randint(0, len(gpt.CHARACTERS), (64, 8, 65))
 
     def steps() -> Iterator[None]:
         for number in count():

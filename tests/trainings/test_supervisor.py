@@ -304,14 +304,22 @@ def test_a_supervisor_continues_without_its_watchdog(
     started: Callable[..., Any], tmp_path: Path, temporary: Path
 ) -> None:
     """The exit code of the command is still reported, and its processes are ended."""
-    source = "import time; open('began', 'w'); time.sleep(2); raise SystemExit(7)"
+    source = """
+import os, time
+open("began", "w")
+while not os.path.exists("guardless"):
+    time.sleep(0.02)
+raise SystemExit(7)
+"""
     (tmp_path / "slow.py").write_text(source)
     program = started("check", "--json", "--", sys.executable, "slow.py")
     wait_for(lambda: any(temporary.glob("*/*/began")), "it did not begin")
+    (began,) = temporary.glob("*/*/began")
     (own,) = psutil.Process(program.pid).children()
     (guard,) = own.children()
     (child,) = guard.children()
     guard.kill()
+    began.with_name("guardless").touch()
     out, _ = program.communicate(timeout=DEADLINE_S)
     assert json.loads(out)["runs"][0]["exit code"] == 7
     assert not child.is_running()
