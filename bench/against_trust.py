@@ -102,10 +102,15 @@ def _gpt(torch: Any) -> tuple[Iterator[None], Any]:
 def _loader(torch: Any) -> tuple[Iterator[None], Any]:
     torch.manual_seed(0)
     model = torch.nn.Sequential(
-        torch.nn.Conv2d(3, 16, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.LazyLinear(10)
+        torch.nn.Conv2d(3, 32, 3),
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(32, 32, 3),
+        torch.nn.ReLU(),
+        torch.nn.Flatten(),
+        torch.nn.LazyLinear(10),
     )
-    images = torch.utils.data.TensorDataset(torch.randn(64 * (STEPS + 1), 3, 32, 32))
-    loader = torch.utils.data.DataLoader(images, batch_size=64, num_workers=2)
+    images = torch.utils.data.TensorDataset(torch.randn(32 * (STEPS + 1), 3, 32, 32))
+    loader = torch.utils.data.DataLoader(images, batch_size=32, num_workers=2)
     model(torch.zeros(1, 3, 32, 32))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 
