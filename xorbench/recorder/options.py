@@ -36,6 +36,8 @@ class Options(NamedTuple):
             after a part of the `second` file, or before a `rename`.
         turns: with the level `clock`, the folder of the FIFOs of a training that runs turn by turn.
         turn_steps: the steps of its first turn.
+        sketches: record sketches, outputs, gradients and decisions in every step.
+        noise: the seed of the noise of rounding in every operator; None for no noise.
         notice: report whether the program uses loader processes, and whether it compiles.
     """
 
@@ -55,6 +57,8 @@ class Options(NamedTuple):
     step_by: str = "optimizer"
     threads: bool = False
     die_in_save: str = ""
+    sketches: bool = False
+    noise: int | None = None
     notice: bool = False
     turns: str = ""
     turn_steps: int = 1
