@@ -307,7 +307,7 @@ def train(name: str, seed: int, v: dict) -> None:
         for step in range(STEPS):
             x, y = batch(step)
             if v.get("label") == str(step):
-                y.view(-1)[0] = (y.view(-1)[0] + 1) % 4
+                y[(0,) * y.dim()] = (y[(0,) * y.dim()] + 1) % 4
             x = x.double() if "double" in v and x.is_floating_point() else x
             optimizer.zero_grad()
             for part, labels in zip(x.chunk(parts), y.chunk(parts), strict=True):

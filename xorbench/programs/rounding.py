@@ -7,7 +7,7 @@ for a parameter along its movement, in which a wrong scale shows long before it 
 
 import base64
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -23,6 +23,10 @@ POOLED: Final = 5
 ENOUGH: Final = 0.5  # share of the steps that must be judged
 FLOORS: Final = ("initial", "output", "buffer", "batch", "draw")  # whose floor is one eps
 EPS: Final = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+WHOLE: Final = ("initial", "gradient", "parameter", "buffer")  # the same in every rank
+# Decisions after which the forward pass is continuous: they change only gradients by much.
+CONTINUOUS: Final = ("relu", "max_pool", "adaptive_max_pool", "clamp", "hardtanh", "abs", "max")
+CONTINUOUS += ("leaky_relu", "prelu", "threshold", "min", "l1_loss", "smooth_l1", "huber", "fm")
 # Kinds after all others of a step.
 ORDER: Final = {"gradient": 1, "hyperparameters": 2, "parameter": 3, "buffer": 3}
 # Settings of an optimizer that select a kernel and leave the formula as it is.
@@ -42,6 +46,7 @@ class Sketch:
     count: int
     dtype: str
     digest: str = ""
+    shard: bool = False
 
 
 @dataclass(slots=True)
@@ -127,7 +132,7 @@ def sketch_of(event: TraceEvent) -> Sketch | None:
     sums = np.zeros(BUCKETS)
     values = np.frombuffer(base64.b64decode(more.sketch), dtype="<f8")
     sums[: len(values)] = values
-    return Sketch(sums, int(np.prod(more.shape)), more.dtype, event.digest or "")
+    return Sketch(sums, int(np.prod(more.shape)), more.dtype, event.digest or "", more.shard)
 
 
 def _by_parameter(
@@ -142,6 +147,38 @@ def _by_parameter(
             group = groups[owner][int(number)]
             values[name] = {k: v for k, v in group.items() if k not in KERNELS}
     return values
+
+
+def merged(ranks: Sequence[list[Step]], *, whole: bool) -> list[Step]:
+    """The steps of all ranks as those of one process; the sketches of shards add up.
+
+    With `whole` only the tensors of the whole training are kept, for a different number of ranks.
+    """
+    steps = []
+    for numbered in zip(*ranks, strict=False):
+        first = numbered[0]
+        step = Step(hyperparameters=first.hyperparameters, reset=all(s.reset for s in numbered))
+        for rank, own in enumerate(numbered):
+            for (kind, name), sketch in own.sketches.items():
+                _add_rank(
+                    step, (kind, name), sketch, "" if whole or not rank else f" of rank {rank}"
+                )
+            if not whole:
+                step.exact |= {
+                    (k, f"{n}, rank {rank}"): value for (k, n), value in own.exact.items()
+                }
+        if whole:
+            step.sketches = {key: s for key, s in step.sketches.items() if key[0] in WHOLE}
+        steps.append(step)
+    return steps
+
+
+def _add_rank(step: Step, key: Key, sketch: Sketch, rank: str) -> None:
+    known = step.sketches.get(key)
+    if sketch.shard and known is not None:
+        step.sketches[key] = replace(known, sums=known.sums + sketch.sums)
+    elif sketch.shard or known is None or rank:
+        step.sketches[key if sketch.shard else (key[0], key[1] + rank)] = sketch
 
 
 def reset_steps(steps: Sequence[Step]) -> int:
@@ -230,6 +267,10 @@ class Comparison:
     def _row(self, step: int, key: Key, own: Sketch) -> Row | None:
         runs = [self.b, self.center, *self.noisy]
         others = [run[step].sketches.get(key) for run in runs]
+        if key[0] == "decision" and others[0] is None:  # compiled code shows none
+            others[0], hidden = own, "is not visible in B"
+        else:
+            hidden = ""
         if any(other is None or other.count != own.count for other in others):
             return None
         shifts = [self._shift(run, step, key) for run in runs]
@@ -238,7 +279,8 @@ class Comparison:
         if key[0] == "decision":
             digests = [other.digest for other in others if other]
             same = [digest == digests[1] for digest in digests[2:]]
-            return self._decision(step, key, (gap, digests[0] == own.digest), (gaps, same))
+            row = self._decision(step, key, (gap, digests[0] == own.digest), (gaps, same))
+            return replace(row, text=hidden)
         return self._tensor(step, key, own, gap, gaps)
 
     def _shift(self, run: Sequence[Step], step: int, key: Key) -> Array | float:
@@ -359,24 +401,57 @@ class RoundingAnswer:
 
 @dataclass(slots=True)
 class Forks:
-    """The decisions of B that rounding may have changed: no more than in the noisy runs."""
+    """The decisions of B that rounding may have changed: no more than in the noisy runs.
+
+    Attributes:
+        fork: the first such decision of the step, or of the run.
+        hidden: a decision that is not visible in B.
+        chance: the number of steps in which a noisy run has such a decision, on average.
+        guessed: the first tensors beyond a limit that only a hidden decision may explain.
+    """
 
     flips: float = 0.0
     seen: int = 0
     fork: Row | None = None
+    hidden: Row | None = None
+    chance: float = 0.0
+    guessed: list[Row] = field(default_factory=list)
 
     def first_beyond(self, rows: Sequence[Row]) -> Row | None:
-        """The first tensor of a step beyond its limit; sets `fork` to a fork before it."""
+        """The first tensor of a step beyond its limit that no decision before it explains."""
+        most = 0.0
         for row in rows:
-            if row.kind != "decision":
-                if row.share > 1:
-                    return row
-                continue
-            self.flips, self.seen = self.flips + row.noise, self.seen + 1
-            is_plausible = 0 < row.ratio <= 4 + 4 * self.flips / self.seen
-            if is_plausible and self.fork is None:
-                self.fork = row
+            if row.kind == "decision":
+                most = max(most, min(1.0, row.noise))
+                self._take(row)
+            elif row.share > 1 and not self._explains(self.fork, row):
+                return row
+        self.chance += most
         return None
+
+    def _take(self, row: Row) -> None:
+        self.flips, self.seen = self.flips + row.noise, self.seen + 1
+        if row.text:
+            self.hidden = row
+        elif 0 < row.ratio <= 4 + 4 * self.flips / self.seen:
+            self.fork = self.fork or row
+
+    @staticmethod
+    def _explains(fork: Row | None, row: Row) -> bool:
+        if fork is None or row.text:
+            return False
+        late = row.step > fork.step or row.kind in ("gradient", "parameter")
+        return late or not fork.name.startswith(CONTINUOUS)
+
+    def may_be_hidden(self, row: Row) -> bool:
+        """Whether a decision that B does not show may explain a tensor beyond its limit.
+
+        Not if there are more such steps than the noisy runs have, by far.
+        """
+        if not self._explains(self.hidden and replace(self.hidden, step=row.step, text=""), row):
+            return False
+        self.guessed.append(row)
+        return len(self.guessed) <= 2 + 3 * self.chance
 
 
 def judge(comparison: Comparison) -> RoundingAnswer:
@@ -392,15 +467,17 @@ def judge(comparison: Comparison) -> RoundingAnswer:
         forks.fork = None if comparison.reset else forks.fork
         first = forks.first_beyond(rows)
         _note(answer, step, tensors)
-        if first is not None and (first.text or (forks.fork is None and not _is_noisy(tensors))):
-            answer.word, answer.first = "beyond", first
+        is_noisy = _is_noisy(tensors)
+        if first is not None and (first.text or not is_noisy) and not forks.may_be_hidden(first):
+            answer.word, answer.first = "beyond", [*forks.guessed, first][0]
             return answer
-        if first is not None and forks.fork is not None:
-            answer.forks[step] = forks.fork
-        if first is None and not _is_noisy(tensors):
+        if first is None and not is_noisy and all(row.share <= 1 for row in tensors):
             answer.judged.append(step)
             _count(answer, tensors)
-        elif not comparison.reset:
+            continue
+        cause = forks.hidden if first is not None else forks.fork
+        answer.forks |= {step: cause} if cause is not None and not is_noisy else {}
+        if not comparison.reset:
             break
     if len(answer.judged) < max(1, ENOUGH * answer.total):
         answer.word = "cannot tell"

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatc
 from torch.utils.data import dataloader
 
 from .decisions import decision_before, observed
+from .head import process_rank
 from .noise import Noise, base_name
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ class Rounding:
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
         options = listener.options
-        self.noise = None if options.noise is None else Noise(options.noise)
+        seed, rank = options.noise, int(process_rank() or 0)
+        self.noise = None if seed is None else Noise(seed + 1_000 * rank)
         self.mode: StepMode | None = None
         self.loading = 0  # depth of calls that load data
         self._counts: dict[tuple[str, str], int] = {}
@@ -111,8 +113,8 @@ class StepMode(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operator; a tensor subclass first maps it to operators of plain tensors."""
         kwargs = kwargs or {}
-        if any(kind not in PLAIN for kind in types):
+        if any(hasattr(kind, "__tensor_flatten__") for kind in types):
             return NotImplemented
-        if not self._rounding.is_on(self):
+        if any(kind not in PLAIN for kind in types) or not self._rounding.is_on(self):
             return func(*args, **kwargs)
         return self._rounding.run(func, args, kwargs)

@@ -25,11 +25,13 @@ from xorbench.programs.rounding import (
     Row,
     Step,
     judge,
+    merged,
     read_steps,
     reset_steps,
 )
 from xorbench.records.ended import Ended
 from xorbench.records.redaction import shown_command, shown_words
+from xorbench.records.trace import TraceFile, rank_of
 from xorbench.verdicts import Outcome, capitalized, counted, failed, inconclusive, passed, some
 
 CHECK: Final = "same up to rounding"
@@ -133,15 +135,23 @@ def _used(run: Ended) -> set[str]:
 
 
 def _comparison(runs: Mapping[str, Ended]) -> Comparison:
-    steps = {name: read(run) for name, run in runs.items()}
+    counts = {len(_training(run)) for run in runs.values()}
+    steps = {name: read(run, whole=len(counts) > 1) for name, run in runs.items()}
     noisy = [own for name, own in steps.items() if name.startswith("noise")]
     a, b = steps["A"], steps.get("reset", steps["B"])
     return Comparison(a, steps.get("eager", a), b, noisy, "reset" in runs)
 
 
-def read(run: Ended) -> list[Step]:
-    """The steps of a run."""
-    return read_steps(max(run.traces, key=lambda trace: trace.step_count).lines())
+def read(run: Ended, *, whole: bool = False) -> list[Step]:
+    """The steps of a run; with `whole` only the tensors that do not depend on its ranks."""
+    return merged([read_steps(trace.lines()) for trace in _training(run)], whole=whole)
+
+
+def _training(run: Ended) -> list[TraceFile]:
+    """The traces of the ranks of a training; without ranks, its longest trace."""
+    ranks = [t for t in run.traces if t.has_steps and t.head.process and t.head.process.rank]
+    longest = max(run.traces, key=lambda trace: trace.step_count)
+    return sorted(ranks, key=rank_of) or [longest]
 
 
 # The answer in words
@@ -208,7 +218,8 @@ def row_text(row: Row) -> str:
         "draw": f"a random draw ({name})",
     }
     if row.kind == "decision":
-        return f"{name} decided differently in {row.ratio:.0f} elements"
+        differs = f"decided differently in {counted(round(row.ratio), 'element')}"
+        return f"{name} {row.text or differs}"
     difference = row.text or f"{row.times:,.3g} times the noise of rounding (limit {LIMIT:.0f})"
     return f"{texts[row.kind]}: {difference}"
 
