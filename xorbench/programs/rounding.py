@@ -6,6 +6,7 @@ for a parameter along its movement, in which a wrong scale shows long before it 
 """
 
 import base64
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
@@ -15,8 +16,8 @@ import numpy as np
 from xorbench.records.trace import ProgramLine, TraceEnd, TraceEvent, TraceStep
 
 BUCKETS: Final = 251  # sums of a sketch, `recorder/sketch.py`
-LIMIT: Final = 20.0
-SCALE_LIMIT: Final = 40.0
+LIMIT: Final = 10.0
+SCALE_LIMIT: Final = 20.0
 SATURATED: Final = 0.1  # noise of a tensor, relative to it, above which it is not judged
 SMALL: Final = 100  # elements up to which a tensor pools the noise of `POOLED` steps
 POOLED: Final = 5
@@ -78,11 +79,9 @@ def read_steps(lines: Iterable[ProgramLine]) -> list[Step]:
 
 
 def _unique(names: Mapping[str, str]) -> dict[str, str]:
-    """The name of each identity, or the identity if several have the name."""
-    last: dict[str, set[str]] = {}
-    for identity, name in names.items():
-        last.setdefault(name, set()).add(identity)
-    return {i: name if name and len(last[name]) == 1 else i for i, name in names.items()}
+    """The name of each identity, or the identity if several optimizers or models have the name."""
+    counts = Counter((identity[:1], name) for identity, name in names.items())
+    return {i: name if name and counts[i[:1], name] == 1 else i for i, name in names.items()}
 
 
 def _add_weights(steps: list[Step], events: Iterable[TraceEvent], names: Mapping[str, str]) -> None:
@@ -241,6 +240,7 @@ class Comparison:
     _start: dict[str, Array] = field(default_factory=dict)  # of A's parameters
     _recent: dict[Key, list[float]] = field(default_factory=dict)
     _forked: list[bool] = field(default_factory=list)  # of the noisy runs
+    _noise_only: set[str] = field(default_factory=set)  # parameters whose gradients are noise
 
     @property
     def step_count(self) -> int:
@@ -322,6 +322,10 @@ class Comparison:
             along = abs(float(gap @ unit)) / max(np.sqrt(((used @ unit) ** 2).mean()), floor)
         norm = float(np.linalg.norm(own.sums))
         relative = noise / (size or norm) if (size or norm) else 0.0
+        if kind == "gradient" and relative > SATURATED:
+            self._noise_only.add(name)
+        if kind == "parameter" and name in self._noise_only:
+            relative = max(relative, 1.0)  # an optimizer may scale its gradient, which is noise, up
         return Row(step, kind, name, float(np.linalg.norm(gap) / noise), along, relative)
 
 
@@ -425,7 +429,7 @@ class Forks:
                 most = max(most, min(1.0, row.noise))
                 self._take(row)
             elif row.share > 1 and not self._explains(self.fork, row):
-                return row
+                return _largest(row, rows)
         self.chance += most
         return None
 
@@ -452,6 +456,13 @@ class Forks:
             return False
         self.guessed.append(row)
         return len(self.guessed) <= 2 + 3 * self.chance
+
+
+def _largest(first: Row, rows: Sequence[Row]) -> Row:
+    """The tensor furthest beyond its limit: gradients and weights of a step have no order."""
+    if first.kind not in WHOLE or first.text:
+        return first
+    return max((row for row in rows if row.kind == first.kind), key=lambda row: row.share)
 
 
 def judge(comparison: Comparison) -> RoundingAnswer:
