@@ -58,6 +58,7 @@ class Step:
     exact: dict[Key, tuple[object, str | None]] = field(default_factory=dict)  # type, digest
     hyperparameters: dict[str, dict[str, Any]] = field(default_factory=dict)  # by parameter
     reset: bool = False  # whether it began with the state of A
+    places: dict[str, str] = field(default_factory=dict)  # the module of each decision
 
 
 def read_steps(lines: Iterable[ProgramLine]) -> list[Step]:
@@ -97,6 +98,7 @@ def _add_weights(steps: list[Step], events: Iterable[TraceEvent], names: Mapping
 
 
 def _add_events(step: Step, line: TraceStep, names: Mapping[str, str]) -> None:
+    open_: list[str] = []
     step.reset = any((e.kind, e.identity) == ("note", "reset") for e in line.events)
     for event in line.events:
         if event.kind == "loss":
@@ -104,6 +106,11 @@ def _add_events(step: Step, line: TraceStep, names: Mapping[str, str]) -> None:
         elif event.kind in ("gradient", "output", "decision", "batch", "draw"):
             name = names.get(event.identity, event.identity)
             _add(step, (event.kind, name), event)
+        if event.kind == "decision":
+            open_.append(event.identity)
+        elif event.kind == "output":  # of the innermost module around them
+            step.places |= dict.fromkeys(open_, event.identity.partition("#")[0])
+            open_.clear()
         if event.kind in ("batch", "label", "draw") and not event.more.sketch:
             kind = (event.more.dtype, tuple(event.more.shape or ()))
             step.exact[event.kind, event.identity] = kind, event.digest
@@ -296,7 +303,10 @@ class Comparison:
         """The number of different elements: of a difference at least one."""
         flips = [_flips(gap, same=same) for gap, same in zip(*noisy, strict=True)]
         self._forked = [f or flip > 0 for f, flip in zip(self._forked, flips, strict=True)]
-        return Row(step, *key, ratio=_flips(b[0], same=b[1]), noise=float(np.mean(flips)))
+        place = self.a[step].places.get(key[1])
+        name = f"{key[1]} in {place}" if place else key[1]
+        ratio, noise = _flips(b[0], same=b[1]), float(np.mean(flips))
+        return Row(step, "decision", name, ratio, noise=noise)
 
     def _tensor(self, step: int, key: Key, own: Sketch, gap: Array, gaps: Array) -> Row:
         kind, name = key
