@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 
 STEPS = 20
-FIRST = tuple((m, s) for m in ("mlp", "cnn", "gpt", "lstm", "autoencoder") for s in (0, 1))
+FIRST = (("cnn", 0), ("cnn", 1), ("gpt", 0), ("lstm", 0), ("autoencoder", 0), ("mlp", 0))
 SECOND = tuple(
     (m, s) for s in (2, 3, 4, 5) for m in ("vit", "resnet", "llama", "recommender", "unet")
 )
@@ -57,7 +57,15 @@ ONLY = {
 }  # fmt: skip
 SUBTLE = {"rate=1.00001": ("gradient", 0), "lr=1.00001": ("hyperparameters", 0)}
 IN_HALF = ("fused", "foreach", "lse", "einsum", "accumulate=2", "attention=manual", "threads")
-BUGS_IN_HALF = ("lr=1.001", "beta=0.99", "decay", "label=2", "gelu=tanh", "scale=1.001", "init=1.001")
+BUGS_IN_HALF = (
+    "lr=1.001",
+    "beta=0.99",
+    "decay",
+    "label=2",
+    "gelu=tanh",
+    "scale=1.001",
+    "init=1.001",
+)
 
 
 # The scripts
@@ -109,42 +117,124 @@ def build(name: str):
         return draw
 
     if name == "mlp":
-        layers = [m for i, o in ((32, 128), (128, 128)) for m in (nn.Linear(i, o), nn.LayerNorm(o), Gelu())]
-        return nn.Sequential(*layers, nn.Linear(128, 10)), vectors(32, 10), sgd, {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-3}
+        layers = [
+            m
+            for i, o in ((32, 128), (128, 128))
+            for m in (nn.Linear(i, o), nn.LayerNorm(o), Gelu())
+        ]
+        return (
+            nn.Sequential(*layers, nn.Linear(128, 10)),
+            vectors(32, 10),
+            sgd,
+            {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-3},
+        )
     if name == "cnn":
-        block = lambda i, o: [nn.Conv2d(i, o, 3, padding=1), nn.BatchNorm2d(o), nn.ReLU(), nn.MaxPool2d(2)]
-        return nn.Sequential(*block(1, 8), *block(8, 16), nn.Flatten(), nn.Linear(256, 4)), images(1, 4), torch.optim.Adam, {"lr": 0.01, "weight_decay": 1e-3}
+        block = lambda i, o: [
+            nn.Conv2d(i, o, 3, padding=1),
+            nn.BatchNorm2d(o),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+        ]
+        return (
+            nn.Sequential(*block(1, 8), *block(8, 16), nn.Flatten(), nn.Linear(256, 4)),
+            images(1, 4),
+            torch.optim.Adam,
+            {"lr": 0.01, "weight_decay": 1e-3},
+        )
     if name == "lstm":
         call = lambda m, x: m.head(m.rnn(m.table(x))[0])
-        model = Wrap(call, table=nn.Embedding(32, 32), rnn=nn.LSTM(32, 48, batch_first=True), head=nn.Linear(48, 32))
+        model = Wrap(
+            call,
+            table=nn.Embedding(32, 32),
+            rnn=nn.LSTM(32, 48, batch_first=True),
+            head=nn.Linear(48, 32),
+        )
         return model, tokens(32, 12), adam, {"lr": 3e-3, "weight_decay": 0.1}
     if name == "autoencoder":
-        layers = (nn.Conv2d(1, 8, 3, 2, 1), Tanh(), nn.Conv2d(8, 16, 3, 2, 1), Tanh(), nn.ConvTranspose2d(16, 8, 4, 2, 1), Tanh(), nn.Conv2d(8, 4, 3, 2, 1), nn.Flatten(), nn.Linear(64, 4))
-        return nn.Sequential(*layers), images(1, 4), sgd, {"lr": 0.05, "momentum": 0.9, "weight_decay": 1e-3}
+        layers = (
+            nn.Conv2d(1, 8, 3, 2, 1),
+            Tanh(),
+            nn.Conv2d(8, 16, 3, 2, 1),
+            Tanh(),
+            nn.ConvTranspose2d(16, 8, 4, 2, 1),
+            Tanh(),
+            nn.Conv2d(8, 4, 3, 2, 1),
+            nn.Flatten(),
+            nn.Linear(64, 4),
+        )
+        return (
+            nn.Sequential(*layers),
+            images(1, 4),
+            sgd,
+            {"lr": 0.05, "momentum": 0.9, "weight_decay": 1e-3},
+        )
     if name == "resnet":
+
         def call(m, x):
             x = m.stem(x)
             for part in (m.one, m.two):
                 x = x + part(x)
             return m.head(x.mean((2, 3)))
-        part = lambda: nn.Sequential(nn.GroupNorm(4, 16), Silu(), nn.Conv2d(16, 16, 3, padding=1), nn.GroupNorm(4, 16), Silu(), nn.Conv2d(16, 16, 1))
-        return Wrap(call, stem=nn.Conv2d(3, 16, 3, 2, 1), one=part(), two=part(), head=nn.Linear(16, 10)), images(3, 10), adam, {"lr": 3e-3, "weight_decay": 0.05}
+
+        part = lambda: nn.Sequential(
+            nn.GroupNorm(4, 16),
+            Silu(),
+            nn.Conv2d(16, 16, 3, padding=1),
+            nn.GroupNorm(4, 16),
+            Silu(),
+            nn.Conv2d(16, 16, 1),
+        )
+        return (
+            Wrap(
+                call, stem=nn.Conv2d(3, 16, 3, 2, 1), one=part(), two=part(), head=nn.Linear(16, 10)
+            ),
+            images(3, 10),
+            adam,
+            {"lr": 3e-3, "weight_decay": 0.05},
+        )
     if name == "unet":
+
         def call(m, x):
             high = m.down(x)
             low = m.middle(F.max_pool2d(high, 2))
             return m.head(torch.cat([high, m.up(low)], 1)).mean((2, 3))
-        conv = lambda i, o: nn.Sequential(nn.Conv2d(i, o, 3, padding=1), nn.BatchNorm2d(o), nn.ReLU())
-        return Wrap(call, down=conv(1, 8), middle=conv(8, 16), up=nn.ConvTranspose2d(16, 8, 2, 2), head=nn.Conv2d(16, 4, 1)), images(1, 4), sgd, {"lr": 0.05, "momentum": 0.9, "weight_decay": 1e-3}
+
+        conv = lambda i, o: nn.Sequential(
+            nn.Conv2d(i, o, 3, padding=1), nn.BatchNorm2d(o), nn.ReLU()
+        )
+        return (
+            Wrap(
+                call,
+                down=conv(1, 8),
+                middle=conv(8, 16),
+                up=nn.ConvTranspose2d(16, 8, 2, 2),
+                head=nn.Conv2d(16, 4, 1),
+            ),
+            images(1, 4),
+            sgd,
+            {"lr": 0.05, "momentum": 0.9, "weight_decay": 1e-3},
+        )
     if name == "recommender":
         call = lambda m, x: m.top(torch.cat([m.users(x[:, :1]), m.items(x[:, 1:])], 1))
+
         def draw(_):
             x = torch.randint(0, 200, (64, 6), generator=data)
             return x, (x.sum(1) % 5)
+
         top = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 5))
-        return Wrap(call, users=nn.EmbeddingBag(200, 32), items=nn.EmbeddingBag(200, 32), top=top), draw, adam, {"lr": 1e-2, "weight_decay": 0.01}
+        return (
+            Wrap(call, users=nn.EmbeddingBag(200, 32), items=nn.EmbeddingBag(200, 32), top=top),
+            draw,
+            adam,
+            {"lr": 1e-2, "weight_decay": 0.01},
+        )
     if name in ("gpt", "vit", "llama"):
-        return *transformer(name, Wrap), tokens(32, 24) if name != "vit" else images(3, 10), adam, {"lr": 1e-3, "weight_decay": 0.1}
+        return (
+            *transformer(name, Wrap),
+            tokens(32, 24) if name != "vit" else images(3, 10),
+            adam,
+            {"lr": 1e-3, "weight_decay": 0.1},
+        )
     raise ValueError(name)
 
 
@@ -171,12 +261,23 @@ def transformer(name: str, wrap):
     def block(m, x):
         x = x + m.attn(m.norm1(x))
         y = m.norm2(x)
-        return x + (m.down(m.act(m.up(y)) * m.gate(y)) if name == "llama" else m.down(m.act(m.up(y))))
+        return x + (
+            m.down(m.act(m.up(y)) * m.gate(y)) if name == "llama" else m.down(m.act(m.up(y)))
+        )
 
     def one():
         attn = wrap(attention, qkv=nn.Linear(width, 3 * width), out=nn.Linear(width, width))
         parts = {"gate": nn.Linear(width, 96)} if name == "llama" else {}
-        return wrap(block, norm1=norm(width), attn=attn, norm2=norm(width), up=nn.Linear(width, 96), down=nn.Linear(96, width), act=Silu() if name == "llama" else Gelu(), **parts)
+        return wrap(
+            block,
+            norm1=norm(width),
+            attn=attn,
+            norm2=norm(width),
+            up=nn.Linear(width, 96),
+            down=nn.Linear(96, width),
+            act=Silu() if name == "llama" else Gelu(),
+            **parts,
+        )
 
     def call(m, x):
         if name == "vit":
@@ -186,9 +287,22 @@ def transformer(name: str, wrap):
         x = m.norm(m.blocks(x))
         return m.head(x.mean(1) if name == "vit" else x)
 
-    first = {"patch": nn.Conv2d(3, width, 4, 4)} if name == "vit" else {"table": nn.Embedding(32, width)}
+    first = (
+        {"patch": nn.Conv2d(3, width, 4, 4)}
+        if name == "vit"
+        else {"table": nn.Embedding(32, width)}
+    )
     places = nn.Embedding(16 if name == "vit" else 24, width)
-    return (wrap(call, **first, places=places, blocks=nn.Sequential(one(), one()), norm=norm(width), head=nn.Linear(width, 10 if name == "vit" else 32)),)
+    return (
+        wrap(
+            call,
+            **first,
+            places=places,
+            blocks=nn.Sequential(one(), one()),
+            norm=norm(width),
+            head=nn.Linear(width, 10 if name == "vit" else 32),
+        ),
+    )
 
 
 def _activation(function: str):
@@ -222,19 +336,35 @@ def patched(v: dict):
     import torch
     from torch.nn import functional as F
 
-    kept = {name: getattr(F, name) for name in ("gelu", "silu", "tanh", "linear", "layer_norm", "conv2d", "cross_entropy", "scaled_dot_product_attention")}
+    kept = {
+        name: getattr(F, name)
+        for name in (
+            "gelu",
+            "silu",
+            "tanh",
+            "linear",
+            "layer_norm",
+            "conv2d",
+            "cross_entropy",
+            "scaled_dot_product_attention",
+        )
+    }
     plain = kept
 
     def manual(q, k, w, is_causal=False):
         scores = q @ k.transpose(-1, -2) * (float(v.get("scale", 1)) / math.sqrt(q.shape[-1]))
         if is_causal:
-            mask = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool).tril(int(v.get("mask", 0)))
+            mask = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool).tril(
+                int(v.get("mask", 0))
+            )
             scores = scores.masked_fill(~mask, -math.inf)
         return scores.softmax(-1) @ w
 
     def moments(x, shape, weight=None, bias=None, eps=1e-5):
         mean = x.mean(-1, keepdim=True)
-        return (x - mean) * ((x * x).mean(-1, keepdim=True) - mean * mean + eps).rsqrt() * weight + bias
+        return (x - mean) * (
+            (x * x).mean(-1, keepdim=True) - mean * mean + eps
+        ).rsqrt() * weight + bias
 
     def halves(x, w, b=None):
         k = w.shape[1] // 2
@@ -296,13 +426,22 @@ def train(name: str, seed: int, v: dict) -> None:
     model.to(torch.float64 if "double" in v else torch.float32)
     if "channels_last" in v:
         model.to(memory_format=torch.channels_last)
-    settings |= {"lr": settings["lr"] * float(v.get("lr", 1))} | ({"eps": float(v["eps"])} if "eps" in v else {})
+    settings |= {"lr": settings["lr"] * float(v.get("lr", 1))} | (
+        {"eps": float(v["eps"])} if "eps" in v else {}
+    )
     settings |= {"betas": (0.9, float(v["beta"]))} if "beta" in v else {}
     settings |= {key: True for key in ("fused", "foreach") if key in v}
-    groups = [{"params": [p], **({"weight_decay": 0.0} if "decay" in v and p is middle else {})} for p in names.values()]
+    groups = [
+        {"params": [p], **({"weight_decay": 0.0} if "decay" in v and p is middle else {})}
+        for p in names.values()
+    ]
     optimizer = kind(groups if "decay" in v else model.parameters(), **settings)
     run, parts = torch.compile(model) if "compile" in v else model, int(v.get("accumulate", 1))
-    cast = torch.autocast("cpu", torch.bfloat16) if name.endswith("-bf16") else contextlib.nullcontext()
+    cast = (
+        torch.autocast("cpu", torch.bfloat16)
+        if name.endswith("-bf16")
+        else contextlib.nullcontext()
+    )
     with patched(v):
         for step in range(STEPS):
             x, y = batch(step)
@@ -351,7 +490,9 @@ def child(name: str, seed: int, out: Path, jobs: list[str]) -> None:
         folder.mkdir(parents=True)
         states = str(out / "states")
         place = {"keep_states": states} if label == "a" else {"start_from": states}
-        options = Options(sketches=True, noise=int(noise) if noise else None, **({} if "free" in v else place))
+        options = Options(
+            sketches=True, noise=int(noise) if noise else None, **({} if "free" in v else place)
+        )
         listener.options = options
         listener._open_record = functools.partial(_opened, Sink, head, folder, options)
         listener.reset()
@@ -466,7 +607,9 @@ def report(out: Path, scripts) -> None:
             few = [row for row in own if label in (row["pair"], group)]
             counts = [sum(r["answer"] == word for r in few) for word in ("beyond", "cannot tell")]
             largest = max((row["times"] for row in few), default=0)
-            print(f"| {label} | {wilson(counts[0], len(few))} | {wilson(counts[1], len(few))} | {largest:.1f} |")
+            print(
+                f"| {label} | {wilson(counts[0], len(few))} | {wilson(counts[1], len(few))} | {largest:.1f} |"
+            )
     print("\n| fault | found | right step | right tensor |\n| --- | --- | --- | --- |")
     for group in ("bug", "subtle", "bug bf16"):
         own = [row for row in rows if row["class"] == group]
@@ -475,7 +618,9 @@ def report(out: Path, scripts) -> None:
             found = [row for row in few if row["answer"] == "beyond"]
             steps = sum(row["first"][0] == (BUGS | SUBTLE)[row["pair"]][1] for row in found)
             right = sum(row["first"][1] in (BUGS | SUBTLE)[row["pair"]][0] for row in found)
-            print(f"| {label} | {wilson(len(found), len(few))} | {wilson(steps, len(few))} | {wilson(right, len(few))} |")
+            print(
+                f"| {label} | {wilson(len(found), len(few))} | {wilson(steps, len(few))} | {wilson(right, len(few))} |"
+            )
 
 
 def main() -> None:

@@ -65,8 +65,10 @@ SUMS = _names(
 )
 SUMMING = ("convolution", "attention", "_norm", "rnn", "lstm", "gru", "linalg_", "fft_")
 PRODUCTS = ("mm", "bmm", "addmm", "baddbmm", "addbmm", "mv", "addmv", "scaled_mm")
-ROUNDS = ("log_sigmoid", "upsample_", "fused_", "foreach_", "amp_foreach_", "glu", "prelu", "rrelu")
-ROUNDS += ("linspace", "logspace", "polar", "complex", "thnn_", "cosine_", "channel_shuffle")
+ROUNDS = (
+    *("log_sigmoid", "upsample_", "fused_", "foreach_", "amp_foreach_", "glu", "prelu", "rrelu"),
+    *("linspace", "logspace", "polar", "complex", "thnn_", "cosine_", "channel_shuffle"),
+)
 CONVERSIONS = ("to_copy", "copy")
 REDUCTIONS = ("allreduce", "all_reduce", "reduce_scatter", "reduce")  # of ranks
 ENDINGS = ("_backward_data", "_backward_input", "_backward", "_forward")
@@ -74,7 +76,7 @@ ENDINGS = ("_backward_data", "_backward_input", "_backward", "_forward")
 
 def base_name(func: Any) -> str:
     """The name of an operator without underscores around it."""
-    return func.overloadpacket.__name__.strip("_")
+    return str(func.overloadpacket.__name__).strip("_")
 
 
 def rule_of(func: Any) -> str:
@@ -190,7 +192,8 @@ class Noise:
         if rule != "sums" or result.dtype not in FLOATS[2:]:  # half precision: summed in float32
             self._disturb(result)
             return
-        name, times = base_name(func), growth(sum_length(func, args, out, result))
+        name, length = base_name(func), sum_length(func, args, out, result)
+        times = growth(length * (BLOCK / 4 if "batch_norm" in name else 1))  # channels_last
         if "batch_norm" in name and "backward" not in name and result.dim() > 1:
             channels = [1, result.shape[1], *([1] * (result.dim() - 2))]
             result.mul_(self._factors(result.new_empty(channels), times * _eps(result)))
@@ -235,7 +238,7 @@ def sum_length(func: Any, args: Any, out: Any, result: Tensor) -> float:
     if name in PRODUCTS:
         return float(args[name.startswith(("add", "badd"))].shape[-1])
     if "convolution" in name and "backward" not in name:
-        return args[1].numel() / args[1].shape[0]
+        return float(args[1].numel() / args[1].shape[0])
     largest = max(tensor.numel() for tensor in float_tensors(args))
     parts = [t.numel() for t in float_tensors([out])] if "backward" not in name else []
     return max(1.0, largest / min([result.numel(), *parts]))
