@@ -10,7 +10,16 @@ from xorbench.records.trace import ProgramLine, TraceEnd, TraceEvent, TraceStep
 
 # Events that explain a difference and are not compared. In a correct training, unused generators
 # may have any state, and evaluation and averaging may happen at any time.
-EXPLAINS: Final = ("generator", "context", "note", "other", "final other")
+EXPLAINS: Final = (
+    "generator",
+    "context",
+    "note",
+    "other",
+    "final other",
+    "decision",
+    "label",
+    "draw",
+)
 DETAIL: Final = ("data", "operator", "output", "gradient", "state", "new state", "new parameter")
 WEIGHTS: Final = ("parameter", "buffer")
 How = Literal["digest", "events", "steps"]

@@ -28,7 +28,10 @@ from .generators import short, states
 from .graph import graph_of
 from .identity import class_name, is_silent, storage_of
 from .options import Options
+from .rounding import Rounding
 from .sink import MemorySink, Sink
+from .sketch import details_of
+from .start_states import StartStates
 from .turns import Turns
 from .untrained import UntrainedModels
 from .unused_calls import FirstCalls, renumbered
@@ -64,6 +67,8 @@ class Listener:
         self._open_record = open_record
         self.digester = Digester()
         self.detail = Detail(self)
+        self.rounding = Rounding(self)
+        self.start_states = StartStates(self)
         self.origins: Origins | None = None  # in runs with detailed recording
         self.reset()
 
@@ -191,8 +196,11 @@ class Listener:
             self.thread = threading.get_ident()
             if self.updates.possible and self._weights_changed():
                 self._end_updated()
+            begins = not self._open
             self.begin()
             self.track(module)
+            if begins:
+                self.start_states.begin_step(self._step)
         name = f"{'c' if training else 'x'}{self._count['c' if training else 'x']}"
         self._count[name[0]] += 1
         self._call = (name, training)
@@ -362,7 +370,11 @@ class Listener:
         if self._deferred:
             self._deferred = False
             self.shielded(self._end_step)
-        elif self._open and self.by_hand() and (self.detail.on or self.options.state):
+        elif (
+            self._open
+            and self.by_hand()
+            and (self.detail.on or self.options.state or self.options.sketches)
+        ):
             self.shielded(self._gradients)
 
     def _gradients(self) -> None:
@@ -410,7 +422,7 @@ class Listener:
         if self.pid != os.getpid() or self._closed or (self._sink is None and not self._open):
             return
         self._closed = True
-        self.detail.on = False
+        self.detail.on = self.detail.outputs = False
         evaluations = self._evaluations
         if self.options.level != "clock":
             self._read_dead()
@@ -433,6 +445,7 @@ class Listener:
                 "final": ends,
                 "left_out": self._sink.not_recorded if self._sink else 0,
                 **self._unseen(intact=intact()),
+                **self.rounding.end_line(),
                 **_known(sources=self.origins.lines() if self.origins is not None else None),
             },
             always=True,
@@ -549,7 +562,7 @@ class Listener:
         )
 
     def _end_step(self) -> None:
-        self.detail.on = False
+        self.detail.on = self.detail.outputs = False
         if not self._step:
             self._drop_unused_calls()
         line: dict[str, Any] = {"step": self._step, "at_s": round(self._began, 6)}
@@ -684,6 +697,8 @@ class Listener:
             try:
                 if isinstance(started, Exception):
                     raise started
+                if self.options.sketches:
+                    details.update(details_of(tensor))
                 details.update(self.detail.keep_values(tensor))
                 if self.origins is not None and kind in WEIGHTS and self.detail.on:
                     details.update(self.origins.of_weight(tensor))

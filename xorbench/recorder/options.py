@@ -36,6 +36,10 @@ class Options(NamedTuple):
             after a part of the `second` file, or before a `rename`.
         turns: with the level `clock`, the folder of the FIFOs of a training that runs turn by turn.
         turn_steps: the steps of its first turn.
+        sketches: record sketches, outputs, gradients and decisions in every step.
+        noise: the seed of the noise of rounding in every operator; None for no noise.
+        keep_states: the folder in which the state at the start of each step is stored.
+        start_from: the folder from which each step after the first loads its state.
         notice: report whether the program uses loader processes, and whether it compiles.
     """
 
@@ -55,6 +59,10 @@ class Options(NamedTuple):
     step_by: str = "optimizer"
     threads: bool = False
     die_in_save: str = ""
+    sketches: bool = False
+    noise: int | None = None
+    keep_states: str = ""
+    start_from: str = ""
     notice: bool = False
     turns: str = ""
     turn_steps: int = 1

@@ -104,6 +104,8 @@ class More(Struct, frozen=True, kw_only=True, omit_defaults=True):
     made: str = ""
     uninitialized: str = ""
     unseeded: bool = False
+    sketch: str = ""
+    shard: bool = False
 
 
 class TraceEvent(Struct, frozen=True, array_like=True):
@@ -198,6 +200,7 @@ class TraceEnd(Struct, frozen=True, kw_only=True):
     final: list[TraceEvent] = []
     unseen: Unseen = Unseen()
     sources: list[TracedSource] = []
+    unknown_rounding: list[str] = []
     left_out: int = 0
     names: dict[str, tuple[str, list[int], str]] = {}
     hyperparameters: dict[str, list[dict[str, Any]]] = {}

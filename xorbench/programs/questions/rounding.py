@@ -1,0 +1,291 @@
+"""`check --against --up-to-rounding`: does B differ from A by more than rounding explains?
+
+The exact comparison runs first. Only if the bits differ, A runs again with noise of rounding.
+"""
+
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import pandas as pd
+
+from xorbench.answers import ROUNDING, Answer
+from xorbench.programs.command_run import CommandRun
+from xorbench.programs.command_runs import notes_of, why_not_comparable
+from xorbench.programs.conclusion import Conclusion, conclude
+from xorbench.programs.cross_comparison import SIDES, compare_commands
+from xorbench.programs.experiment import MAIN, Experiment, Judgement, RunMissing, run_rows
+from xorbench.programs.questions.against import commands_of, title
+from xorbench.programs.questions.rerun import CheckRequest
+from xorbench.programs.rounding import (
+    LIMIT,
+    Comparison,
+    RoundingAnswer,
+    Row,
+    Step,
+    judge,
+    merged,
+    read_steps,
+    reset_steps,
+)
+from xorbench.records.ended import Ended
+from xorbench.records.redaction import shown_command, shown_words
+from xorbench.records.trace import TraceFile, rank_of
+from xorbench.report.content import Picture
+from xorbench.verdicts import Outcome, Verdict, capitalized, counted, some
+
+CHECK: Final = "same up to rounding"
+NOISY_RUNS: Final = 4
+EAGER: Final = {"TORCHDYNAMO_DISABLE": "1"}  # a compiled region shows no operators to noise
+OUTCOMES: Final[dict[str, Outcome]] = {
+    "same": "pass", "beyond": "fail", "cannot tell": "inconclusive",
+}  # fmt: skip
+COLUMNS: Final = ("step", "ratio", "noise")
+EXPECTED: Final = "no larger than rounding explains"
+
+
+@dataclass(frozen=True, slots=True)
+class RoundingRequest:
+    """The check of B, and the command A."""
+
+    check: CheckRequest
+    against: tuple[str, ...]
+    asker: ClassVar[str] = "check"
+
+    @classmethod
+    def from_saved(cls, saved: Mapping[str, Any], check: CheckRequest) -> "RoundingRequest":
+        """The question of an earlier check."""
+        return cls(check, tuple(saved["against"]))
+
+    @property
+    def title(self) -> str:
+        """Both commands, as typed in a shell."""
+        return title(self.against, self.check)
+
+    def commands(self) -> dict[str, CommandRun]:
+        """A and B; raises `BadOption`."""
+        return commands_of(self.against, self.check)
+
+    def plan(self, commands: Mapping[str, CommandRun]) -> list[str]:
+        """One run of each, and the runs with noise."""
+        return [
+            f"A: {shown_command(self.against)}",
+            f"B: {self.check.command}",
+            "one run each, to compare the bits",
+            f"if the bits differ: {NOISY_RUNS} runs of A with noise of rounding",
+            *self.check.place_lines(commands[MAIN]),
+        ]
+
+    def saved(self) -> dict[str, Any]:
+        """The command A."""
+        return {"against": shown_words(self.against), "up_to_rounding": True}
+
+    def answer(self, experiment: Experiment) -> Judgement:
+        """Compare the bits, and if they differ, the difference with the noise of rounding."""
+        runs: dict[str, Ended] = {}
+        states = experiment.folder.resolve() / "a" / "records" / "states"
+        try:
+            return self._answer(experiment, runs, states)
+        finally:
+            shutil.rmtree(states, ignore_errors=True)
+
+    def _answer(self, experiment: Experiment, runs: dict[str, Ended], states: Path) -> Judgement:
+        with suppress(RunMissing):
+            for side in SIDES:
+                label = f"run of {side}"
+                keep = {"keep_states": str(states)} if side == "A" else {}
+                runs[side] = self._run(experiment, side.lower(), label, side, notice=True, **keep)
+                if trouble := self._trouble(side, runs):
+                    return _judgement(trouble, runs)
+        across = compare_commands(runs["A"], runs["B"])
+        exact = conclude(across)
+        if exact.outcome == "pass":
+            return _judgement(exact, runs)
+        eager = EAGER if "compilation" in _used(runs["A"]) else {}
+        options: dict[str, Any] = {"variables": eager}
+        with suppress(RunMissing):
+            label = "B, each step from the state of A"
+            runs["reset"] = self._run(experiment, "b-reset", label, MAIN, start_from=str(states))
+            if reset_steps(read(runs["reset"])) > 1:
+                options["start_from"] = str(states)
+            else:
+                del runs["reset"]
+            if eager:
+                runs["eager"] = self._run(experiment, "eager", "A, eager", "A", **options)
+            for number in range(1, NOISY_RUNS + 1):
+                name, label = f"noise-{number}", f"A with noise, run {number}"
+                runs[name] = self._run(experiment, name, label, "A", noise=number, **options)
+                if trouble := self._trouble("A", {"A": runs[name]}):
+                    return _judgement(trouble, runs)
+        answer = judge(_comparison(runs))
+        return _judgement(conclusion_of(answer, exact), runs, answer)
+
+    def _run(
+        self, experiment: Experiment, name: str, label: str, command: str, **options: Any
+    ) -> Ended:
+        return experiment.run(name, 1, label, command=command, sketches=True, **options)
+
+    def _trouble(self, side: str, runs: Mapping[str, Ended]) -> Conclusion | None:
+        """The conclusion if a run is not comparable."""
+        words = self.against if side == "A" else self.check.words or ("python",)
+        return why_not_comparable(words, [runs[side]])
+
+
+def _used(run: Ended) -> set[str]:
+    return {line.why for line in run.events("used")}
+
+
+def _comparison(runs: Mapping[str, Ended]) -> Comparison:
+    counts = {len(_training(run)) for run in runs.values()}
+    steps = {name: read(run, whole=len(counts) > 1) for name, run in runs.items()}
+    noisy = [own for name, own in steps.items() if name.startswith("noise")]
+    a, b = steps["A"], steps.get("reset", steps["B"])
+    return Comparison(a, steps.get("eager", a), b, noisy, "reset" in runs)
+
+
+def read(run: Ended, *, whole: bool = False) -> list[Step]:
+    """The steps of a run; with `whole` only the tensors that do not depend on its ranks."""
+    return merged([read_steps(trace.lines()) for trace in _training(run)], whole=whole)
+
+
+def _training(run: Ended) -> list[TraceFile]:
+    """The traces of the ranks of a training; without ranks, its longest trace."""
+    ranks = [t for t in run.traces if t.has_steps and t.head.process and t.head.process.rank]
+    longest = max(run.traces, key=lambda trace: trace.step_count)
+    return sorted(ranks, key=rank_of) or [longest]
+
+
+# The answer in words
+
+
+def conclusion_of(answer: RoundingAnswer, exact: Conclusion) -> Conclusion:
+    """The conclusion, in one of three sentences."""
+    details = [("bits", exact.sentence)]
+    steps = f"{len(answer.judged)} of {counted(answer.total, 'step')} judged"
+    meaning = "The difference is no larger than rounding explains."
+    if answer.first is not None:
+        finding = f"beyond rounding: first in step {answer.first.step}, in {row_text(answer.first)}"
+        details += [("steps before", f"{steps}; {_largest_text(answer)}")] if answer.judged else []
+        meaning = "The difference is larger than rounding explains."
+    elif answer.word == "same":
+        finding = f"same up to rounding: {steps}, {counted(answer.tensors, 'tensor')}"
+        finding += f"; {_largest_text(answer)}"
+    else:
+        cause = next(iter(_unjudged(answer)), "the runs have too few common steps")
+        finding = f"cannot tell: {steps}; {cause}"
+        meaning = f"In these steps {_largest_text(answer)}." if answer.judged else ""
+    details += [("not judged", text) for text in _unjudged(answer)]
+    return Conclusion(
+        OUTCOMES[answer.word],
+        finding,
+        "rounding" if answer.word == "beyond" else "",
+        meaning,
+        details=tuple(details),
+        notes=exact.notes,
+        step=answer.first.step if answer.first else None,
+    )
+
+
+def _largest_text(answer: RoundingAnswer) -> str:
+    times = answer.worst.times if answer.worst else 0.0
+    return f"the largest difference is {times:.2g} times the noise of rounding (limit {LIMIT:.0f})"
+
+
+def _unjudged(answer: RoundingAnswer) -> list[str]:
+    texts = [f"step {step}: {row_text(row)}" for step, row in answer.forks.items()]
+    lines = [some(texts, 3, "; ")] if texts else []
+    if answer.noisy:
+        lines.append(f"too noisy: {some(sorted(answer.noisy))}")
+    return lines
+
+
+def row_text(row: Row) -> str:
+    """A tensor and its difference, in words."""
+    name = row.name.partition("#")[0] if row.kind == "output" else row.name
+    texts = {
+        "initial": f"the initial value of {name}",
+        "output": f"the output of {name or 'the model'}",
+        "loss": "the loss",
+        "gradient": f"the gradient of {name}",
+        "buffer": f"buffer {name}",
+        "parameter": f"parameter {name}",
+        "hyperparameters": f"the hyperparameters of {name}",
+        "batch": f"the batch ({name})",
+        "label": "the labels",
+        "draw": f"a random draw ({name})",
+    }
+    if row.kind == "decision":
+        differs = f"decided differently in {counted(round(row.ratio), 'element')}"
+        return f"{name} {row.text or differs}"
+    difference = row.text or f"{row.times:,.3g} times the noise of rounding (limit {LIMIT:.0f})"
+    return f"{texts[row.kind]}: {difference}"
+
+
+def _judgement(
+    conclusion: Conclusion, runs: Mapping[str, Ended], answer: RoundingAnswer | None = None
+) -> Judgement:
+    notes = dict.fromkeys([*conclusion.notes, *notes_of(list(runs.values()))])
+    rows = [{**row, "run": name} for name, row in zip(runs, run_rows(runs.values()), strict=True)]
+    verdict = Verdict(
+        check=CHECK,
+        subject="A and B",
+        outcome=conclusion.outcome,
+        expected=EXPECTED,
+        actual=conclusion.sentence,
+        hint=conclusion.hint,
+    )
+    return Judgement(
+        replace(conclusion, notes=tuple(notes)),
+        [verdict],
+        rows,
+        {"rounding": answer and for_programs(answer), "runs": rows},
+        [Answer(ROUNDING, conclusion.outcome, capitalized(conclusion.finding))],
+        pictures=[_picture(answer)] if answer and find_spec("matplotlib") else (),
+    )
+
+
+def for_programs(answer: RoundingAnswer) -> dict[str, object]:
+    """The answer as an entry of `result.json`."""
+    first, worst = answer.first, answer.worst
+    return {
+        "answer": answer.word,
+        "limit": LIMIT,
+        "steps": answer.total,
+        "judged": answer.judged,
+        "tensors": answer.tensors,
+        "largest": worst.times if worst else None,
+        "first": first and {"step": first.step, "kind": first.kind, "name": first.name},
+        "by_step": [dict(zip(COLUMNS, row, strict=True)) for row in answer.by_step],
+    }
+
+
+def _picture(answer: RoundingAnswer) -> Picture:
+    return Picture(
+        "rounding",
+        "Difference and noise by step",
+        "Left: the largest difference of B from A in each step, in units of the noise of rounding."
+        " Right: the median noise of the gradients, relative to them.",
+        lambda: pd.DataFrame(answer.by_step, columns=list(COLUMNS)),
+        _draw,
+        lambda frame: (
+            f"{len(frame)} steps; the largest ratio is {frame['ratio'].max():.3g}, the limit"
+            f" {LIMIT:.0f}; the largest noise is {frame['noise'].max():.2g}."
+        ),
+    )
+
+
+def _draw(frame: pd.DataFrame) -> str:
+    from xorbench.report.drawing import drawn, line_style  # slow to import
+
+    with drawn(2.2, columns=2) as (axes, svg):
+        for number, (own, column) in enumerate(zip(axes, COLUMNS[1:], strict=True)):
+            own.plot(frame["step"], frame[column], marker=".", **line_style(number))
+            own.set_yscale("symlog" if not frame[column].max() else "log")
+            own.set_xlabel("step")
+            own.set_ylabel("ratio to the noise" if column == "ratio" else "noise of the gradients")
+        axes[0].axhline(LIMIT, **line_style(6))
+    return svg.getvalue()
