@@ -36,6 +36,7 @@ class Options(NamedTuple):
             after a part of the `second` file, or before a `rename`.
         turns: with the level `clock`, the folder of the FIFOs of a training that runs turn by turn.
         turn_steps: the steps of its first turn.
+        judge: steps whose operators are compared with references.
         notice: report whether the program uses loader processes, and whether it compiles.
     """
 
@@ -58,6 +59,7 @@ class Options(NamedTuple):
     notice: bool = False
     turns: str = ""
     turn_steps: int = 1
+    judge: tuple[int, ...] = ()
 
 
 def read() -> Options:
