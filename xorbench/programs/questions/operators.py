@@ -4,10 +4,12 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Final
 
+import xorbench
 from xorbench.answers import CORRECT, Answer
-from xorbench.programs.command_run import CommandRun
+from xorbench.programs.command_run import CommandRun, training_python
 from xorbench.programs.command_runs import notes_of, why_not_comparable
 from xorbench.programs.conclusion import Conclusion
 from xorbench.programs.defects import known
@@ -28,6 +30,8 @@ from xorbench.verdicts import (
 
 CHECK: Final = "operators"
 EXPECTED: Final = "within the bound of its float64 reference"
+MODELS: Final = Path(xorbench.__file__).parent / "recorder" / "operators" / "models.py"
+MOST_MODELS: Final = 100  # steps, one per model and precision
 LEAST_JUDGED: Final = 0.9  # of the calls
 MOST_SHOWN: Final = 20  # wrong kinds in the answer
 UNINITIALIZED: Final = "uninitialized"
@@ -85,8 +89,17 @@ class OperatorsRequest:
     @property
     def _steps(self) -> str:
         numbers = [str(step) for step in self.operators]
+        if len(numbers) == MOST_MODELS:
+            return "every step"
         last = f" and {numbers[-1]}" if len(numbers) > 1 else numbers[-1]
         return f"step{'s' if len(numbers) > 1 else ''} {', '.join(numbers[:-1])}{last}"
+
+
+def of_models(device: str, root: Path, *, strict: bool) -> OperatorsRequest:
+    """The question about the operators of the packaged models on a device."""
+    words = (training_python(), str(MODELS), "--device", device)
+    check = CheckRequest(words, in_place=True, root=root)
+    return OperatorsRequest(check, tuple(range(MOST_MODELS)), "fail" if strict else "ok")
 
 
 def _verdict(conclusion: Conclusion) -> Verdict:

@@ -15,7 +15,16 @@ from torch.utils._pytree import tree_flatten, tree_map
 from .noise import ACTIVE, Noise, growth
 from .optimizers import lists
 from .references import (
-    BITS, EXACT, FUNCTION, NUMPY, RANDOM, ROUNDED, SUM, UNINITIALIZED, plain_name, reference_of,
+    BITS,
+    EXACT,
+    FUNCTION,
+    NUMPY,
+    RANDOM,
+    ROUNDED,
+    SUM,
+    UNINITIALIZED,
+    plain_name,
+    reference_of,
 )  # fmt: skip
 
 KEPT = (BITS, EXACT, UNINITIALIZED)  # steps that do not round

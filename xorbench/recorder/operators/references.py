@@ -48,7 +48,8 @@ class Reference(NamedTuple):
 def _numpy(function: Callable[..., Any]) -> Callable[..., Any]:
     def formula(*args: Any) -> Tensor:
         arrays = (a.detach().numpy() if isinstance(a, Tensor) else a for a in args)
-        return torch.from_numpy(np.array(function(*arrays)))  # np.array keeps 0 dimensions
+        with np.errstate(all="ignore"):
+            return torch.from_numpy(np.array(function(*arrays)))  # np.array keeps 0 dimensions
 
     return formula
 
@@ -91,12 +92,14 @@ BOUNDS = {
 LOW = """mkldnn_rnn_layer mkldnn_rnn_layer_backward _thnn_fused_lstm_cell _thnn_fused_gru_cell
     _scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_flash_attention
     _scaled_dot_product_efficient_attention _scaled_dot_product_cudnn_attention
-    _scaled_dot_product_flash_attention_for_cpu_backward _scaled_dot_product_flash_attention_backward
+    _scaled_dot_product_flash_attention_for_cpu_backward
+    _scaled_dot_product_flash_attention_backward
     _log_softmax _log_softmax_backward_data _softmax _softmax_backward_data native_batch_norm
     native_batch_norm_backward _embedding_bag _embedding_bag_forward_only batch_norm_backward
     upsample_bilinear2d upsample_bicubic2d upsample_linear1d upsample_trilinear3d grid_sampler_2d
-    upsample_bilinear2d_backward upsample_bicubic2d_backward grid_sampler_3d linalg_matrix_exp"""
+    upsample_bilinear2d_backward upsample_bicubic2d_backward grid_sampler_3d linalg_matrix_exp pow"""
 LOW_SUMS = "cumsum cumprod logcumsumexp"
+PRIVATE = {"_ctc_loss": (1,), "mkldnn_rnn_layer": (3,)}  # outputs with uninitialized memory
 
 FORMULAS: dict[str, Callable[..., Any]] = {
     "convolution": products.convolution,
