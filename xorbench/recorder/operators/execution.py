@@ -49,11 +49,11 @@ class Steps(TorchDispatchMode):
         self.noise = noise
 
     def __enter__(self) -> Any:
-        ACTIVE.append(self.noise)
+        ACTIVE.noise.append(self.noise)
         return super().__enter__()
 
     def __exit__(self, *error: Any) -> None:
-        ACTIVE.pop()
+        ACTIVE.noise.pop()
         super().__exit__(*error)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -189,12 +189,16 @@ def _out_form(func: Any, args: Any, kwargs: Any, steps: Steps, flat: list[Any]) 
     outs = [a.name for a in func._schema.arguments if a.is_out]
     own = {name: value for name, value in kwargs.items() if name not in outs}
     packet = getattr(torch.ops.aten, func._schema.name.partition("::")[2])
-    overloads = [o for o in packet.overloads() if "out" not in o]
-    stem = func._schema.overload_name.rpartition("_")[0] or "default"
-    if not overloads:
+    forms = [getattr(packet, name) for name in packet.overloads()]
+    form = next((f for f in forms if _inputs(f) == _inputs(func) and f != func), None)
+    if form is None:
         raise NotImplementedError("out= form")
     with steps:
-        result = getattr(packet, stem if stem in overloads else overloads[0])(*args, **own)
+        result = form(*args, **own)
     results = list(result) if isinstance(result, (tuple, list)) else [result]
     written = {id(kwargs[name]): value for name, value in zip(outs, results)}  # noqa: B905
     return result, [written.get(id(value), value) for value in flat]
+
+
+def _inputs(func: Any) -> list[tuple[str, str]]:
+    return [(a.name, str(a.type)) for a in func._schema.arguments if not a.is_out]

@@ -95,11 +95,11 @@ class JudgedOperators(TorchDispatchMode):
         self.kinds: dict[Any, dict[str, Any]] = {}
         self._calls: dict[Any, int] = {}
         self._options, self._folder, self._file = options, folder, None
-        self._lock, self._worker = threading.Lock(), None
+        self._lock, self._own = threading.Lock(), threading.local()
         os.register_at_fork(after_in_child=self._forked)
 
     def _forked(self) -> None:
-        self._lock, self._worker, self._file = threading.Lock(), None, None
+        self._lock, self._own, self._file = threading.Lock(), threading.local(), None
 
     @classmethod
     def ignore_compile_internals(cls) -> bool:
@@ -146,13 +146,18 @@ class JudgedOperators(TorchDispatchMode):
                 problem = problem or unreadable(tensors)
                 if problem:
                     return Verdict(NOT_JUDGED, text=problem), True
-                with self._lock:  # a thread of its own, where autograd records
-                    self._worker = self._worker or ThreadPoolExecutor(1, WORKER)
-                    verdict = self._worker.submit(judge, call).result()
+                verdict = self._worker().submit(judge, call).result()
                 again = verdict.state == CORRECT and _repeatable(call)
                 return verdict, not again or _identical(call)
         except Exception as error:
             return Verdict(NOT_JUDGED, text=f"{type(error).__name__}: {error}"[:160]), True
+
+    def _worker(self) -> ThreadPoolExecutor:
+        """A thread in which autograd records; each thread has its own and so waits for no other."""
+        if not hasattr(self._own, "worker"):
+            self._own.worker = ThreadPoolExecutor(1, WORKER)
+        worker: ThreadPoolExecutor = self._own.worker
+        return worker
 
     def _record(
         self, key: Any, call: Call, verdict: Verdict, identical: bool, spent: float
@@ -232,7 +237,7 @@ def _kept(func: Any, args: Any, kwargs: Any) -> tuple[Any, list[int], str]:
     if problem:
         return (args, kwargs), [], problem
     with _disable_current_modes():
-        copies = {id(flat[i]): flat[i].detach().clone() for i in positions}
+        copies = {id(flat[i]): _copy(flat[i].detach()) for i in positions}
     kept = [copies.get(id(v), v) if isinstance(v, Tensor) else v for v in flat]
     return tree_unflatten(kept, spec), positions, ""
 
@@ -269,5 +274,7 @@ def _copy(value: Any) -> Any:
     """A copy with the strides of the original, which select the code of some kernels."""
     if not isinstance(value, Tensor):
         return value
+    if torch._debug_has_internal_overlap(value):
+        return value.clone()
     same = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=value.device)
     return same.copy_(value)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the usual name
 
 WIDTH, TOKENS = 32, 50
+CHANNELS_LAST = False  # of the images, in every model
 
 
 class Attention(nn.Module):
@@ -142,7 +143,8 @@ class Network(nn.Module):
         """The loss on random data."""
         if self.kind in ("resnet", "mobilenet"):
             x = torch.randn(4, 3, 32, 32, device=device, dtype=kind)
-            x = x.to(memory_format=torch.channels_last) if self.kind == "mobilenet" else x
+            last = self.kind == "mobilenet" or CHANNELS_LAST
+            x = x.to(memory_format=torch.channels_last) if last else x
             return F.cross_entropy(self.net(x), torch.arange(4, device=device), label_smoothing=0.1)
         if self.kind == "vae":
             x = torch.rand(8, 64, device=device, dtype=kind)

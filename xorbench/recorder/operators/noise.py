@@ -7,6 +7,7 @@ result. Sums of n terms get the relative error u·√n in their terms, all other
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,15 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
-ACTIVE: list[Noise] = []  # the noise of the running reference, innermost last
+
+class _Active(threading.local):
+    """The noise of the references that run in this thread, innermost last."""
+
+    def __init__(self) -> None:
+        self.noise: list[Noise] = []
+
+
+ACTIVE = _Active()
 
 
 class Noise:
@@ -43,7 +52,7 @@ def growth(terms: float) -> float:
 
 def product(compute: Callable[..., Tensor], terms: int, *factors: Tensor) -> Tensor:
     """A product of tensors that sums `terms` terms per element, as one step of a reference."""
-    noise = ACTIVE[-1]
+    noise = ACTIVE.noise[-1]
     with _disable_current_modes():
         noisy = [noise.add(factor, noise.sums * math.sqrt(max(terms, 1))) for factor in factors]
         return noise.add(compute(*noisy), noise.u)

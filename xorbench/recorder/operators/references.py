@@ -97,7 +97,8 @@ LOW = """mkldnn_rnn_layer mkldnn_rnn_layer_backward _thnn_fused_lstm_cell _thnn_
     _log_softmax _log_softmax_backward_data _softmax _softmax_backward_data native_batch_norm
     native_batch_norm_backward _embedding_bag _embedding_bag_forward_only batch_norm_backward
     upsample_bilinear2d upsample_bicubic2d upsample_linear1d upsample_trilinear3d grid_sampler_2d
-    upsample_bilinear2d_backward upsample_bicubic2d_backward grid_sampler_3d linalg_matrix_exp pow"""
+    upsample_bilinear2d_backward upsample_bicubic2d_backward grid_sampler_3d linalg_matrix_exp pow
+    nll_loss_forward nll_loss2d_forward"""
 LOW_SUMS = "cumsum cumprod logcumsumexp"
 PRIVATE = {"_ctc_loss": (1,), "mkldnn_rnn_layer": (3,)}  # outputs with uninitialized memory
 
