@@ -204,10 +204,10 @@ def run_cost(case: dict[str, Any]) -> dict[str, Any]:
     torch.manual_seed(0)
     if case["model"] == "gpt":
         sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-        from gpt import GPT
+        from gpt import CHARACTERS, GPT
 
         model: Any = GPT(argparse.Namespace(width=64, heads=4, dropout=0.1, layers=2, length=32))
-        inputs = torch.randint(0, 28, (16, 32))
+        inputs = torch.randint(0, len(CHARACTERS), (16, 32))
     else:
         model, inputs = resnet18(), torch.randn(8, 3, 64, 64)
     optimizer = torch.optim.AdamW(model.parameters())

@@ -31,11 +31,13 @@ from .references import (
 
 FACTOR = 8.0  # of the largest response
 ROUNDED_FACTOR = 2.0  # of correctly rounded operators
+LOW_FACTOR = 3.0  # of intermediates that are rounded to a low precision
 # Numbers of noisy runs after which the error is compared, with the ratio that ends the runs. A few
 # runs have a small response in some of many elements by chance.
 HOPELESS = {2: 1e6, 4: 40.0, 8: 6.0, 16: 0.0}
 LONGEST_S = 10.0  # processor time per kind
 MOST_ELEMENTS = 1 << 23  # of the tensors of one call
+FEW_ELEMENTS = 1 << 16  # of a result whose bound is computed for all rows, element by element
 COMPUTED_IN = {
     torch.bfloat16: torch.float32,
     torch.float16: torch.float32,
@@ -110,16 +112,23 @@ ROWS = {
 }  # fmt: skip
 
 
-def sampled(call: Call) -> Call | None:
-    """The call if it is small enough; else the same random rows of its arguments and results."""
+def _is_pointwise(func: Any) -> bool:
+    return torch.Tag.pointwise in func.tags
+
+
+def sampled(call: Call, most: int, order: Tensor | None = None) -> Call | None:
+    """The call if it is small enough; else some rows of its arguments and results.
+
+    The rows are the first of `order`, or random ones, the same for tensors with as many rows.
+    """
     results = [t for t in call.outputs() if isinstance(t, Tensor) and t.dim()]
     every = [*results, *tree_flatten(call.before)[0]]
-    share = MOST_ELEMENTS / max(1, sum(t.numel() for t in every if isinstance(t, Tensor)))
+    share = most / max(1, sum(t.numel() for t in every if isinstance(t, Tensor)))
     if share >= 1:
         return call
     name = plain_name(call.func)
     lists = name.startswith(("_foreach_", "_fused_")) and "norm" not in name
-    pointwise = lists or torch.Tag.pointwise in call.func.tags
+    pointwise = lists or _is_pointwise(call.func)
     if not results or not (pointwise or name in ROWS):
         return None
     first = results[0]
@@ -129,8 +138,10 @@ def sampled(call: Call) -> Call | None:
             return value
         if not lists and (value.dim() < first.dim() - 1 or len(value) != len(first)):
             return value
-        rows = torch.Generator().manual_seed(len(value))
-        index = torch.randperm(len(value), generator=rows)[: max(1, int(share * len(value)))]
+        rows = order
+        if rows is None:
+            rows = torch.randperm(len(value), generator=torch.Generator().manual_seed(len(value)))
+        index = rows[: max(1, int(share * len(value)))]
         return value[index.to(value.device)]
 
     (args, kwargs), (after, after_kwargs) = call.before, call.after
@@ -146,7 +157,7 @@ def sampled(call: Call) -> Call | None:
 def judge(call: Call) -> Verdict:
     """Judge a call whose tensors can be read."""
     row = reference_of(call.func)
-    smaller = sampled(call)
+    smaller = sampled(call, MOST_ELEMENTS)
     if smaller is None:
         return Verdict(NOT_JUDGED, text=f"more than {MOST_ELEMENTS:,} elements")
     call = smaller
@@ -228,7 +239,19 @@ class _Comparison:
             return Verdict(WRONG, ratio, text)
         if ratio <= 2 and not exact and unit(self.computed) == unit(self.low):
             return Verdict(CORRECT, ratio / FACTOR)  # one unit in the last place
-        return self._with_bounds(candidates)
+        few = self._worst_rows(candidates[0][3])
+        return (
+            self._with_bounds(candidates) if few is None else _Comparison(few, self.row).verdict()
+        )
+
+    def _worst_rows(self, expected: list[Any]) -> Call | None:
+        """The rows with the largest errors of a large call that works element by element."""
+        got = self.got[0]
+        if not _is_pointwise(self.call.func) or got.dim() == 0 or got.numel() <= FEW_ELEMENTS:
+            return None
+        error = (got.double() - expected[0].double()).abs() / (expected[0].double().abs() + 1e-300)
+        order = torch.nan_to_num(error, nan=math.inf).reshape(len(got), -1).amax(1).argsort()
+        return sampled(self.call, 3 * FEW_ELEMENTS // 4, order.flip(0))
 
     def _with_bounds(self, candidates: list[Any]) -> Verdict:
         ends: list[tuple[float, str]] = []
@@ -263,6 +286,7 @@ class _Comparison:
         tiny = smallest.smallest_normal * smallest.eps
         sums = u if self.row.low_sums else unit(self.computed)
         factor = ROUNDED_FACTOR if self.row.bound == ROUNDED else FACTOR
+        factor = LOW_FACTOR if u > unit(self.computed) else factor
         response: list[Any] | None = None
         for k in range(1, max(HOPELESS) + 1):
             if time.process_time() - self.began > LONGEST_S:
