@@ -36,8 +36,8 @@ WIDE = {
     torch.complex64: torch.complex128,
 }
 PRODUCTS = ("mm", "bmm", "dot", "mv", "vdot")
-SCATTERED = ("scatter_add", "scatter_reduce", "index_reduce", "_unsafe_index_put", "index_put")
-TERMS_SCATTERED = 64
+ACCUMULATED = ("scatter_add", "scatter_reduce", "index_reduce", "_unsafe_index_put", "index_put")
+TERMS_ACCUMULATED = 64
 FUNCTION_ULPS = 7
 
 
@@ -104,8 +104,8 @@ def _growth(func: Any, name: str, args: Any, kwargs: Any) -> float:
     """How the error of a sum grows with its number of terms."""
     if name in PRODUCTS:
         return math.sqrt(args[0].shape[-1] if args[0].dim() else 1)
-    if name in SCATTERED:
-        return growth(TERMS_SCATTERED)
+    if name in ACCUMULATED:
+        return growth(TERMS_ACCUMULATED)
     if name.startswith(("cum", "logcum")):
         return growth(args[0].shape[args[1]] if args[0].dim() else 1)
     out = func(*args, **kwargs)
