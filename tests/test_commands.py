@@ -89,7 +89,17 @@ def described() -> dict[str, set[str]]:
 # Options with several sentences, because they do different things.
 DIFFERENT = {
     *("--against", "--anonymous", "--atlas", "--baseline", "--devices", "--drop-last", "--dry-run"),
-    *("--env", "--epochs", "--json", "--out", "--processes", "--resume", "--seeds", "--threads"),
+    *(
+        "--env",
+        "--epochs",
+        "--json",
+        "--operators",
+        "--out",
+        "--processes",
+        "--resume",
+        "--seeds",
+        "--threads",
+    ),
     *("--timeout", "--with-source"),
 }
 

@@ -81,8 +81,9 @@ def imports(path: Path) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             # the recorder also runs where no xorbench is installed, under a name of its own
-            in_recorder = path.is_relative_to(PACKAGE / "recorder")
-            assert node.level <= int(in_recorder), f"{path}: relative import"
+            recorder = PACKAGE / "recorder"
+            depth = len(path.relative_to(recorder).parts) if path.is_relative_to(recorder) else 0
+            assert node.level <= depth, f"{path}: relative import"
             if node.level == 0:
                 yield from (f"{node.module}.{alias.name}" for alias in node.names)
 

@@ -93,6 +93,8 @@ class CheckOptions(TypedDict, total=False):
     kill_in_save: bool
     against: Trainable | None
     up_to_rounding: bool
+    operators: bool | int | Sequence[int] | None
+    known_defects: str | None
     skip: int | None
     threshold: float | str | None
     bits_only: bool
@@ -124,6 +126,8 @@ def check(
     kill_in_save: bool = False,
     against: Trainable | None = None,
     up_to_rounding: bool = False,
+    operators: bool | int | Sequence[int] | None = None,
+    known_defects: str | None = None,
     skip: int | None = None,
     threshold: float | str | None = None,
     bits_only: bool = False,
@@ -156,6 +160,9 @@ def check(
         kill_in_save: kill while a checkpoint is saved: in a file, between files, before a rename.
         against: a command or function to compare with: identical bits, same speed?
         up_to_rounding: with `against`, allow differences that rounding explains; no speed.
+        operators: compare every operator of these steps with a float64 reference; True for the
+            first two steps.
+        known_defects: with `operators`, `ok` if known defects of PyTorch do not fail.
         skip: with `against`, the number of first steps that are not timed; 3 by default.
         threshold: with `against`, fail if slower by more than this, such as `0.05` or `5%`, the
             default.

@@ -11,11 +11,12 @@ from xorbench.cli.options import (
     REQUIRE_DEVICES,
     option,
     outputs,
+    refuse_given,
     timeout_option,
     with_faults,
     writable,
 )
-from xorbench.cli.printing import echo, exports_of, note
+from xorbench.cli.printing import echo, exports_of, note, print_shown
 from xorbench.errors import BadOption
 from xorbench.extras import require
 from xorbench.machine.probes.table import read_probes
@@ -53,6 +54,8 @@ LEAST_MEMORY: Final = 2**20
 @option(
     "--prometheus", "FILE", "Write metrics to FILE for node_exporter's textfile collector", writable
 )
+@click.option("--operators", is_flag=True, help="Judge the operators of small models instead.")
+@click.option("--strict", is_flag=True, help="With --operators: known defects of PyTorch fail.")
 @click.option("--save", is_flag=True, help="Save the calibration time of this machine.")
 @MACHINE_THRESHOLD
 @timeout_option()
@@ -62,6 +65,10 @@ LEAST_MEMORY: Final = 2**20
 @with_faults()
 def canary(**options: Any) -> int:
     """Run the command `canary` and return its exit code."""
+    if options["operators"]:
+        return _operators(options)
+    if options["strict"]:
+        raise BadOption("--strict: needs --operators")
     require("canary", "all", "torch", "numba")
     if options["burn_in"] is not None:
         require("canary --burn-in", "all", "scipy")
@@ -82,6 +89,24 @@ def canary(**options: Any) -> int:
     markdown = partial(report.markdown, outcome)
     note(exports.write(outcome.verdicts, "canary", markdown, markdown))
     return outcome.exit_code
+
+
+def _operators(options: dict[str, Any]) -> int:
+    """Judge the operators of the packaged models on each device, by the question of `check`."""
+    from xorbench.programs import outputs as check_outputs
+    from xorbench.programs.experiment import ask
+    from xorbench.programs.questions.operators import of_models
+    from xorbench.verdicts import exit_code
+
+    others = {"probes", "burn_in", "memory", "prometheus", "save", "machine_threshold"}
+    refuse_given(others, "cannot be given with --operators")
+    exports, verdicts = exports_of(options), []
+    for device in options["devices"] or ("cpu",):
+        question = of_models(device, options["out"], strict=options["strict"])
+        outcome = ask(question, note)
+        print_shown(check_outputs.write(outcome, exports, as_json=options["as_json"]))
+        verdicts += outcome.judgement.verdicts
+    return exit_code(verdicts)
 
 
 def _request(options: dict[str, Any]) -> Any:

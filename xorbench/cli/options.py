@@ -166,6 +166,8 @@ def _program_option(row: Option, command: str) -> Decorator[Any]:
         shape = {"metavar": row.metavar, "multiple": row.kind.is_several}
     if row.is_preset:
         shape["default"] = row.default
+    if row.without_value:
+        shape |= {"is_flag": False, "flag_value": row.without_value}
     read = reads(row.kind.from_text)
     return click.option(row.flag, row.name, help=row.help(command), callback=read, **shape)
 

@@ -20,6 +20,7 @@ Reader = Callable[[str, Any], Any]  # displayed name, text or value → value of
 FIRST_RUNS: Final = 4  # of explain, to estimate the share of pairs that differ
 MOST_RUNS: Final = 10  # of explain, for the same estimate
 LARGEST: Final = 2**31
+FIRST_STEPS: Final = (0, 1)  # of check --operators
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,16 @@ def _steps(name: str, value: object) -> tuple[int, ...]:
     if not numbers:
         raise BadOption(f"{name}: empty", "give at least one number of steps")
     return parse.distinct(name, [_whole(name, number, 1, LARGEST) for number in numbers])
+
+
+def _numbered_steps(name: str, value: object) -> tuple[int, ...]:
+    """Read the numbers of steps; True stands for the first two."""
+    if value is True:
+        return FIRST_STEPS
+    numbers = (value,) if isinstance(value, int) else value
+    if isinstance(numbers, str) or not isinstance(numbers, Sequence) or not numbers:
+        raise BadOption(f"{name}: must be True, a step, or a list of steps, got {value!r}")
+    return parse.distinct(name, [_whole(name, number, 0, LARGEST) for number in numbers])
 
 
 def _texts(name: str, value: Sequence[object]) -> tuple[str, ...]:
@@ -143,6 +154,7 @@ class Option:
     python: str = ""  # the type of the keyword of `xorbench.check`; empty if there is none
     is_for_cases: bool = False  # `explain` and `trace` accept it for XOR cases too
     is_preset: bool = False  # the command line always has a value
+    without_value: str = ""  # as typed; the value of the option if it is given without one
     needs: tuple[RelatedOption, ...] = ()
     excludes: tuple[RelatedOption, ...] = ()
 
@@ -225,8 +237,17 @@ PROGRAM_OPTIONS: Final = (
             map(RelatedOption, ("processes", "skip", "threshold", "speed_only", "turns", "pages"))
         ),
     ),
+    Option("up_to_rounding", FLAG, "Record sketches, and four more runs with noise.", TRACE),
     Option(
-        "up_to_rounding", FLAG, "Record sketches, and four more runs with noise.", TRACE,
+        "operators", Kind(partial(parse.integers, low=0, high=LARGEST), _numbered_steps),
+        "Compare every operator of STEPS, such as 0,3, with a float64 reference [0,1].", CHECK,
+        "[STEPS]", python="bool | int | Sequence[int] | None", without_value="0,1",
+        excludes=tuple(map(RelatedOption, ("against", "resume", "processes", "files"))),
+    ),
+    Option(
+        "known_defects", Kind(partial(parse.word, choices=("fail", "ok"))),
+        "With --operators: whether known defects of PyTorch fail.", CHECK, "fail|ok", "fail",
+        python="str | None", needs=(RelatedOption("operators", metavar="STEPS"),),
     ),
     Option(
         "skip", whole(0, 1_000_000), "With --against: do not time the first N steps.", CHECK, "N",

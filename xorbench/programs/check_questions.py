@@ -1,4 +1,4 @@
-"""The questions of `check`: reproducible, exactly resumed, identical to another command?"""
+"""The questions of `check`: reproducible, resumed, identical to a command, correct operators?"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,17 +11,19 @@ from xorbench.options.program_options import request
 from xorbench.programs import check_folder
 from xorbench.programs.experiment import EVERY_RUN, ExperimentOutcome, Question, ask_again
 from xorbench.programs.questions.against import AgainstRequest
+from xorbench.programs.questions.operators import OperatorsRequest
 from xorbench.programs.questions.rerun import CheckRequest
 from xorbench.programs.questions.resume import ResumeRequest
 from xorbench.programs.questions.rounding import RoundingRequest
 
-Several = ResumeRequest | AgainstRequest | RoundingRequest
-# The questions about more than one command, by the option, and entry of `check.json`, that selects
+Kind = type[ResumeRequest | AgainstRequest | RoundingRequest | OperatorsRequest]
+# The questions that are not about reruns, by the option, and entry of `check.json`, that selects
 # them; without one the question is that of a rerun.
-QUESTIONS: Final[Mapping[str, type[Several]]] = {
+QUESTIONS: Final[Mapping[str, Kind]] = {
     "resume": ResumeRequest,
     "up_to_rounding": RoundingRequest,
     "against": AgainstRequest,
+    "operators": OperatorsRequest,
 }
 
 
@@ -63,7 +65,7 @@ def _saved_question(saved: dict[str, Any]) -> Question:
     return rerun if kind is None else kind.from_saved(saved, rerun)
 
 
-def _kind(values: Mapping[str, Any]) -> type[Several] | None:
+def _kind(values: Mapping[str, Any]) -> Kind | None:
     """The question that has a value; None for a rerun."""
     kinds = (kind for name, kind in QUESTIONS.items() if values.get(name))
     return next(kinds, None)

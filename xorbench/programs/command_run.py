@@ -193,11 +193,11 @@ def environment(
 
 def called(target: str) -> tuple[str, ...]:
     """The command that calls a function, `package.module:function`, in a fresh interpreter."""
-    return (_training_python(), str(CALL), target)
+    return (training_python(), str(CALL), target)
 
 
 @cache
-def _training_python() -> str:
+def training_python() -> str:
     """This interpreter if it has PyTorch; otherwise the first `python` on PATH."""
     if find_spec("torch") is not None:
         return sys.executable

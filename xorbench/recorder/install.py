@@ -51,6 +51,10 @@ def install(presence: Presence) -> Listener:
     def make(thread: str) -> Listener:
         listener = Listener(options, functools.partial(open_record, thread))
         listener.origins = origins
+        if options.judge:
+            from .operators.interception import JudgedSteps
+
+            listener.detail = JudgedSteps(listener, presence.folder)
         return listener
 
     origins = Origins(options) if options.detail or options.state else None

@@ -40,6 +40,7 @@ class Options(NamedTuple):
         noise: the seed of the noise of rounding in every operator; None for no noise.
         keep_states: the folder in which the state at the start of each step is stored.
         start_from: the folder from which each step after the first loads its state.
+        judge: steps whose operators are compared with references.
         notice: report whether the program uses loader processes, and whether it compiles.
     """
 
@@ -66,6 +67,7 @@ class Options(NamedTuple):
     notice: bool = False
     turns: str = ""
     turn_steps: int = 1
+    judge: tuple[int, ...] = ()
 
 
 def read() -> Options:

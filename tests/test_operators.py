@@ -1,0 +1,385 @@
+"""Each call of an operator is judged by its float64 reference."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from operator_cases import broken, element, judged, states, wrong
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from xorbench.programs.defects import DEFECTS, known
+from xorbench.recorder.operators import judge, models, references
+from xorbench.recorder.operators.execution import execute, wide
+from xorbench.recorder.operators.interception import JudgedOperators
+from xorbench.recorder.operators.noise import Noise
+
+aten = torch.ops.aten
+DOCS = Path(__file__).parents[1] / "docs" / "defects.md"
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+def random(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(*shape, dtype=dtype)
+
+
+# Models
+
+
+@pytest.mark.parametrize("kind", models.MODELS)
+@pytest.mark.parametrize("precision", ["float32", "autocast"])
+def test_a_correct_model_causes_no_alarm(kind: str, precision: str) -> None:
+    """Nearly all kinds of call are judged, and none is wrong without a known defect."""
+    optimizer = next(models.optimizers())
+    kinds = judged(lambda: models.train(kind, precision, "cpu", optimizer))
+    kinds = [k for k in kinds if k["text"] != "uninitialized"]
+    assert [k for k in kinds if k["state"] == "wrong" and not known(k)] == []
+    assert sum(k["state"] == "not judged" for k in kinds) <= 0.02 * len(kinds)
+
+
+# Known defects of PyTorch
+
+
+def scripts() -> dict[str, str]:
+    return dict(re.findall(r"^## (\S+)$.*?```python\n(.*?)```", DOCS.read_text(), re.S | re.M))
+
+
+def test_each_known_defect_has_a_script() -> None:
+    """The table and the page list the same operators."""
+    assert [*scripts()] == [defect.operator for defect in DEFECTS]
+
+
+@pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.operator)
+def test_a_known_defect_is_present_until_its_release(
+    defect: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The script prints False; if it prints True, `fixed_in` needs the release."""
+    exec(scripts()[defect.operator], {})
+    release = tuple(map(int, torch.__version__.split(".")[:2]))
+    fixed = defect.fixed_in and release >= tuple(map(int, defect.fixed_in.split(".")))
+    assert capsys.readouterr().out.strip() == str(bool(fixed)), "update DEFECTS and the page"
+
+
+@pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.operator)
+def test_a_known_defect_is_detected_and_named(defect: Any) -> None:
+    """The judge finds the operator of each script wrong, and the table knows its kind."""
+    found = [
+        k for k in judged(lambda: exec(scripts()[defect.operator], {})) if k["state"] == "wrong"
+    ]
+    names = {known_defect.operator for k in found if (known_defect := known(k))}
+    assert defect.operator in names
+
+
+def test_a_kind_outside_the_scope_of_a_defect_is_not_known() -> None:
+    """The embedding's gradient is known to be wrong in bfloat16, not in float32."""
+    kind = {"operator": "aten.embedding_dense_backward.default", "signature": "float32 [4]"}
+    assert known(kind) is None
+    assert known({**kind, "signature": "bfloat16 [4]"}) is not None
+
+
+# Faults in kernels
+
+
+def tail(result: Tensor) -> None:
+    result.view(-1)[-max(1, result.numel() // 16) :] = 0
+
+
+def shifted(result: Tensor) -> None:
+    result.copy_(result.roll(1, 0))
+
+
+def transposed(result: Tensor) -> None:
+    result.copy_(result.t().contiguous())
+
+
+FORWARD: dict[str, Callable[[], object]] = {
+    "addmm": lambda: functional.linear(random(16, 16), random(16, 16), random(16)),
+    "convolution": lambda: functional.conv2d(random(2, 3, 8, 8), random(4, 3, 3, 3), padding=1),
+    "native_layer_norm": lambda: functional.layer_norm(random(16, 16), (16,)),
+    "_softmax": lambda: torch.softmax(random(16, 16), -1),
+    "gelu": lambda: functional.gelu(random(16, 16)),
+    "embedding": lambda: functional.embedding(torch.arange(16), random(16, 16)),
+    "max_pool2d_with_indices": lambda: aten.max_pool2d_with_indices(random(2, 2, 8, 8), [2, 2]),
+    "add": lambda: random(16, 16) + random(16, 16),
+    "sum": lambda: random(64, 16).sum(0),
+    "tanh": lambda: random(16, 16).tanh(),
+    "index_select": lambda: random(16, 16).index_select(0, torch.arange(16)),
+}
+
+
+@pytest.mark.parametrize("change", [tail, shifted, element(1e-3)], ids=["tail", "index", "1e-3"])
+@pytest.mark.parametrize("operator", FORWARD)
+def test_a_fault_in_a_kernel_is_detected(operator: str, change: Any) -> None:
+    """A zeroed tail, rows off by one, and one element wrong by 1e-3 in float32."""
+    assert wrong(FORWARD[operator]) == set()
+    assert operator in wrong(FORWARD[operator], broken(operator, change))
+
+
+@pytest.mark.parametrize("operator", ["addmm", "_softmax", "add"])
+def test_a_wrong_stride_is_detected(operator: str) -> None:
+    """A kernel that writes its result in the other order of dimensions."""
+    assert operator in wrong(FORWARD[operator], broken(operator, transposed))
+
+
+def replaced(operator: str, compute: Callable[..., Any]) -> Any:
+    """A kernel that computes something else from the same arguments."""
+
+    def fault(func: Any, args: Any, result: Any) -> Any:
+        return compute(*args) if func._schema.name.partition("::")[2] == operator else result
+
+    return fault
+
+
+def tf32(a: Tensor, b: Tensor) -> Tensor:
+    """Products of factors with 10 bits."""
+    mask = torch.tensor(~0x1FFF, dtype=torch.int32)
+    return ((a.view(torch.int32) & mask).view(a.dtype)) @ (
+        (b.view(torch.int32) & mask).view(b.dtype)
+    )
+
+
+@pytest.mark.parametrize(
+    ("operator", "work", "kernel"),
+    [
+        ("mm", lambda: random(8, 64) @ random(64, 8), tf32),
+        ("gelu", FORWARD["gelu"], lambda x: functional.gelu(x, approximate="tanh")),
+        ("_softmax", FORWARD["_softmax"], lambda x, *_: torch.softmax(x, 0)),
+        ("mul", lambda: torch.full((4,), 1e-30) * 1e-10, lambda x, y: torch.zeros(4)),
+        ("sum", lambda: torch.ones(4096).sum(), lambda x, *_: x[:2048].sum()),
+    ],
+    ids=["TF32", "tanh GELU", "dimension", "denormals", "accumulation"],
+)
+def test_a_kernel_with_another_algorithm_is_detected(operator: str, work: Any, kernel: Any) -> None:
+    """TF32, the tanh form of GELU, a wrong dimension, flushed denormals, a dropped part."""
+    assert wrong(work) == set()
+    assert operator in wrong(work, replaced(operator, kernel))
+
+
+def test_a_sign_of_zero_is_part_of_a_move() -> None:
+    """A copy that turns -0 into 0 is wrong."""
+    x = torch.tensor([-0.0, 1.0])
+    assert "clone" in wrong(x.clone, broken("clone", lambda result: result.abs_()))
+
+
+def test_bfloat16_may_not_round_its_intermediates() -> None:
+    """One element of a bfloat16 sum that is wrong by 2% is detected."""
+    work = lambda: random(64, 16, dtype=torch.bfloat16).sum(0)  # noqa: E731
+    assert wrong(work) == set()
+    assert wrong(work, broken("sum", element(0.02))) == {"sum"}
+
+
+def test_a_low_precision_sum_that_pytorch_expects_is_a_class_of_its_own() -> None:
+    """`cumprod` on a GPU keeps bfloat16 (pytorch#180155)."""
+
+    def low(x: Tensor, _dim: int) -> Tensor:
+        rows, out = x.unbind(0), [x[0]]
+        for row in rows[1:]:
+            out.append(out[-1] * row)
+        return torch.stack(out)
+
+    x = random(256, dtype=torch.bfloat16).abs() * 0.01 + 0.99
+    assert states(lambda: x.cumprod(0), replaced("cumprod", low))["cumprod"] == "low precision"
+    assert states(lambda: x.cumprod(0))["cumprod"] == "correct"
+
+
+# Properties
+
+
+@pytest.mark.parametrize(
+    ("operator", "work", "kernel"),
+    [
+        ("topk", lambda: random(50).topk(3), lambda x, k: torch.topk(x, k, largest=False)),
+        ("sort", lambda: random(50).sort(), lambda x: torch.sort(x, descending=True)),
+        ("argmax", lambda: random(50).argmax(), lambda x: x.argmin()),
+        ("randperm", lambda: torch.randperm(50), lambda n, **_: torch.zeros(n, dtype=torch.long)),
+        ("randint", lambda: torch.randint(0, 9, (500,)), lambda *_: torch.full((500,), 9)),
+        ("randn", lambda: torch.randn(4000), lambda *_: torch.rand(4000)),
+        ("native_dropout", lambda: aten.native_dropout(random(4096), 0.1, True),
+         lambda x, p, t: aten.native_dropout(x, 0.2, True)),
+        ("_linalg_svd", lambda: torch.linalg.svd(random(5, 4)),
+         lambda x, *_: tuple(2 * t for t in torch.linalg.svd(x))),
+        ("linalg_qr", lambda: torch.linalg.qr(random(5, 4)),
+         lambda x, *_: tuple(2 * t for t in torch.linalg.qr(x))),
+        ("floor_divide", lambda: torch.floor_divide(random(50), 0.3),
+         lambda x, y: torch.ceil(x / y)),
+    ],
+)  # fmt: skip
+def test_a_result_without_one_correct_value_has_properties(
+    operator: str, work: Any, kernel: Any
+) -> None:
+    """Indices, random numbers, factors of matrices, and discontinuous operators."""
+    assert states(work)[operator] == "correct"
+    assert operator in wrong(work, replaced(operator, kernel))
+
+
+def test_both_branches_of_a_discontinuous_operator_are_correct() -> None:
+    """The quotient of two bfloat16 numbers may round to a whole number."""
+    a, b = torch.tensor([2.9921875]).bfloat16(), torch.tensor([1.0]).bfloat16()
+    assert states(lambda: torch.floor_divide(a, b))["floor_divide"] == "correct"
+
+
+# Traps
+
+
+def test_a_composite_operator_is_judged_as_a_whole() -> None:
+    """Without autograd, composites reach a dispatch handler whole."""
+    with torch.inference_mode():
+        assert "wrong" not in states(lambda: functional.linear(random(4, 4), random(4, 4))).values()
+
+
+def test_a_lazy_conjugate_and_negative_are_resolved() -> None:
+    """Their bits in memory are not their values."""
+    x = random(4, dtype=torch.complex64)
+    assert set(states(lambda: (x.conj() * 2, x.conj().imag * 2)).values()) == {"correct"}
+
+
+def test_a_tensor_of_zeros_without_storage_is_not_read() -> None:
+    """Reading it would end the process."""
+    zero = torch._efficientzerotensor((3,))
+    assert states(lambda: zero * torch.ones(3))["mul"] == "not judged"
+
+
+def test_batch_norm_writes_its_running_statistics() -> None:
+    """The schema of native_batch_norm does not declare them; a wrong update is detected."""
+
+    def work() -> None:
+        norm = nn.BatchNorm1d(4)
+        norm(random(8, 4))
+
+    def fault(func: Any, args: Any, result: Any) -> Any:
+        if func is aten.native_batch_norm.default:
+            args[3].add_(1.0)
+        return result
+
+    assert wrong(work) == set()
+    assert wrong(work, fault) == {"native_batch_norm"}
+
+
+def test_as_strided_reads_the_storage() -> None:
+    """Its elements are those of the storage, not of its input."""
+    x = torch.arange(12.0)[3:6]
+    work = lambda: x.as_strided((2, 3), (3, 1), 1)  # noqa: E731
+    assert states(work) == {"as_strided": "correct"}
+    assert wrong(work, replaced("as_strided", lambda *_: torch.arange(6.0).reshape(2, 3)))
+
+
+def test_numpy_keeps_a_tensor_without_dimensions() -> None:
+    """`np.ascontiguousarray` would give it one."""
+    (args, kwargs), noise = wide(((torch.tensor(2.0),), {})), Noise()
+    assert execute(aten.exp.default, args, kwargs, noise)[0].shape == ()
+
+
+def test_a_value_of_a_list_operator_is_a_keyword() -> None:
+    """`_foreach_addcmul` passes its scalar by position, `addcmul` takes a keyword."""
+    lists = [[random(4), random(3)] for _ in range(3)]
+    assert states(lambda: torch._foreach_addcmul_(*lists, 0.5)) == {"_foreach_addcmul_": "correct"}
+
+
+def test_the_bound_of_a_convolution_counts_all_its_terms() -> None:
+    """A sum over many channels and kernel positions has a larger rounding error."""
+    x, weight = random(1, 512, 9, 9).abs(), random(2, 512, 7, 7).abs()
+    assert wrong(lambda: functional.conv2d(x, weight)) == set()
+
+
+def test_erf_has_the_accuracy_of_its_approximation() -> None:
+    """A float32 erf is accurate to 1.5e-7 absolutely."""
+    assert wrong(lambda: torch.erf(torch.linspace(-1e-3, 1e-3, 999))) == set()
+
+
+def test_the_gradient_of_attention_uses_the_saved_logsumexp() -> None:
+    """The rounding of a large logsumexp is an input of the backward pass, not an error of it."""
+
+    def work() -> None:
+        q, k, v = (20 * random(1, 2, 16, 8) for _ in range(3))
+        functional.scaled_dot_product_attention(q.requires_grad_(), k, v).sum().backward()
+
+    assert wrong(work) == set()
+
+
+def test_the_original_output_is_judged() -> None:
+    """A race that only the first execution shows is detected."""
+    executions = []
+
+    def fault(func: Any, _args: Any, result: Any) -> Any:
+        executions.append(func)
+        return result + 1 if func is aten.exp.default else result
+
+    assert wrong(lambda: random(4).exp(), fault) == {"exp"}
+    assert executions.count(aten.exp.default) == 1
+
+
+def test_a_python_number_may_be_rounded_to_the_type_or_not() -> None:
+    """Both 0.1 in bfloat16 and 0.1 in float64 are correct factors."""
+    x = random(64, dtype=torch.bfloat16)
+    assert wrong(lambda: x * 0.1) == set()
+    rounded = replaced("mul", lambda x, _y: x * torch.tensor(0.1, dtype=torch.bfloat16))
+    assert wrong(lambda: x * 0.1, rounded) == set()
+
+
+def test_an_operator_with_different_bits_in_further_executions_is_named() -> None:
+    """Each correct kind is executed twice more."""
+    changing = iter(range(1, 10))
+
+    class Changing(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            result = func(*args, **(kwargs or {}))
+            return result * (1 + 6e-8 * next(changing)) if func is aten.exp.default else result
+
+    with Changing():
+        kinds = judged(lambda: torch.ones(4).exp())
+    assert [kind["identical"] for kind in kinds if "exp" in kind["operator"]] == [False]
+
+
+# Cost
+
+
+def test_rows_of_a_large_result_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A product above the cap is judged on some of its rows; a reduction is named."""
+    monkeypatch.setattr(judge, "MOST_ELEMENTS", 1000)
+    x, weight = random(500, 8), random(8, 4)
+    assert states(lambda: x @ weight)["mm"] == "correct"
+    assert wrong(lambda: x @ weight, broken("mm", shifted)) == {"mm"}
+    (kind,) = judged(lambda: x.sum())
+    assert (kind["state"], kind["text"]) == ("not judged", "more than 1,000 elements")
+
+
+def test_a_kind_is_judged_once() -> None:
+    """Further calls of the same kind only count."""
+    mode = JudgedOperators(SimpleNamespace(root="", with_source=False), "")
+    with mode:
+        for _ in range(3):
+            torch.exp(torch.ones(4))
+    assert [mode._calls[key] for key, k in mode.kinds.items() if "exp" in k["operator"]] == [3]
+
+
+def test_a_kind_that_takes_too_long_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bound is not computed for longer than the cap."""
+    monkeypatch.setattr(judge, "LONGEST_S", -1.0)
+    kinds = judged(lambda: random(64, 64) @ random(64, 64))
+    assert "takes longer" in next(k["text"] for k in kinds if "mm" in k["operator"])
+
+
+# The registry
+
+
+def test_another_package_adds_a_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row judges an operator of another namespace."""
+    with torch.library._scoped_library("operator_test", "DEF") as library:
+        library.define("double(Tensor x) -> Tensor")
+        library.impl("double", lambda x: x * 2, "CompositeExplicitAutograd")
+        row = references.Reference(references.ROUNDED, lambda x: x + x)
+        monkeypatch.setitem(references.ADDED, "operator_test::double", row)
+        work = lambda: torch.ops.operator_test.double(random(4))  # noqa: E731
+        assert states(work)["double"] == "correct"
+        assert wrong(work, broken("double", element(1e-3))) == {"double"}

@@ -1,0 +1,204 @@
+"""Runs an operator by its reference, in float64 on contiguous copies, with or without noise."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch._refs
+from torch import Tensor
+from torch._decomp import decomposition_table
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map
+
+from .noise import ACTIVE, Noise, growth
+from .optimizers import lists
+from .references import (
+    BITS,
+    EXACT,
+    FUNCTION,
+    NUMPY,
+    RANDOM,
+    ROUNDED,
+    SUM,
+    UNINITIALIZED,
+    plain_name,
+    reference_of,
+)  # fmt: skip
+
+KEPT = (BITS, EXACT, UNINITIALIZED)  # steps that do not round
+
+WIDE = {
+    torch.float32: torch.float64,
+    torch.bfloat16: torch.float64,
+    torch.float16: torch.float64,
+    torch.complex64: torch.complex128,
+}
+PRODUCTS = ("mm", "bmm", "dot", "mv", "vdot")
+ACCUMULATED = ("scatter_add", "scatter_reduce", "index_reduce", "_unsafe_index_put", "index_put")
+TERMS_ACCUMULATED = 64
+FUNCTION_ULPS = 7
+
+
+class Steps(TorchDispatchMode):
+    """Runs everything beneath it by formulas and decompositions, down to steps with noise."""
+
+    def __init__(self, noise: Noise) -> None:
+        super().__init__()
+        self.noise = noise
+
+    def __enter__(self) -> Any:
+        ACTIVE.noise.append(self.noise)
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        ACTIVE.noise.pop()
+        super().__exit__(*error)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs, row = kwargs or {}, reference_of(func)
+        if row.bound == RANDOM:
+            raise NotImplementedError(f"random numbers in {func}")
+        if row.formula is not None and not _writes_alias(func):
+            with self:
+                return row.formula(*args, **kwargs)
+        if row.bound not in KEPT and func._can_decompose():  # composites arrive whole in a handler
+            with self:
+                result = func.decompose(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        if row.bound not in (*KEPT, ROUNDED, SUM) and func in decomposition_table:
+            with self:
+                result = decomposition_table[func](*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        return self._step(func, row.bound, args, kwargs)
+
+    def _step(self, func: Any, bound: str, args: Any, kwargs: Any) -> Any:
+        noise, name, inplace = self.noise, plain_name(func), func._schema.is_mutable
+        compute = func if inplace else NUMPY.get(name, func)
+        if not noise.u or bound in KEPT:
+            return compute(*args, **kwargs)
+        if bound == SUM:
+            size = noise.sums * _growth(func, name, args, kwargs)
+            args = tuple(noise.add(value, size) for value in args)
+        elif bound != ROUNDED and not inplace:
+            args = tuple(noise.add(value, noise.u) for value in args)
+        out = compute(*args, **kwargs)
+        size = noise.u * (FUNCTION_ULPS if bound == FUNCTION or name.startswith("special_") else 1)
+        if inplace:
+            for value in tree_flatten(out)[0]:
+                if isinstance(value, Tensor):
+                    value.copy_(noise.add(value, size))
+            return out
+        return tree_map(lambda value: noise.add(value, size), out)
+
+
+def _writes_alias(func: Any) -> bool:
+    """Whether this is the in-place form of an operator whose formula is functional."""
+    return bool(func._schema.is_mutable) and not str(func._schema.name).endswith("scale_")
+
+
+def _growth(func: Any, name: str, args: Any, kwargs: Any) -> float:
+    """How the error of a sum grows with its number of terms."""
+    if name in PRODUCTS:
+        return math.sqrt(args[0].shape[-1] if args[0].dim() else 1)
+    if name in ACCUMULATED:
+        return growth(TERMS_ACCUMULATED)
+    if name.startswith(("cum", "logcum")):
+        return growth(args[0].shape[args[1]] if args[0].dim() else 1)
+    out = func(*args, **kwargs)
+    first = out[0] if isinstance(out, tuple) else out
+    return growth(args[0].numel() / max(1, first.numel()))
+
+
+def plain(value: Any) -> Any:
+    """A tensor without a lazy conjugate or negative, on the CPU."""
+    if isinstance(value, Tensor):
+        return value.detach().resolve_conj().resolve_neg().cpu()
+    return value
+
+
+def wide(tree: Any, rounded: torch.dtype | None = None) -> Any:
+    """Contiguous float64 copies of the arguments, one per tensor; everything is on the CPU.
+
+    Python numbers are rounded to the type `rounded`, as some kernels do.
+    """
+    copies: dict[int, Tensor] = {}
+
+    def convert(value: Any) -> Any:
+        if isinstance(value, torch.dtype):
+            return WIDE.get(value, value)
+        if isinstance(value, torch.device):
+            return torch.device("cpu")
+        if rounded is not None and type(value) is float and math.isfinite(value):
+            return float(torch.tensor(value, dtype=rounded))
+        if not isinstance(value, Tensor):
+            return value
+        if id(value) not in copies:
+            copy = plain(value)
+            copy = copy.to(WIDE.get(copy.dtype, copy.dtype))
+            copies[id(value)] = copy.clone(memory_format=torch.contiguous_format)
+        return copies[id(value)]
+
+    return tree_map(convert, tree)
+
+
+def _functional(func: Any) -> Any:
+    """The functional form of an in-place operator; None if there is none."""
+    space, name = func._schema.name.split("::")
+    if not name.endswith("_") or name.startswith("__"):
+        return None
+    packet = getattr(getattr(torch.ops, space), name[:-1], None)
+    overloads = () if packet is None else packet.overloads()
+    wanted = func._schema.overload_name or "default"
+    for overload in (wanted, "default"):
+        if overload in overloads:
+            return getattr(packet, overload)
+    return None
+
+
+def execute(func: Any, args: Any, kwargs: Any, noise: Noise) -> tuple[Any, list[Any]]:
+    """The result of the reference, and its arguments after the call as a flat list."""
+    name = str(func._schema.name).partition("::")[2]
+    flat = tree_flatten((args, kwargs))[0]
+    steps = Steps(noise)
+    if name.startswith(("_foreach_", "_fused_", "_amp_foreach")):
+        with steps:
+            return lists(name, args, kwargs), flat
+    row = reference_of(func)
+    if func._schema.overload_name.rpartition("_")[2] == "out" or "out" in kwargs:
+        return _out_form(func, args, kwargs, steps, flat)
+    if row.formula is not None and not _writes_alias(func):
+        with steps:  # not within a handler, where autograd does not record
+            return row.formula(*args, **kwargs), flat
+    if func not in decomposition_table or row.formula is not None:
+        function = _functional(func)
+        if function is not None:
+            with steps:
+                own = reference_of(function).formula
+                result = (own or function)(*args, **kwargs)
+            return result, [result, *flat[1:]]
+    with steps:
+        return func(*args, **kwargs), flat
+
+
+def _out_form(func: Any, args: Any, kwargs: Any, steps: Steps, flat: list[Any]) -> Any:
+    """An operator that writes into given tensors, by the form that returns its results."""
+    outs = [a.name for a in func._schema.arguments if a.is_out]
+    own = {name: value for name, value in kwargs.items() if name not in outs}
+    packet = getattr(torch.ops.aten, func._schema.name.partition("::")[2])
+    forms = [getattr(packet, name) for name in packet.overloads()]
+    form = next((f for f in forms if _inputs(f) == _inputs(func) and f != func), None)
+    if form is None:
+        raise NotImplementedError("out= form")
+    with steps:
+        result = form(*args, **own)
+    results = list(result) if isinstance(result, (tuple, list)) else [result]
+    written = {id(kwargs[name]): value for name, value in zip(outs, results)}  # noqa: B905
+    return result, [written.get(id(value), value) for value in flat]
+
+
+def _inputs(func: Any) -> list[tuple[str, str]]:
+    return [(a.name, str(a.type)) for a in func._schema.arguments if not a.is_out]

@@ -1,0 +1,280 @@
+"""Intercepts the operators of the chosen steps and records a verdict per kind of call."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+from ..detail import Detail, line_of
+from .judge import CORRECT, NOT_JUDGED, Call, Verdict, judge, outputs, unreadable
+from .references import PRIVATE, RANDOM, UNINITIALIZED, plain_name, reference_of
+
+if TYPE_CHECKING:
+    from ..listen import Listener
+
+JUDGED_SPACES = ("aten", "torchvision", "mkldnn", "prims")
+EXECUTIONS = 2  # further executions, for identical bits
+Fault = Any  # called with operator, arguments and output; stands for a broken kernel in tests
+
+
+class JudgedSteps(Detail):
+    """Judges the operators of the chosen steps, instead of recording details."""
+
+    def __init__(self, listener: Listener, folder: str) -> None:
+        super().__init__(listener)
+        self._chosen = listener.options.judge
+        self.operators = JudgedOperators(listener.options, folder)
+        self.operators.on, self._pushed = False, False
+        _follow_threads(self.operators)
+
+    def begin(self, step: int) -> None:
+        """Begin a step; its operators are judged if it is chosen."""
+        self.operators.write_calls()
+        self.operators.on, self.operators.step = step in self._chosen, step
+
+    def after_step(self, optimizer: Any, index: int) -> None:
+        """Record the numbers of calls, since the process may end with this step."""
+        self.operators.write_calls()
+
+    def push_operators(self) -> None:
+        """Push the mode, outside `Listener.shielded`."""
+        if self.operators.on and not self._pushed:
+            self._pushed = True
+            self.operators.__enter__()
+
+    def pop_operators(self) -> None:
+        """Pop the mode at the end of a step if it is the innermost."""
+        if self._listener.steps() <= self.operators.step:
+            return
+        self.operators.on = False
+        stack = torch.utils._python_dispatch._get_current_dispatch_mode_stack()
+        if self._pushed and stack and stack[-1] is self.operators:
+            self._pushed = False
+            self.operators.__exit__(None, None, None)
+
+
+def _follow_threads(operators: JudgedOperators) -> None:
+    """Judge the operators of threads that start from now on."""
+    original = threading.Thread.start
+
+    @functools.wraps(original)
+    def start(thread: threading.Thread) -> None:
+        if not thread.name.startswith(WORKER):
+            run = thread.run
+
+            def judged() -> None:
+                with operators:
+                    run()
+
+            thread.run = judged  # type: ignore[method-assign]
+        original(thread)
+
+    threading.Thread.start = start  # type: ignore[method-assign]
+
+
+WORKER = "xorbench-references"
+
+
+class JudgedOperators(TorchDispatchMode):
+    """Judges each kind of call once: operator, types, shapes, strides and whole-number scalars."""
+
+    def __init__(self, options: Any, folder: str, fault: Fault = None) -> None:
+        super().__init__()
+        self.on, self.step, self.fault = True, 0, fault
+        self.kinds: dict[Any, dict[str, Any]] = {}
+        self._calls: dict[Any, int] = {}
+        self._options, self._folder, self._file = options, folder, None
+        self._lock, self._own = threading.Lock(), threading.local()
+        os.register_at_fork(after_in_child=self._forked)
+
+    def _forked(self) -> None:
+        self._lock, self._own, self._file = threading.Lock(), threading.local(), None
+
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """Let compiled regions run unchanged."""
+        return True
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the operator, and judge it if it is the first call of its kind."""
+        kwargs = kwargs or {}
+        if not self.on or func._schema.name.partition("::")[0] not in self._spaces():
+            return func(*args, **kwargs)
+        key = _kind(func, args, kwargs)
+        with self._lock:
+            count = self._calls[key] = self._calls.get(key, 0) + 1
+        if count > 1:
+            return func(*args, **kwargs)
+        began = time.process_time()
+        with torch.no_grad():
+            before, written, problem = _kept(func, args, kwargs)
+        spent = time.process_time() - began
+        result = func(*args, **kwargs)
+        if self.fault is not None:
+            result = self.fault(func, args, result)
+        began = time.process_time()
+        call = Call(func, before, result, (args, kwargs), written)
+        verdict, identical = self._judge(call, problem)
+        spent += time.process_time() - began
+        self._record(key, call, verdict, identical, spent)
+        return result
+
+    @staticmethod
+    def _spaces() -> Any:
+        from .references import ADDED
+
+        return {*JUDGED_SPACES, *(name.partition("::")[0] for name in ADDED)}
+
+    def _judge(self, call: Call, problem: str) -> tuple[Verdict, bool]:
+        """The verdict, and whether further executions return identical bits."""
+        try:
+            with torch.no_grad(), _disable_current_modes():
+                tensors = [
+                    t for t in tree_flatten((call.before, call.result))[0] if isinstance(t, Tensor)
+                ]
+                problem = problem or unreadable(tensors)
+                if problem:
+                    return Verdict(NOT_JUDGED, text=problem), True
+                verdict = self._worker().submit(judge, call).result()
+                again = verdict.state == CORRECT and _repeatable(call)
+                return verdict, not again or _identical(call)
+        except Exception as error:
+            return Verdict(NOT_JUDGED, text=f"{type(error).__name__}: {error}"[:160]), True
+
+    def _worker(self) -> ThreadPoolExecutor:
+        """A thread in which autograd records; each thread has its own and so waits for no other."""
+        if not hasattr(self._own, "worker"):
+            self._own.worker = ThreadPoolExecutor(1, WORKER)
+        worker: ThreadPoolExecutor = self._own.worker
+        return worker
+
+    def _record(
+        self, key: Any, call: Call, verdict: Verdict, identical: bool, spent: float
+    ) -> None:
+        row = {
+            "operator": str(call.func),
+            "signature": _signature(call),
+            "where": line_of(self._options),
+            "step": self.step,
+            "state": verdict.state,
+            "ratio": verdict.ratio if math.isfinite(verdict.ratio) else 1e300,
+            "text": verdict.text,
+            "identical": identical,
+            "seconds": round(spent, 4),
+        }
+        with self._lock:
+            row["kind"] = len(self.kinds)
+            self.kinds[key] = row
+            self._write(row)
+
+    def write_calls(self) -> None:
+        """Record the number of calls of each kind so far."""
+        with self._lock:
+            counts = [self._calls[key] for key in self.kinds]
+            self._write({"calls": counts})
+
+    def _write(self, row: dict[str, Any]) -> None:
+        if not self._folder:
+            return
+        if self._file is None:
+            path = os.path.join(self._folder, f"operators-{os.getpid()}.jsonl")
+            self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - until the process ends
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+
+
+def _kind(func: Any, args: Any, kwargs: Any) -> Any:
+    def part(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value.dtype, tuple(value.shape), _strides(value), str(value.device)
+        return "float" if type(value) is float else str(value)
+
+    values, spec = tree_flatten((args, kwargs))
+    return func, tuple(map(part, values)), str(spec)
+
+
+def _strides(value: Tensor) -> Any:
+    return value.stride() if value.layout == torch.strided else ()
+
+
+def _signature(call: Call) -> str:
+    """The types and shapes of the arguments, such as `bfloat16 [1024, 64]`."""
+    parts = []
+    for value in tree_flatten(call.before)[0]:
+        if isinstance(value, Tensor):
+            text = f"{str(value.dtype)[6:]} {list(value.shape)}"
+            strided = value.layout == torch.strided and not value.is_contiguous()
+            parts.append(f"{text} strides {list(value.stride())}" if strided else text)
+    shown = list(dict.fromkeys(parts))
+    return ", ".join(shown[:4]) + (" …" if len(shown) > 4 else "")
+
+
+def _kept(func: Any, args: Any, kwargs: Any) -> tuple[Any, list[int], str]:
+    """The arguments with copies of those that are written, their positions, and a problem."""
+    written = set()
+    for position, argument in enumerate(func._schema.arguments):
+        value = args[position] if position < len(args) else kwargs.get(argument.name)
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            written |= {id(t) for t in tree_flatten(value)[0] if isinstance(t, Tensor)}
+    if plain_name(func) == "native_batch_norm" and args[5]:  # its schema does not declare them
+        written |= {id(t) for t in args[3:5] if isinstance(t, Tensor)}
+    if not written:
+        return (args, kwargs), [], ""
+    flat, spec = tree_flatten((args, kwargs))
+    positions = [i for i, value in enumerate(flat) if id(value) in written]
+    problem = unreadable([flat[i] for i in positions])
+    if problem:
+        return (args, kwargs), [], problem
+    with _disable_current_modes():
+        copies = {id(flat[i]): _copy(flat[i].detach()) for i in positions}
+    kept = [copies.get(id(v), v) if isinstance(v, Tensor) else v for v in flat]
+    return tree_unflatten(kept, spec), positions, ""
+
+
+def _repeatable(call: Call) -> bool:
+    """Whether further executions must return identical bits and change nothing."""
+    bound = reference_of(call.func).bound
+    if bound in (RANDOM, UNINITIALIZED) or torch.Tag.nondeterministic_seeded in call.func.tags:
+        return False
+    return (
+        not call.func._schema.name.endswith(("set_", "resize_", "_out"))
+        and "out" not in call.before[1]
+    )
+
+
+def _identical(call: Call) -> bool:
+    """Whether further executions on copies of the inputs return identical bits."""
+    first, private = call.outputs(), PRIVATE.get(plain_name(call.func), ())
+    for _ in range(EXECUTIONS):
+        args, kwargs = tree_map(lambda v: _copy(v) if call.written else v, call.before)
+        result = call.func(*args, **kwargs)
+        again = outputs(result, tree_flatten((args, kwargs))[0], call.written)
+        for i, (a, b) in enumerate(zip(first, again)):  # noqa: B905 - Python 3.9
+            if isinstance(a, Tensor) and i not in private and not _same(a, b):
+                return False
+    return True
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return bool(((a == b) | ((a != a) & (b != b))).all())
+
+
+def _copy(value: Any) -> Any:
+    """A copy with the strides of the original, which select the code of some kernels."""
+    if not isinstance(value, Tensor):
+        return value
+    if torch._debug_has_internal_overlap(value):
+        return value.clone()
+    same = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=value.device)
+    return same.copy_(value)

@@ -1,0 +1,371 @@
+"""Judges one call of an operator: its error in units of the bound.
+
+The bound is 8 times the largest response of the reference to noise, plus half a unit in the last
+place of the output.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_map
+
+from .execution import WIDE, execute, plain, wide
+from .noise import Noise
+from .references import (
+    BITS,
+    EXACT,
+    NOT_UNIQUE,
+    RANDOM,
+    ROUNDED,
+    UNINITIALIZED,
+    Reference,
+    plain_name,
+    reference_of,
+)
+
+FACTOR = 8.0  # of the largest response
+ROUNDED_FACTOR = 2.0  # of correctly rounded operators
+LOW_FACTOR = 3.0  # of intermediates that are rounded to a low precision
+# Numbers of noisy runs after which the error is compared, with the ratio that ends the runs. A few
+# runs have a small response in some of many elements by chance.
+HOPELESS = {2: 1e6, 4: 40.0, 8: 6.0, 16: 0.0}
+LONGEST_S = 10.0  # processor time per kind
+MOST_ELEMENTS = 1 << 23  # of the tensors of one call
+FEW_ELEMENTS = 1 << 16  # of a result whose bound is computed for all rows, element by element
+COMPUTED_IN = {
+    torch.bfloat16: torch.float32,
+    torch.float16: torch.float32,
+    torch.complex64: torch.float32,
+    torch.complex128: torch.float64,
+}
+CORRECT, WRONG, NOT_JUDGED, EXPECTED = "correct", "wrong", "not judged", "low precision"
+
+
+class Verdict(NamedTuple):
+    """The verdict on a call: its state, the error in units of the bound, and the details."""
+
+    state: str
+    ratio: float = 0.0
+    text: str = ""
+
+
+class Call(NamedTuple):
+    """A call of an operator.
+
+    Attributes:
+        func: the operator.
+        before: its arguments and keyword arguments, with their values before the call.
+        result: the returned value.
+        after: its arguments and keyword arguments after the call.
+        written: the positions of the written arguments, in the flat list of arguments.
+    """
+
+    func: Any
+    before: Any
+    result: Any
+    after: Any
+    written: list[int]
+
+    def outputs(self) -> list[Any]:
+        """The returned values, then the written arguments."""
+        return outputs(self.result, tree_flatten(self.after)[0], self.written)
+
+
+def outputs(result: Any, flat: list[Any], written: list[int]) -> list[Any]:
+    """The returned values, then the written arguments."""
+    return tree_flatten(result)[0] + [flat[i] for i in written if isinstance(flat[i], Tensor)]
+
+
+def unit(dtype: torch.dtype) -> float:
+    """Half the distance from 1 to the next number."""
+    return torch.finfo(dtype).eps / 2
+
+
+def is_float(value: Any) -> bool:
+    """Whether this is a floating-point or complex tensor."""
+    return isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
+
+
+def unreadable(tensors: list[Tensor]) -> str:
+    """The reason why tensors cannot be read; reading a ZeroTensor ends the process."""
+    for tensor in tensors:
+        if type(tensor) not in (Tensor, torch.nn.Parameter):
+            return f"tensor subclass {type(tensor).__name__}"
+        if tensor._is_zerotensor():
+            return "tensor of zeros without storage"
+        if tensor.layout != torch.strided or tensor.is_quantized:
+            return f"layout {tensor.layout}"
+    return ""
+
+
+# The arguments whose first dimension is that of the result; all of them for `pointwise` operators.
+ROWS = {
+    "mm": (0,), "addmm": (0, 1), "bmm": (0, 1), "baddbmm": (0, 1, 2), "embedding": (1,),
+    "_softmax": (0,), "_log_softmax": (0,), "native_layer_norm": (0,), "convolution": (0,),
+    "_scaled_dot_product_flash_attention_for_cpu": (0, 1, 2),
+}  # fmt: skip
+
+
+def _is_pointwise(func: Any) -> bool:
+    return torch.Tag.pointwise in func.tags
+
+
+def sampled(call: Call, most: int, order: Tensor | None = None) -> Call | None:
+    """The call if it is small enough; else some rows of its arguments and results.
+
+    The rows are the first of `order`, or random ones, the same for tensors with as many rows.
+    """
+    results = [t for t in call.outputs() if isinstance(t, Tensor) and t.dim()]
+    every = [*results, *tree_flatten(call.before)[0]]
+    share = most / max(1, sum(t.numel() for t in every if isinstance(t, Tensor)))
+    if share >= 1:
+        return call
+    name = plain_name(call.func)
+    lists = name.startswith(("_foreach_", "_fused_")) and "norm" not in name
+    pointwise = lists or _is_pointwise(call.func)
+    if not results or not (pointwise or name in ROWS):
+        return None
+    first = results[0]
+
+    def pick(value: Any) -> Any:
+        if not isinstance(value, Tensor) or not value.dim():
+            return value
+        if not lists and (value.dim() < first.dim() - 1 or len(value) != len(first)):
+            return value
+        rows = order
+        if rows is None:
+            rows = torch.randperm(len(value), generator=torch.Generator().manual_seed(len(value)))
+        index = rows[: max(1, int(share * len(value)))]
+        return value[index.to(value.device)]
+
+    (args, kwargs), (after, after_kwargs) = call.before, call.after
+    if pointwise:
+        args, kwargs, after, after_kwargs = tree_map(pick, (args, kwargs, after, after_kwargs))
+    else:
+        args = tuple(pick(a) if i in ROWS[name] else a for i, a in enumerate(args))
+    return call._replace(
+        before=(args, kwargs), result=tree_map(pick, call.result), after=(after, after_kwargs)
+    )
+
+
+def judge(call: Call) -> Verdict:
+    """Judge a call whose tensors can be read."""
+    row = reference_of(call.func)
+    smaller = sampled(call, MOST_ELEMENTS)
+    if smaller is None:
+        return Verdict(NOT_JUDGED, text=f"more than {MOST_ELEMENTS:,} elements")
+    call = smaller
+    if row.bound == UNINITIALIZED:
+        return Verdict(NOT_JUDGED, text="uninitialized")
+    if row.properties is not None:
+        verdict = _by_properties(row, call)
+        if verdict is not None:
+            return verdict
+    if row.bound in (RANDOM, NOT_UNIQUE):
+        return Verdict(NOT_JUDGED, text=row.bound)
+    if plain_name(call.func) == "view" and call.func._schema.overload_name == "dtype":
+        return _same_bytes(call)
+    return _Comparison(call, row).verdict()
+
+
+def _by_properties(row: Reference, call: Call) -> Verdict | None:
+    assert row.properties is not None
+    raw = plain_name(call.func) == "as_strided"
+    before, result, after = (
+        tree if raw else tree_map(plain, tree) for tree in (call.before, call.result, call.after)
+    )
+    error = row.properties(*before, result, after[0])
+    if error is None:
+        return None
+    return Verdict(WRONG, math.inf, error) if error else Verdict(CORRECT)
+
+
+def _same_bytes(call: Call) -> Verdict:
+    """A view with another type has the same bytes."""
+    pair = [
+        plain(t).contiguous().view(torch.uint8).flatten() for t in (call.before[0][0], call.result)
+    ]
+    same = torch.equal(*pair)
+    return Verdict(CORRECT) if same else Verdict(WRONG, math.inf, "the bytes differ")
+
+
+class _Comparison:
+    """Compares a call with its reference, first exactly, then with the bound."""
+
+    def __init__(self, call: Call, row: Reference) -> None:
+        self.call, self.row, self.got = call, row, [plain(value) for value in call.outputs()]
+        inputs = [t for t in tree_flatten(call.before)[0] if is_float(t)]
+        self.floats = [g.dtype for g in self.got if is_float(g)] or [t.dtype for t in inputs]
+        self.low = max((*self.floats, *(t.dtype for t in inputs)), key=unit, default=None)
+        kinds = (COMPUTED_IN.get(dtype, dtype) for dtype in self.floats)
+        self.computed = max(kinds, key=unit, default=torch.float64)
+        self.began = time.process_time()
+
+    def run(self, rounded: torch.dtype | None, noise: Noise) -> list[Any]:
+        args, kwargs = wide(self.call.before, rounded)
+        result, flat = execute(self.call.func, args, kwargs, noise)
+        return outputs(result, flat, self.call.written)
+
+    def roundings(self) -> list[Any]:
+        """The types to which a Python number may be rounded before it is used; None for none."""
+        numbers = any(type(x) is float for x in tree_flatten(self.call.before)[0])
+        if not numbers or not self.floats:
+            return [None]
+        first = self.floats[0]
+        kinds = dict.fromkeys((COMPUTED_IN.get(first, first), first))
+        return [None, *(k for k in kinds if k.is_floating_point and k != torch.float64)]
+
+    def verdict(self) -> Verdict:
+        candidates, exact = [], self.row.bound == BITS
+        for rounded in self.roundings():
+            try:
+                expected = self.run(rounded, Noise())
+            except Exception as error:
+                text = f"no reference: {type(error).__name__}: {str(error).splitlines()[:1]}"
+                return Verdict(NOT_JUDGED, text=text[:160])
+            ratio, text = compare(self.got, expected, None, 0.0 if exact else FACTOR)
+            if ratio <= 1:
+                return Verdict(CORRECT, ratio)
+            candidates.append((ratio, text, rounded, expected))
+        candidates.sort(key=lambda candidate: candidate[0])
+        ratio, text = candidates[0][:2]
+        if not self.floats or (self.row.bound in (BITS, EXACT) and not math.isfinite(ratio)):
+            return Verdict(WRONG, ratio, text)
+        if ratio <= 2 and not exact and unit(self.computed) == unit(self.low):
+            return Verdict(CORRECT, ratio / FACTOR)  # one unit in the last place
+        few = self._worst_rows(candidates[0][3])
+        return (
+            self._with_bounds(candidates) if few is None else _Comparison(few, self.row).verdict()
+        )
+
+    def _worst_rows(self, expected: list[Any]) -> Call | None:
+        """The rows with the largest errors of a large call that works element by element."""
+        got = self.got[0]
+        if not _is_pointwise(self.call.func) or got.dim() == 0 or got.numel() <= FEW_ELEMENTS:
+            return None
+        error = (got.double() - expected[0].double()).abs() / (expected[0].double().abs() + 1e-300)
+        order = torch.nan_to_num(error, nan=math.inf).reshape(len(got), -1).amax(1).argsort()
+        return sampled(self.call, 3 * FEW_ELEMENTS // 4, order.flip(0))
+
+    def _with_bounds(self, candidates: list[Any]) -> Verdict:
+        ends: list[tuple[float, str]] = []
+        for u, state in self._units():
+            for _, _, rounded, expected in candidates:
+                try:
+                    ratio, text = self._within(expected, rounded, u)
+                except TimeoutError:
+                    return Verdict(NOT_JUDGED, text=f"takes longer than {LONGEST_S:.0f} s")
+                except Exception as error:
+                    return Verdict(
+                        NOT_JUDGED, text=f"no bound: {type(error).__name__}: {error}"[:160]
+                    )
+                if ratio <= 1:
+                    return Verdict(state, ratio, text if state == EXPECTED else "")
+                if state == CORRECT:
+                    ends.append((ratio, text))
+        return Verdict(WRONG, *min(ends))
+
+    def _units(self) -> Iterator[tuple[float, str]]:
+        """The sizes of the noise, and the state of a call whose error is within its bound."""
+        yield unit(self.computed), CORRECT
+        if unit(self.low) > unit(self.computed):
+            if self.row.low:
+                yield unit(self.low), CORRECT
+            if self.row.low_sums:
+                yield unit(self.low), EXPECTED
+
+    def _within(self, expected: list[Any], rounded: Any, u: float) -> tuple[float, str]:
+        """The smallest error in units of the bound, with up to 16 noisy runs."""
+        smallest = torch.finfo(self.computed)
+        tiny = smallest.smallest_normal * smallest.eps
+        sums = u if self.row.low_sums else unit(self.computed)
+        factor = ROUNDED_FACTOR if self.row.bound == ROUNDED else FACTOR
+        factor = LOW_FACTOR if u > unit(self.computed) else factor
+        response: list[Any] | None = None
+        for k in range(1, max(HOPELESS) + 1):
+            if time.process_time() - self.began > LONGEST_S:
+                raise TimeoutError
+            noisy = self.run(rounded, Noise(u, sums, tiny, 1000 + k))
+            response = _larger(response, noisy, expected)
+            if k in HOPELESS:
+                ratio, text = compare(self.got, expected, response, factor)
+                if ratio <= 1 or ratio > HOPELESS[k]:
+                    break  # further runs would not change the verdict
+        return ratio, text
+
+
+def _larger(response: list[Any] | None, noisy: list[Any], expected: list[Any]) -> list[Any]:
+    """The largest responses so far, per element."""
+    now = []
+    for a, b in zip(noisy, expected):  # noqa: B905 - Python 3.9
+        same = is_float(a) and is_float(b) and a.shape == b.shape
+        now.append(torch.nan_to_num((a - b).abs(), nan=0.0, posinf=0.0) if same else None)
+    if response is None:
+        return now
+    return [a if b is None else torch.maximum(a, b) for a, b in zip(response, now)]  # noqa: B905
+
+
+def compare(
+    got: list[Any], expected: list[Any], response: list[Any] | None, factor: float
+) -> tuple[float, str]:
+    """The largest error in units of the bound, and its description."""
+    worst, text = 0.0, ""
+    for k, (g, e) in enumerate(zip(got, expected)):  # noqa: B905
+        if isinstance(g, Tensor) and isinstance(e, Tensor):
+            allowed = None if response is None or response[k] is None else factor * response[k]
+            ratio, where = _compared(g, e, allowed, factor == 0)
+        elif isinstance(g, (int, float)) and isinstance(e, (int, float)) and g != e and g == g:
+            ratio = abs(g - e) / (abs(e) * 1e-6) if e else math.inf
+            where = f"is {g}, must be {e}"
+        else:
+            continue
+        if ratio > worst:
+            worst, text = ratio, where if len(got) == 1 else f"output {k}: {where}"
+    return worst, text
+
+
+def _compared(g: Tensor, e: Tensor, allowed: Tensor | None, signed: bool) -> tuple[float, str]:
+    if g.shape != e.shape:
+        return math.inf, f"shape {list(g.shape)}, must be {list(e.shape)}"
+    if not g.numel():
+        return 0.0, ""
+    if not is_float(g):
+        wrong = g != e.to(g.dtype)
+        return _worst(torch.where(wrong, math.inf, 0.0).to(torch.float64), g, e)
+    e = e.to(WIDE.get(g.dtype, g.dtype))
+    rounded = e.to(g.dtype)
+    same = (g == rounded) | ((g != g) & (rounded != rounded))
+    if signed and not g.is_complex():
+        same = same & ((g != 0) | (torch.signbit(g) == torch.signbit(rounded)))
+    if bool(same.all()):
+        return 0.0, ""
+    numbers = torch.finfo(g.dtype)
+    half = e.abs() * unit(g.dtype) * (1.5 if g.is_complex() else 1.0001)
+    half = half + numbers.smallest_normal * numbers.eps * 0.51
+    bound = half if allowed is None else half + allowed
+    ratio = torch.where(same, torch.zeros_like(bound), (g.to(e.dtype) - e).abs() / bound)
+    ratio = torch.where(torch.isnan(ratio), math.inf, ratio)  # NaN or infinity on one side only
+    if signed:
+        ratio = torch.where(same, ratio, math.inf)
+    return _worst(ratio, g, e)
+
+
+def _worst(ratio: Tensor, g: Tensor, e: Tensor) -> tuple[float, str]:
+    flat = int(ratio.argmax())
+    worst = float(ratio.reshape(-1)[flat])
+    if worst == 0:
+        return 0.0, ""
+    place = [int(i) for i in torch.unravel_index(torch.tensor(flat), ratio.shape)]
+    values = (_number(t.reshape(-1)[flat].item()) for t in (g, e))
+    size = "" if math.isinf(worst) else f": {worst:,.3g} times the bound"
+    return worst, "element {} is {}, must be {}{}".format(place, *values, size)
+
+
+def _number(value: Any) -> str:
+    return f"{value:.9g}" if isinstance(value, float) else str(value)
