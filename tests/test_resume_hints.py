@@ -30,7 +30,7 @@ def kept(before: str = "", restores: str = "", loop: str = "") -> list[tuple[str
     """The kind and the name of the state that a training does not restore."""
     parts = {"before": before, "restores": f"    {restores}", "loop": f"    {loop}"}
     sources = kept_state_of(dedent(LOOP).format(**parts))
-    return [(s.kind, s.name) for s in sources if s.kind not in ("load", "save")]
+    return [(s.kind, s.name) for s in sources if s.kind not in ("load", "save", "restore")]
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,9 @@ def kept(before: str = "", restores: str = "", loop: str = "") -> list[tuple[str
         ("replay = []", "replay.append(loss)", ("state", "replay")),
         ("order = torch.Generator().manual_seed(1)", "", ("generator", "order")),
         ("rates = StepLR(optimizer, 2)", "", ("scheduler", "rates")),
+        ("mean = 0", "mean = 0.9 * mean + loss", ("state", "mean")),
+        ("ema = {}", "ema['a'].mul_(0.9).add_(loss)", ("state", "ema")),
+        ("table = {}", "table[step] = loss", ("state", "table")),
         ("scaler = torch.amp.GradScaler()", "", ("loss scaler", "scaler")),
     ],
 )
@@ -60,11 +63,34 @@ def test_state_that_is_not_restored_is_found(
         ("r = torch.Generator()", 'r.set_state(state["order"])', ""),
         ("rates = StepLR(optimizer, 2)", 'rates.load_state_dict(state["rates"])', ""),
         ("", "", "total = 0\n    total += loss"),
+        ("start = load()\ndef load(): return torch.load('a')", "", "start += 1"),
+        ("", "", "for x in data: x = x + 1"),
+        ("class A:\n def f(self): g = torch.Generator()", "", ""),
+        ("class A:\n def f(self): self.n += 1", 'a.n = state["n"]', ""),
     ],
 )
 def test_restored_state_is_not_listed(before: str, restores: str, loop: str) -> None:
     """Also a variable that each iteration sets."""
     assert kept(before, restores, loop) == []
+
+
+def test_the_line_that_defines_the_state_is_named() -> None:
+    """In the constructor, not in the method that changes it; two classes may have it."""
+    text = """
+    class Stopping:
+        def __init__(self):
+            self.bad = 0
+        def update(self, loss):
+            if loss > 1: self.bad += 1
+    class Memory:
+        def __init__(self):
+            self.items = []
+        def push(self, item):
+            self.items.append(item)
+        bad = 0
+    """
+    places = [(s.name, s.line, s.within) for s in kept_state_of(dedent(text))]
+    assert places == [("self.bad", 4, ""), ("self.items", 9, "collection")]
 
 
 def test_the_lines_that_save_and_load_are_noted() -> None:
@@ -119,6 +145,16 @@ def test_identical_weights_after_the_resume_are_not_blamed_on_the_checkpoint() -
     assert "wrapper" in hint
     assert "it loads at a.py:5" in hint
     assert "whole state_dict" in resume_hint(HINTS["weights"], "weights", 0, [])
+
+
+def test_a_restored_generator_that_differs_is_used_by_lost_state() -> None:
+    """It is restored, so a different number of draws is the cause; a collection is a buffer."""
+    items = TracedSource(kind="state", name="items", where="a.py:7", within="collection")
+    notes = [source("state", "x", "a.py:2"), items]
+    usual = HINTS["generators"]
+    assert "a.py:7" not in resume_hint(usual, "generators", 1, notes)
+    hint = resume_hint(usual, "generators", 1, [*notes, source("restore", "setstate", "a.py:4")])
+    assert "items (a replay or shuffle buffer) at a.py:7, x at a.py:2" in hint
 
 
 def test_all_lost_state_is_listed() -> None:

@@ -33,6 +33,8 @@ def kinds(text: str) -> list[tuple[str, int]]:
         ("path = p\npath.iterdir()", "listing"),
         ("import os\nos.getpid()", "process id"),
         ("import tempfile\ntempfile.mkdtemp()", "file name"),
+        ("from tempfile import NamedTemporaryFile\nNamedTemporaryFile()", "file name"),
+        ("import queue; q = queue.Queue()\nq.get()", "completion"),
         ("pool = p\npool.imap_unordered(f, x)", "completion"),
         ("from concurrent.futures import as_completed\nas_completed(x)", "completion"),
         ("from torch.utils.data import DataLoader\nDataLoader(d, in_order=False)", "completion"),

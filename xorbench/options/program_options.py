@@ -311,7 +311,6 @@ PROGRAM_OPTIONS: Final = (
     ),
     Option(
         "files", FLAG, "Fail if the runs save different files.", CHECK, python="bool",
-        excludes=not_resumed("compare the files with a check without --resume"),
     ),
     Option("with_source", FLAG, "Show source lines next to line numbers.", CHECK, python="bool"),
     Option(

@@ -135,9 +135,11 @@ class StartedRun:
 
     def ended(self, answer: Mapping[str, Any]) -> Ended:
         """The end of the run by the answer of its supervisor, also written to its folder."""
-        saved = working_folder.saved_between(self._before, self._file_states())[:MOST_SAVED]
+        after = self._file_states()
+        saved = working_folder.saved_between(self._before, after)[:MOST_SAVED]
         if self._reads_files:
-            write_files(self._output, read_files(self._place, saved))
+            removed = [path for path in self._before if path not in after][:MOST_SAVED]
+            write_files(self._output, read_files(self._place, saved), removed)
         ended = Ended(
             number=self._number,
             folder=self._output,

@@ -160,11 +160,11 @@ def _identical(observed: CheckRuns) -> Conclusion:
     where = _process_count_text(observed.pairs)
     finding = f"{identical}: {'up to ' if uneven and where else ''}{steps}{where}"
     if observed.files_decide and observed.files.different:
-        return _different_files(finding, observed.files, details)
+        return different_files(finding, observed.files, details)
     return Conclusion("pass", finding, details=details)
 
 
-def _different_files(
+def different_files(
     finding: str, files: FileComparison, details: tuple[tuple[str, str], ...]
 ) -> Conclusion:
     """A difference of saved files, although the training is identical."""

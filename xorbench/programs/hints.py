@@ -159,7 +159,8 @@ def _seeds_differ(observed: Observations) -> str:
     for name in _involved(observed):
         a, b = observed.seeds(name)
         if a is not None and b is not None and a.digest != b.digest:
-            places = [s for s in observed.of_kinds(VARYING, "seed") if s.where != a.where]
+            places = observed.of_kinds(VARYING, "seed") or observed.of_kinds(VARYING)
+            places = [place for place in places if place.where != a.where]
             source = f"; it comes from {_places(places)}" if places else ""
             return f"use a fixed seed for {name} at {a.where}: it differs in the two runs{source}"
     return ""

@@ -7,10 +7,12 @@ from typing import Final
 from xorbench.records.trace import TracedSource
 
 MOST_PLACES: Final = 3  # in one hint
+BUFFER: Final = "a replay or shuffle buffer"
 # What a variable holds, by the words in its name.
 ROLES: Final = {
+    "an average of the weights": r"(^|[._])ema|shadow|average|teacher|target_net|swa",
     "early stopping or the best metric": "best|patience|bad|wait|improve|stale|early",
-    "a replay or shuffle buffer": "replay|memory|buffer|queue|pool|reservoir|window|history|deque",
+    BUFFER: "replay|memory|buffer|queue|pool|reservoir|window|history|deque",
     "a curriculum": "curriculum|difficulty|level|stage|horizon|temperature|beta|epsilon|anneal",
     "a normalizer": "mean|std|var|norm|stat|running|scale|shift|initialized",
     "a counter": "step|epoch|count|turn|iteration|done|position|cursor",
@@ -28,11 +30,12 @@ KINDS: Final = {
 }
 # The roles that explain a component, the most likely first.
 LIKELY: Final = {
-    "data order": ("a replay or shuffle buffer", "a curriculum", "a counter"),
+    "data order": (BUFFER, "a curriculum", "a normalizer", "a counter"),
+    "generators": (BUFFER, "a curriculum"),
     "hyperparameters": ("early stopping or the best metric", "a curriculum", "a counter"),
     "number of steps": ("early stopping or the best metric", "a counter"),
-    "forward": ("a normalizer", "a curriculum"),
-    "gradients": ("a normalizer", "a curriculum"),
+    "forward": ("an average of the weights", "a normalizer", "a curriculum"),
+    "gradients": ("an average of the weights", "a normalizer", "a curriculum"),
 }
 WRAPPER: Final = (
     "the weights were restored and are identical at first, so restore the state that changes them"
@@ -51,6 +54,8 @@ def resume_hint(
     if component in RELOADS and identical_steps:
         usual = WRAPPER
     kinds = ("state",) if usual is WRAPPER else KINDS.get(component, ())
+    if component == "generators" and any(source.kind == "restore" for source in sources):
+        kinds = ("state",)  # a different number of draws
     kept = _by_role([s for kind in kinds for s in sources if s.kind == kind], component)
     parts = [usual]
     if kept:
@@ -74,8 +79,13 @@ def role_of(name: str) -> str:
     return next((role for role, words in ROLES.items() if re.search(words, name.lower())), "")
 
 
+def _role(source: TracedSource) -> str:
+    """The role of a variable; a collection that grows is a buffer."""
+    return role_of(source.name) or (BUFFER if source.within == "collection" else "")
+
+
 def _with_role(source: TracedSource) -> str:
-    role = role_of(source.name) if source.kind == "state" else source.kind
+    role = _role(source) if source.kind == "state" else source.kind
     return f"{source.name} ({role})" if role else source.name
 
 
@@ -84,7 +94,7 @@ def _by_role(sources: Sequence[TracedSource], component: str) -> list[TracedSour
     likely = LIKELY.get(component, ())
 
     def place(source: TracedSource) -> int:
-        role = role_of(source.name)
+        role = _role(source)
         return likely.index(role) if role in likely else len(likely)
 
     return sorted(sources, key=place) if likely else list(sources)

@@ -28,6 +28,7 @@ LARGEST_HEADER: Final = 100 << 20  # bytes of a header of safetensors
 MOST_NAMED: Final = 5  # files that a line names
 MOST_PARTS: Final = 20_000  # of a file
 CHUNK: Final = 1 << 20
+REMOVED: Final = -1  # the size of a file that the run has removed
 
 Parts = dict[str, str]  # the digest of each part of a file, by name
 
@@ -97,7 +98,16 @@ class FileComparison:
 def compared_files(folders: Sequence[Path]) -> FileComparison:
     """Compare the files of each run with those of the first; the folders are those of the runs."""
     first, *others = (saved_files(folder) for folder in folders)
-    results = [compare_files(first, other) for other in others]
+    return _merged([compare_files(first, other) for other in others])
+
+
+def compared_after_resume(whole: Path, killed: Path, resumed: Path) -> FileComparison:
+    """Compare the files of the whole run with those in the folder of a killed and resumed one."""
+    left = {file.path: file for folder in (killed, resumed) for file in _written(folder)}
+    return compare_files(saved_files(whole), [f for f in left.values() if f.size != REMOVED])
+
+
+def _merged(results: Sequence[FileComparison]) -> FileComparison:
     different = {path: where for result in results for path, where in result.different}
     unread = dict.fromkeys(path for result in results for path in result.unread)
     identical = dict.fromkeys(path for result in results for path in result.identical)
@@ -121,13 +131,19 @@ def read_files(folder: Path, paths: Iterable[str]) -> list[SavedFile]:
     return files
 
 
-def write_files(folder: Path, files: Sequence[SavedFile]) -> None:
-    """Write the digests next to the records of a run."""
+def write_files(folder: Path, files: Sequence[SavedFile], removed: Iterable[str] = ()) -> None:
+    """Write the digests next to the records of a run, and the paths of removed files."""
     rows = [[file.path, file.size, file.digest, file.parts] for file in files]
+    rows += [[path, REMOVED, "", {}] for path in removed]
     (folder / FILES).write_text(json.dumps(rows))
 
 
 def saved_files(folder: Path) -> list[SavedFile]:
+    """The files that a run saved and did not remove."""
+    return [file for file in _written(folder) if file.size != REMOVED]
+
+
+def _written(folder: Path) -> list[SavedFile]:
     """The digests that `write_files` wrote; none where there are none."""
     with suppress(OSError, ValueError, TypeError):
         return [SavedFile(*row) for row in json.loads((folder / FILES).read_text())]

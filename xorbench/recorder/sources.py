@@ -41,6 +41,8 @@ CALLS = {
     "tempfile.mkdtemp": "file name",
     "tempfile.mkstemp": "file name",
     "tempfile.mktemp": "file name",
+    "tempfile.NamedTemporaryFile": "file name",
+    "tempfile.TemporaryDirectory": "file name",
     "os.getpid": "process id",
     "os.getppid": "process id",
     "threading.get_ident": "process id",
@@ -89,6 +91,7 @@ ORDERED = (
     *("list", "tuple", "enumerate", "iter", "zip", "map", "filter", "join", "fromkeys"),
     *("choice", "sample", "sum", "reversed", "stack", "cat", "array", "tensor"),
 )
+QUEUES = ("queue.Queue", "queue.SimpleQueue", "queue.LifoQueue", "multiprocessing.Queue")
 SET_METHODS = ("union", "intersection", "difference", "symmetric_difference", "copy")
 SETS = (ast.BitOr, ast.BitAnd, ast.Sub, ast.BitXor)
 
@@ -158,6 +161,7 @@ class Finder(ast.NodeVisitor):
         self.sources: list[Source] = []
         self._aliases: dict[str, str] = {}
         self._sets: set[str] = set()  # names and attributes that are assigned a set
+        self._queues: set[str] = set()  # the same of a queue that threads or processes fill
         self.parents: list[ast.AST] = []
 
     def visit(self, node: ast.AST) -> Any:
@@ -181,9 +185,12 @@ class Finder(ast.NodeVisitor):
             self._aliases[alias.asname or alias.name] = f"{node.module or ''}.{alias.name}"
 
     def visit_Assign(self, node: ast.Assign) -> None:
-        """Store the names that are assigned a set."""
+        """Store the names that are assigned a set or a queue."""
+        names = filter(None, map(path_of, node.targets))
         if self._is_set(node.value):
-            self._sets.update(filter(None, map(path_of, node.targets)))
+            self._sets.update(names)
+        elif isinstance(node.value, ast.Call) and self.name_of(node.value.func).endswith(QUEUES):
+            self._queues.update(names)
         self.generic_visit(node)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
@@ -222,6 +229,8 @@ class Finder(ast.NodeVisitor):
                 self._loop(argument)
         if last == "pop" and not node.args and self._is_set(getattr(node.func, "value", node)):
             self._add("set", "set.pop()", node)
+        if last == "get" and path_of(getattr(node.func, "value", node)) in self._queues:
+            self._add("completion", "Queue.get()", node)
         if last == "DataLoader" and _is_false(node, "in_order"):
             self._add("completion", "DataLoader(in_order=False)", node)
         self.generic_visit(node)

@@ -23,7 +23,7 @@ from xorbench.programs.command_runs import (
     why_not_comparable,
     written_outside,
 )
-from xorbench.programs.conclusion import CheckRuns, Conclusion
+from xorbench.programs.conclusion import CheckRuns, Conclusion, different_files
 from xorbench.programs.experiment import MAIN, Experiment, Judgement, RunMissing, run_rows
 from xorbench.programs.first_difference import compare
 from xorbench.programs.half_precision import rounded
@@ -55,6 +55,7 @@ from xorbench.programs.run_processes import (
     paired,
     port_warning,
 )
+from xorbench.programs.saved_files import FileComparison, compared_after_resume
 from xorbench.records.ended import KILLED, Ended
 from xorbench.records.redaction import shown_command, shown_words
 from xorbench.records.trace import PresenceLine, TracedSource, TraceEnd, TraceFile, rank_of
@@ -111,6 +112,8 @@ class KillTrial:
         resumed: the comparison with the uninterrupted training, if possible.
         rounded: the step and the half precision to which its weights were rounded, if any.
         sources: the notes on the state that the program keeps in plain variables.
+        files: the comparison of the files at the end.
+        files_decide: whether different files are a difference.
     """
 
     kill: Kill
@@ -123,6 +126,8 @@ class KillTrial:
     resumed: Resumed | None = None
     rounded: tuple[int, str] | None = None
     sources: tuple[TracedSource, ...] = ()
+    files: FileComparison = field(default_factory=FileComparison)
+    files_decide: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +227,10 @@ class ResumeRequest:
         trial = _trial(kill, made.whole, killed, resumed, made.checkpoints[kill.key])
         if trial.resumed and trial.resumed.by != "weights":
             trial = self._with_values(made.experiment, trial, trial.resumed, resumed)
-        return trial
+        if {made.whole.how, resumed.how} != {"ended"}:  # stopped by --steps before the end
+            return trial
+        files = compared_after_resume(made.whole.folder, killed.folder, resumed.folder)
+        return replace(trial, files=files, files_decide=self.check.files)
 
     def _not_comparable(self, whole: Ended) -> Conclusion | None:
         trouble = why_not_comparable(self.check.words, [whole])
@@ -510,7 +518,8 @@ def conclude(trials: Sequence[KillTrial]) -> Conclusion:
     finding = f"resume is exact after 1 kill: {passed[0].finding}"
     if len(passed) > 1:
         finding = f"resume is exact after each of {len(passed)} kills"
-    return Conclusion("pass", finding, details=details)
+    files = dict.fromkeys(detail for answer in passed for detail in answer.details)
+    return Conclusion("pass", finding, details=(*details, *files))
 
 
 def verdicts(trials: Sequence[KillTrial]) -> list[Verdict]:
@@ -560,13 +569,22 @@ def _first_answer(trial: KillTrial) -> Conclusion:
     by = f" (identified by {result.by})" if result.by != "weights" else ""
     place = f"{RESUMED_AT} {result.step}{by}"
     if not result.component:
-        return Conclusion("pass", f"{place}, {_identical_text(result)}")
+        return _exact(trial, f"{place}, {_identical_text(result)}")
     later = ""
     if result.compared:
         identical = counted(result.compared, "identical step")
         later = f", {identical}, then in step {result.differs_at}"
     failed = _failed(result.component, f"{place}{later}: {result.text}")
     return replace(failed, step=result.step if result.differs_at is None else result.differs_at)
+
+
+def _exact(trial: KillTrial, finding: str) -> Conclusion:
+    """The answer to identical steps, with the files at the end."""
+    text = trial.files.text
+    details = (("saved files", text),) if text else ()
+    if trial.files_decide and trial.files.different:
+        return replace(different_files(finding, trial.files, details), lead="")
+    return Conclusion("pass", finding, details=details)
 
 
 def _identical_text(result: Resumed) -> str:
