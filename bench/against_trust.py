@@ -34,9 +34,9 @@ from typing import Any, Final
 import pandas as pd
 
 from xorbench.programs.command_run import CommandRun
-from xorbench.programs.conditions import page_variables
+from xorbench.programs.conditions import WAITING, shared_variables
 from xorbench.programs.pairs import PairSide, make_pair
-from xorbench.programs.questions.against import PAIRS_PER_PROCESS, PROCESSES, SKIP
+from xorbench.programs.questions.against import PROCESSES, SKIP
 from xorbench.programs.run_maker import RunMaker
 from xorbench.report.text import to_markdown
 from xorbench.stats.intervals import wilson
@@ -47,9 +47,10 @@ OUT: Final = Path("results/against-trust")
 CYCLE: Final = (0, 3, 0, 5, 0, 10)  # stretch in percent; most pairs are of equal commands
 TRAININGS: Final = ("gpt", "loader")
 LOADS: Final = ("quiet", "bursts")
-STEPS: Final = 120
-MOST: Final = PAIRS_PER_PROCESS * PROCESSES
+STEPS: Final = 320  # enough for the most pairs of turns
+MOST: Final = PROCESSES
 EVALUATED: Final = {0: 100, 3: 40, 5: 40, 10: 40}  # comparisons per stretch in percent
+KIND: Final = ("training", "percent", "waiting")
 CASES: Final = ((0, 0.05), (3, 0.05), (3, 0.02), (5, 0.05), (5, 0.02), (10, 0.05))
 REAL: Final = 5  # comparisons of each kind
 IDLE_S, BUSY_S = (5.0, 30.0), (2.0, 15.0)  # pauses between bursts, lengths of bursts
@@ -77,7 +78,7 @@ TEXTS: Final = {
     "Time of a whole comparison": "The mean time with turns ÷ with `--turns off`.",
     "Pools of pairs": (
         "A pair is two fresh processes that take turns. The standard deviation of equal commands is"
-        " the run-to-run variance that remains."
+        " the run-to-run variance that remains. Waiting OpenMP threads sleep, or spin (default)."
     ),
 }
 
@@ -131,8 +132,9 @@ def _loader(torch: Any) -> tuple[Iterator[None], Any]:
     model = torch.nn.Sequential(
         torch.nn.Conv2d(3, 16, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.LazyLinear(10)
     )
-    images = torch.utils.data.TensorDataset(torch.randn(64 * (STEPS + 1), 3, 32, 32))
-    loader = torch.utils.data.DataLoader(images, batch_size=64, num_workers=2)
+    images = torch.utils.data.TensorDataset(torch.randn(1024, 3, 32, 32))
+    order = torch.utils.data.RandomSampler(images, True, 64 * (STEPS + 1))
+    loader = torch.utils.data.DataLoader(images, 64, sampler=order, num_workers=2)
     model(torch.zeros(1, 3, 32, 32))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 
@@ -153,7 +155,7 @@ def words(training: str, percent: int) -> tuple[str, ...]:
 # Recording
 
 
-def record(minutes: float, load: str) -> None:
+def record(minutes: float, load: str, waiting: str) -> None:
     """Make pairs until the time is over; append each to its file when it ends."""
     OUT.mkdir(parents=True, exist_ok=True)
     path = OUT / f"pairs-{load}.jsonl"
@@ -166,11 +168,11 @@ def record(minutes: float, load: str) -> None:
                 return
             percent, training = plan[number % len(plan)]
             row = {"number": number, "training": training, "percent": percent}
-            row |= pair(training, percent, number)
+            row |= {"waiting": waiting, **pair(training, percent, number, waiting)}
             _append(path, row)
 
 
-def pair(training: str, percent: int, number: int) -> dict[str, Any]:
+def pair(training: str, percent: int, number: int, waiting: str) -> dict[str, Any]:
     """The log ratio of one pair of processes, and its time."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -180,7 +182,7 @@ def pair(training: str, percent: int, number: int) -> dict[str, Any]:
             side: replace(run, words=words(training, stretch))
             for side, stretch in (("A", 0), ("B", percent))
         }
-        variables = page_variables("huge", {})
+        variables = shared_variables("huge", waiting, {})
         sides = {
             side: PairSide(side, 1, f"run-{side}", side, variables)
             for side in ("AB" if number % 2 else "BA")
@@ -272,6 +274,7 @@ class Pool:
     load: str
     training: str
     percent: int
+    waiting: str  # of OpenMP threads
     logs: Sequence[float]
     pair_s: float  # mean time of a pair
 
@@ -364,7 +367,7 @@ def report() -> str:
     drawn = [
         Drawn.from_pool(pool, threshold)
         for pool in pools
-        if len(pool.logs) >= MOST
+        if len(pool.logs) >= MOST and pool.waiting == WAITING[0]
         for percent, threshold in CASES
         if percent == pool.percent
     ]
@@ -392,11 +395,11 @@ def report() -> str:
 def _pools(load: str) -> list[Pool]:
     rows = [row for row in _rows(OUT / f"pairs-{load}.jsonl") if row["log_ratio"] is not None]
     pools = []
-    for training, percent in product(TRAININGS, EVALUATED):
-        own = [row for row in rows if (row["training"], row["percent"]) == (training, percent)]
+    for kind in product(TRAININGS, EVALUATED, WAITING):
+        own = [row for row in rows if tuple(row[name] for name in KIND) == kind]
         logs = [row["log_ratio"] for row in own]
         if own:
-            pools.append(Pool(load, training, percent, logs, mean(row["wall_s"] for row in own)))
+            pools.append(Pool(load, *kind, logs, mean(row["wall_s"] for row in own)))
     return pools
 
 
@@ -414,11 +417,12 @@ def _variance(pool: Pool) -> dict[str, Any]:
     distances = [abs(log - center) for log in pool.logs]
     return {
         **pool.place,
+        "waiting threads": pool.waiting,
         "pairs": len(pool.logs),
         "mean ratio": f"{math.exp(mean(pool.logs)):.4f}",
         "SD of a pair": f"{stdev(pool.logs):.2%}",
         "SD from the MAD": f"{NORMAL_MAD * median(distances):.2%}",
-        "further than 2% from the median": sum(distance > 0.02 for distance in distances),
+        "beyond 2% from the median": sum(distance > 0.02 for distance in distances),
         "time of a pair (s)": round(pool.pair_s),
     }
 
@@ -462,6 +466,7 @@ def main() -> None:
         recording = commands.add_parser(name)
         recording.add_argument("--minutes", type=float, default=60.0)
         recording.add_argument("--load", choices=LOADS, default=LOADS[0])
+    commands.choices["record"].add_argument("--waiting", choices=WAITING, default=WAITING[0])
     commands.add_parser("report").add_argument("--to", type=Path)
     child = commands.add_parser("child")
     child.add_argument("training", choices=TRAININGS)
@@ -474,8 +479,10 @@ def main() -> None:
         print(text)
         if options.to:
             options.to.write_text(f"{text}\n")
+    elif options.action == "record":
+        record(options.minutes, options.load, options.waiting)
     else:
-        {"record": record, "real": real}[options.action](options.minutes, options.load)
+        real(options.minutes, options.load)
 
 
 if __name__ == "__main__":
