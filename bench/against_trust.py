@@ -25,34 +25,62 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import count, product
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean, median, stdev
 from typing import Any, Final
 
 import pandas as pd
 
 from xorbench.programs.command_run import CommandRun
-from xorbench.programs.conditions import page_variables
+from xorbench.programs.conditions import WAITING, shared_variables
 from xorbench.programs.pairs import PairSide, make_pair
-from xorbench.programs.questions.against import PAIRS_PER_PROCESS, PROCESSES, SKIP
+from xorbench.programs.questions.against import PROCESSES, SKIP
 from xorbench.programs.run_maker import RunMaker
 from xorbench.report.text import to_markdown
 from xorbench.stats.intervals import wilson
-from xorbench.stats.sequential import is_settled, judged_pairs
+from xorbench.stats.ratio import Ratio
+from xorbench.stats.sequential import NORMAL_MAD, is_settled, judged_pairs
 
 OUT: Final = Path("results/against-trust")
 CYCLE: Final = (0, 3, 0, 5, 0, 10)  # stretch in percent; most pairs are of equal commands
 TRAININGS: Final = ("gpt", "loader")
 LOADS: Final = ("quiet", "bursts")
-STEPS: Final = 120
-MOST: Final = PAIRS_PER_PROCESS * PROCESSES
+STEPS: Final = 320  # enough for the most pairs of turns
+MOST: Final = PROCESSES
 EVALUATED: Final = {0: 100, 3: 40, 5: 40, 10: 40}  # comparisons per stretch in percent
+KIND: Final = ("training", "percent", "waiting")
 CASES: Final = ((0, 0.05), (3, 0.05), (3, 0.02), (5, 0.05), (5, 0.02), (10, 0.05))
 REAL: Final = 5  # comparisons of each kind
 IDLE_S, BUSY_S = (5.0, 30.0), (2.0, 15.0)  # pauses between bursts, lengths of bursts
 BUSY: Final = "import time; end = time.monotonic() + {:.2f}\nwhile time.monotonic() < end: pass"
+
+HEAD: Final = """# Reliability of the speed of `check --against`
+
+```sh
+python bench/against_trust.py record --minutes 60
+python bench/against_trust.py real --minutes 60
+python bench/against_trust.py report --to results/reference/against-trust.md
+```
+
+`gpt` is a small GPT on the CPU, `loader` a small CNN with two loader processes, on two cores. B is
+the same command, or the same with each step stretched. [How the speed is
+measured](../../docs/your-training.md#did-my-change-alter-the-results-or-the-speed)."""
+TEXTS: Final = {
+    "Goals": "The share of comparisons with this verdict.",
+    "Comparisons drawn from the pools": (
+        "Each draws its pairs without repetition. Comparisons of one pool share pairs."
+    ),
+    "Whole comparisons": (
+        "`check --against --speed-only`, turn by turn (auto) and one after the other (off)."
+    ),
+    "Time of a whole comparison": "The mean time with turns ÷ with `--turns off`.",
+    "Pools of pairs": (
+        "A pair is two fresh processes that take turns. The standard deviation of equal commands is"
+        " the run-to-run variance that remains. Waiting OpenMP threads sleep, or spin (default)."
+    ),
+}
 
 
 # The trainings
@@ -109,8 +137,9 @@ def _loader(torch: Any) -> tuple[Iterator[None], Any]:
         torch.nn.Flatten(),
         torch.nn.LazyLinear(10),
     )
-    images = torch.utils.data.TensorDataset(torch.randn(32 * (STEPS + 1), 3, 32, 32))
-    loader = torch.utils.data.DataLoader(images, batch_size=32, num_workers=2)
+    images = torch.utils.data.TensorDataset(torch.randn(1024, 3, 32, 32))
+    order = torch.utils.data.RandomSampler(images, True, 32 * (STEPS + 1))
+    loader = torch.utils.data.DataLoader(images, 32, sampler=order, num_workers=2)
     model(torch.zeros(1, 3, 32, 32))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 
@@ -131,7 +160,7 @@ def words(training: str, percent: int) -> tuple[str, ...]:
 # Recording
 
 
-def record(minutes: float, load: str) -> None:
+def record(minutes: float, load: str, waiting: str) -> None:
     """Make pairs until the time is over; append each to its file when it ends."""
     OUT.mkdir(parents=True, exist_ok=True)
     path = OUT / f"pairs-{load}.jsonl"
@@ -144,11 +173,11 @@ def record(minutes: float, load: str) -> None:
                 return
             percent, training = plan[number % len(plan)]
             row = {"number": number, "training": training, "percent": percent}
-            row |= pair(training, percent, number)
+            row |= {"waiting": waiting, **pair(training, percent, number, waiting)}
             _append(path, row)
 
 
-def pair(training: str, percent: int, number: int) -> dict[str, Any]:
+def pair(training: str, percent: int, number: int, waiting: str) -> dict[str, Any]:
     """The log ratio of one pair of processes, and its time."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -158,7 +187,7 @@ def pair(training: str, percent: int, number: int) -> dict[str, Any]:
             side: replace(run, words=words(training, stretch))
             for side, stretch in (("A", 0), ("B", percent))
         }
-        variables = page_variables("huge", {})
+        variables = shared_variables("huge", waiting, {})
         sides = {
             side: PairSide(side, 1, f"run-{side}", side, variables)
             for side in ("AB" if number % 2 else "BA")
@@ -243,29 +272,140 @@ def bursts(on: bool, seed: int) -> Iterator[None]:
 # The report
 
 
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The pairs of one training, load and stretch."""
+
+    load: str
+    training: str
+    percent: int
+    waiting: str  # of OpenMP threads
+    logs: Sequence[float]
+    pair_s: float  # mean time of a pair
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """The columns that identify it."""
+        return {"load": self.load, "training": self.training, "B": _name(self.percent)}
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """The verdicts of comparisons whose pairs are drawn from a pool."""
+
+    pool: Pool
+    threshold: float
+    ratios: Sequence[Ratio]
+
+    @classmethod
+    def from_pool(cls, pool: Pool, threshold: float) -> "Drawn":
+        """Draw the pairs of each comparison without repetition."""
+        chance, ratios = random.Random(pool.percent), []
+        for _ in range(EVALUATED[pool.percent]):
+            order = chance.sample(list(pool.logs), MOST)
+            used = next(n for n in range(1, MOST + 1) if is_settled(order[:n], MOST, 1 + threshold))
+            ratios.append(judged_pairs(order[:used], MOST, 1 + threshold))
+        return cls(pool, threshold, ratios)
+
+    def count(self, verdict: str) -> int:
+        """The number of comparisons with a verdict."""
+        return sum(ratio.verdict == verdict for ratio in self.ratios)
+
+    @property
+    def pairs(self) -> float:
+        """The mean number of pairs of a comparison."""
+        return mean(ratio.processes for ratio in self.ratios)
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """The row of the table."""
+        total, true_ratio = len(self.ratios), 1 + self.pool.percent / 100
+        low, high = wilson(self.count("slower"), total)
+        covered = sum(bool(r.low and r.high and r.low <= true_ratio <= r.high) for r in self.ratios)
+        return {
+            **self.pool.place,
+            "threshold": f"{self.threshold:.0%}",
+            "comparisons": total,
+            "slower": f"{self.count('slower')} [{100 * low:.0f}, {100 * high:.0f}]%",
+            **{verdict: self.count(verdict) for verdict in ("faster", "same", "inconclusive")},
+            "interval covers the true ratio": covered,
+            "pairs, mean": f"{self.pairs:.1f}",
+            "time (s)": round(self.pairs * self.pool.pair_s),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """The least or largest share of comparisons with a verdict."""
+
+    percent: int
+    threshold: float
+    verdicts: tuple[str, ...]
+    share: float
+    is_most: bool = False
+
+    def row(self, drawn: Drawn) -> dict[str, Any]:
+        """The share that was measured."""
+        share = sum(map(drawn.count, self.verdicts)) / len(drawn.ratios)
+        is_met = share <= self.share if self.is_most else share >= self.share
+        return {
+            **drawn.pool.place,
+            "threshold": f"{self.threshold:.0%}",
+            "verdict": " or ".join(self.verdicts),
+            "goal": f"{'at most' if self.is_most else 'at least'} {self.share:.0%}",
+            "measured": f"{share:.1%} of {len(drawn.ratios)}",
+            "met": "yes" if is_met else "no",
+        }
+
+
+GOALS: Final = (
+    Goal(0, 0.05, ("slower", "faster"), 0.01, is_most=True),
+    Goal(0, 0.05, ("same",), 0.9),
+    Goal(5, 0.02, ("slower",), 0.95),
+    Goal(10, 0.05, ("slower",), 1.0),
+)
+
+
 def report() -> str:
-    """The tables: comparisons drawn from the pools, real comparisons, and the pools."""
-    drawn, pools, whole = [], [], []
-    for load in LOADS:
-        rows = _rows(OUT / f"pairs-{load}.jsonl")
-        for training, percent in product(TRAININGS, EVALUATED):
-            logs = [
-                row["log_ratio"]
-                for row in rows
-                if (row["training"], row["percent"]) == (training, percent)
-                and row["log_ratio"] is not None
-            ]
-            place = {"load": load, "training": training, "B": _name(percent)}
-            if len(logs) > 1:
-                pools.append({**place, **_pool(logs)})
-            if len(logs) < MOST:  # too few for one comparison
-                continue
-            limits = [threshold for case, threshold in CASES if case == percent]
-            drawn += [{**place, **_drawn(logs, percent, limit)} for limit in limits]
-        whole += _real(load)
-    titles = ("Comparisons drawn from the pools", "Whole comparisons", "Pools of pairs")
-    tables = zip(titles, (drawn, whole, pools), strict=True)
-    return "\n\n".join(f"{t}:\n\n{to_markdown(pd.DataFrame(rows))}" for t, rows in tables if rows)
+    """The goals, the comparisons drawn from the pools, whole comparisons, and the pools."""
+    pools = [pool for load in LOADS for pool in _pools(load)]
+    drawn = [
+        Drawn.from_pool(pool, threshold)
+        for pool in pools
+        if len(pool.logs) >= MOST and pool.waiting == WAITING[0]
+        for percent, threshold in CASES
+        if percent == pool.percent
+    ]
+    goals = [
+        goal.row(comparisons)
+        for goal, comparisons in product(GOALS, drawn)
+        if (goal.percent, goal.threshold) == (comparisons.pool.percent, comparisons.threshold)
+    ]
+    whole = [row for load in LOADS for row in _whole(load)]
+    tables = {
+        "Goals": goals,
+        "Comparisons drawn from the pools": [comparisons.row for comparisons in drawn],
+        "Whole comparisons": whole,
+        "Time of a whole comparison": _times(whole),
+        "Pools of pairs": [_variance(pool) for pool in pools if len(pool.logs) > 1],
+    }
+    texts = [
+        f"## {title}\n{TEXTS[title]}\n\n{to_markdown(pd.DataFrame(rows))}"
+        for title, rows in tables.items()
+        if rows
+    ]
+    return "\n\n".join([HEAD, *texts])
+
+
+def _pools(load: str) -> list[Pool]:
+    rows = [row for row in _rows(OUT / f"pairs-{load}.jsonl") if row["log_ratio"] is not None]
+    pools = []
+    for kind in product(TRAININGS, EVALUATED, WAITING):
+        own = [row for row in rows if tuple(row[name] for name in KIND) == kind]
+        logs = [row["log_ratio"] for row in own]
+        if own:
+            pools.append(Pool(load, *kind, logs, mean(row["wall_s"] for row in own)))
+    return pools
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
@@ -276,43 +416,23 @@ def _name(percent: int) -> str:
     return "the same command" if percent == 0 else f"stretched by {percent}%"
 
 
-def _pool(logs: Sequence[float]) -> dict[str, Any]:
+def _variance(pool: Pool) -> dict[str, Any]:
     """The size of a pool, and the variance of its pairs."""
-    far = sum(abs(log - sorted(logs)[len(logs) // 2]) > 0.02 for log in logs)
+    center = median(pool.logs)
+    distances = [abs(log - center) for log in pool.logs]
     return {
-        "pairs": len(logs),
-        "mean ratio": f"{math.exp(mean(logs)):.4f}",
-        "SD of a pair": f"{stdev(logs):.2%}",
-        "further than 2% from the median": far,
+        **pool.place,
+        "waiting threads": pool.waiting,
+        "pairs": len(pool.logs),
+        "mean ratio": f"{math.exp(mean(pool.logs)):.4f}",
+        "SD of a pair": f"{stdev(pool.logs):.2%}",
+        "SD from the MAD": f"{NORMAL_MAD * median(distances):.2%}",
+        "beyond 2% from the median": sum(distance > 0.02 for distance in distances),
+        "time of a pair (s)": round(pool.pair_s),
     }
 
 
-def _drawn(logs: Sequence[float], percent: int, threshold: float) -> dict[str, Any]:
-    """The verdicts of comparisons whose pairs are drawn from a pool."""
-    chance = random.Random(percent)
-    ratios = []
-    for _ in range(EVALUATED[percent]):
-        order = chance.sample(list(logs), MOST)
-        used = next(n for n in range(1, MOST + 1) if is_settled(order[:n], MOST, 1 + threshold))
-        ratios.append(judged_pairs(order[:used], MOST, 1 + threshold))
-    true_ratio = 1 + percent / 100
-    verdicts = Counter(ratio.verdict for ratio in ratios)
-    low, high = wilson(verdicts["slower"], len(ratios))
-    return {
-        "threshold": f"{threshold:.0%}",
-        "comparisons": len(ratios),
-        "slower": f"{verdicts['slower']} [{100 * low:.0f}, {100 * high:.0f}]%",
-        "faster": verdicts["faster"],
-        "same": verdicts["same"],
-        "inconclusive": verdicts["inconclusive"],
-        "interval covers the true ratio": sum(
-            bool(r.low and r.high and r.low <= true_ratio <= r.high) for r in ratios
-        ),
-        "pairs used, mean": f"{mean(ratio.processes for ratio in ratios):.1f}",
-    }
-
-
-def _real(load: str) -> list[dict[str, Any]]:
+def _whole(load: str) -> list[dict[str, Any]]:
     groups: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
     for row in _rows(OUT / f"real-{load}.jsonl"):
         groups.setdefault((row["training"], row["percent"], row["turns"]), []).append(row)
@@ -332,6 +452,17 @@ def _real(load: str) -> list[dict[str, Any]]:
     ]
 
 
+def _times(whole: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The time of comparisons with turns relative to `--turns off`, where both were made."""
+    keys = ("load", "training", "B")
+    seconds = {(*map(row.get, keys), row["turns"]): row["mean time (s)"] for row in whole}
+    return [
+        {**dict(zip(keys, place, strict=True)), "turns ÷ off": f"{took / off:.2f}"}
+        for (*place, turns), took in seconds.items()
+        if turns == "auto" and (off := seconds.get((*place, "off")))
+    ]
+
+
 def main() -> None:
     """Record, compare, report, or train."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -340,6 +471,7 @@ def main() -> None:
         recording = commands.add_parser(name)
         recording.add_argument("--minutes", type=float, default=60.0)
         recording.add_argument("--load", choices=LOADS, default=LOADS[0])
+    commands.choices["record"].add_argument("--waiting", choices=WAITING, default=WAITING[0])
     commands.add_parser("report").add_argument("--to", type=Path)
     child = commands.add_parser("child")
     child.add_argument("training", choices=TRAININGS)
@@ -352,8 +484,10 @@ def main() -> None:
         print(text)
         if options.to:
             options.to.write_text(f"{text}\n")
+    elif options.action == "record":
+        record(options.minutes, options.load, options.waiting)
     else:
-        {"record": record, "real": real}[options.action](options.minutes, options.load)
+        real(options.minutes, options.load)
 
 
 if __name__ == "__main__":

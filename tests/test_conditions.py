@@ -5,7 +5,13 @@ from pathlib import Path
 import pytest
 
 from xorbench.programs import conditions
-from xorbench.programs.conditions import TUNABLES, described, page_variables
+from xorbench.programs.conditions import (
+    TUNABLES,
+    described,
+    page_variables,
+    shared_variables,
+    waiting_variables,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -49,10 +55,21 @@ def test_a_system_without_huge_pages_keeps_the_default(system: Path) -> None:
     assert page_variables("huge", {}) == {}
 
 
+def test_waiting_threads_sleep_unless_the_user_sets_how_they_wait() -> None:
+    """Neither `--waiting default` nor an own variable is overridden."""
+    assert waiting_variables("sleep", {}) == {"OMP_WAIT_POLICY": "passive"}
+    assert waiting_variables("default", {}) == {}
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"):
+        assert waiting_variables("sleep", {name: "1"}) == {}
+
+
 def test_the_conditions_are_described(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages, and cores as ranges."""
     monkeypatch.setattr(conditions.os, "sched_getaffinity", lambda _pid: {0, 1, 2, 5})
     lines = described({TUNABLES: "glibc.malloc.hugetlb=1"})
     assert lines["pages for malloc"] == "huge (GLIBC_TUNABLES=glibc.malloc.hugetlb=1)"
     assert lines["cores"] == "0-2,5"
+    assert lines["waiting threads"] == "default"
     assert described({})["pages for malloc"] == "default"
+    sleeping = described(shared_variables("default", "sleep", {}))
+    assert sleeping["waiting threads"] == "sleep (OMP_WAIT_POLICY=passive)"

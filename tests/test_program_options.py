@@ -199,11 +199,11 @@ def test_valid_combinations_are_accepted() -> None:
 
 
 def test_a_default_may_depend_on_another_option() -> None:
-    """A check makes two runs, and five of each command with --against."""
+    """A check makes two runs, and eight of each command with --against."""
     rows = {name: options_of("check")[name] for name in ("against", "processes")}
     defaults = complete(rows, {"against": None, "processes": None})
     assert defaults["processes"] == 2
-    assert complete(rows, {"against": ("python",), "processes": None})["processes"] == 5
+    assert complete(rows, {"against": ("python",), "processes": None})["processes"] == 8
     assert complete(rows, {"against": ("python",), "processes": 3})["processes"] == 3
 
 

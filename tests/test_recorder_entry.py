@@ -1,14 +1,15 @@
-"""How the recorder waits for an import: garbage collection is paused and then restored."""
+"""How the recorder waits for an import, and which written files it reports."""
 
 import gc
 import importlib
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from xorbench.recorder.entry import after_import
+from xorbench.recorder.entry import Presence, after_import, written_outside
 
 NAME = "a_module_that_is_waited_for"
 
@@ -49,3 +50,14 @@ def test_after_a_failed_import_collection_is_on_and_a_retry_works(module: Path) 
     importlib.invalidate_caches()
     importlib.import_module(NAME)
     assert calls == [NAME]
+
+
+def test_a_file_that_pytorch_generates_is_not_reported(tmp_path: Path) -> None:
+    """PyTorch 2.6 writes it into a temporary folder; the program's files are reported."""
+    root, folder, outside = (tmp_path / name for name in ("root", "records", "outside"))
+    folder.mkdir()
+    hook = written_outside(str(root), str(folder), Presence(str(folder)))
+    for path in (outside / "_remote_module_non_scriptable.py", root / "in.txt", outside / "a.txt"):
+        hook("open", (str(path), "w", 0))
+    lines = (folder / "presence.jsonl").read_text().splitlines()
+    assert [json.loads(line)["path"] for line in lines] == [str(outside / "a.txt")]

@@ -101,6 +101,7 @@ class CheckOptions(TypedDict, total=False):
     speed_only: bool
     turns: str | None
     pages: str | None
+    waiting: str | None
     processes: int | None
     steps: int | None
     timeout: float
@@ -134,6 +135,7 @@ def check(
     speed_only: bool = False,
     turns: str | None = None,
     pages: str | None = None,
+    waiting: str | None = None,
     processes: int | None = None,
     steps: int | None = None,
     timeout: float = 3600.0,
@@ -170,7 +172,9 @@ def check(
         speed_only: with `against`, do not compare the bits.
         turns: with `against`, `off` times one after the other, not turn by turn.
         pages: with `against`, `default` times without huge pages for malloc.
-        processes: the number of runs; 2 by default, with `against` 5 each.
+        waiting: with `against`, `default` times with OpenMP threads that wait as without xorbench.
+        processes: the number of runs; 2 by default, with `against` 8 each, and at most as many
+            pairs of processes for the speed.
         steps: end each run after this number of optimizer steps.
         timeout: the time limit of one run (s).
         folder: the working folder; by default the current folder. Each run gets a fresh copy.

@@ -221,7 +221,7 @@ PROGRAM_OPTIONS: Final = (
         request_field="variables",
     ),
     Option(
-        "processes", whole(2, 64), "Run CMD N times.", CHECK, "N", "2", {"against": "5"},
+        "processes", whole(2, 64), "Run CMD N times.", CHECK, "N", "2", {"against": "8"},
         python="int | None", excludes=not_resumed("give more --kill-after"),
     ),
     Option(
@@ -275,6 +275,11 @@ PROGRAM_OPTIONS: Final = (
         "pages", Kind(partial(parse.word, choices=("huge", "default"))),
         "With --against: time with huge pages for malloc if possible (huge), or without (default).",
         CHECK, "KIND", "huge", python="str | None", needs=NEEDS_AGAINST,
+    ),
+    Option(
+        "waiting", Kind(partial(parse.word, choices=("sleep", "default"))),
+        "With --against: let waiting OpenMP threads sleep (sleep), or spin as usual (default).",
+        CHECK, "HOW", "sleep", python="str | None", needs=NEEDS_AGAINST,
     ),
     Option(
         "steps", whole(1, LARGEST), "Stop each run after K optimizer steps.", ALL, "K",

@@ -1,4 +1,4 @@
-"""The conditions of a speed comparison, equal for both sides: memory pages, cores, threads."""
+"""The conditions of a speed comparison, equal for both sides: pages, waiting threads, cores."""
 
 import os
 import platform
@@ -12,6 +12,14 @@ HUGE_PAGES: Final = "glibc.malloc.hugetlb"
 PAGES: Final = ("huge", "default")
 MODES: Final = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 OLDEST_GLIBC: Final = (2, 35)
+WAIT_POLICY: Final = "OMP_WAIT_POLICY"
+WAITING: Final = ("sleep", "default")
+SPIN_COUNTS: Final = (WAIT_POLICY, "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+
+
+def shared_variables(pages: str, waiting: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables of both sides."""
+    return {**page_variables(pages, environment), **waiting_variables(waiting, environment)}
 
 
 def page_variables(pages: str, environment: Mapping[str, str]) -> dict[str, str]:
@@ -24,6 +32,17 @@ def page_variables(pages: str, environment: Mapping[str, str]) -> dict[str, str]
     if pages != PAGES[0] or HUGE_PAGES in own or not _has_huge_pages():
         return {}
     return {TUNABLES: ":".join(filter(None, [own, f"{HUGE_PAGES}=1"]))}
+
+
+def waiting_variables(waiting: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that let waiting threads of OpenMP sleep, unless the user sets how they wait.
+
+    By default they spin. On a core that they share with other load or with loader processes, each
+    then delays the thread that it waits for, and a step takes several times as long.
+    """
+    if waiting != WAITING[0] or any(name in environment for name in SPIN_COUNTS):
+        return {}
+    return {WAIT_POLICY: "passive"}
 
 
 def _has_huge_pages() -> bool:
@@ -41,6 +60,9 @@ def described(variables: Mapping[str, str]) -> dict[str, str]:
     pages = variables.get(TUNABLES, "")
     return {
         "pages for malloc": f"huge ({TUNABLES}={pages})" if pages else "default",
+        "waiting threads": f"sleep ({WAIT_POLICY}=passive)"
+        if WAIT_POLICY in variables
+        else "default",
         "cores": _cores(),
     }
 

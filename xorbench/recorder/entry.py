@@ -29,6 +29,7 @@ LONGEST_COMMAND = 200
 STARTS = {"subprocess.Popen": 1, "os.posix_spawn": 1, "os.system": 0}
 PYTHON = re.compile(r"(^|[\s/'\"])python[\d.]*($|[\s'\"])")
 NOT_REPORTED = ("/dev/", "/proc/", "/sys/")
+GENERATED = "_remote_module_non_scriptable.py"  # by PyTorch 2.6, in a temporary folder
 
 
 def enter() -> None:
@@ -193,7 +194,8 @@ def written_outside(root: str, folder: str, presence: Presence) -> AuditHook:
         writes = any(c in mode for c in "wax+") if mode else flags & writing
         if writes and isinstance(path, (str, bytes, os.PathLike)):
             real = os.path.realpath(os.fsdecode(path))
-            if not real.startswith((*inside, *NOT_REPORTED)) and "__pycache__" not in real:
+            own = "__pycache__" in real or os.path.basename(real) == GENERATED
+            if not own and not real.startswith((*inside, *NOT_REPORTED)):
                 presence.report("outside", **named(real))
 
     return _shielded_hook(("open",), report)

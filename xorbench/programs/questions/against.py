@@ -18,7 +18,7 @@ from xorbench.options.parse import FUNCTION
 from xorbench.programs.command_run import CommandRun, called
 from xorbench.programs.command_runs import notes_of, observe, why_not_comparable
 from xorbench.programs.conclusion import CheckRuns, Conclusion, RunPair, conclude, verdicts
-from xorbench.programs.conditions import PAGES, page_variables
+from xorbench.programs.conditions import PAGES, WAITING, shared_variables
 from xorbench.programs.cross_comparison import SIDES, compare_commands, cross_traces
 from xorbench.programs.experiment import MAIN, Experiment, Judgement, Row, RunMissing, run_rows
 from xorbench.programs.paired_speed import TURNS, Pairs, why_off
@@ -39,11 +39,10 @@ from xorbench.records.redaction import shown_command, shown_words
 from xorbench.stats.thresholds import THRESHOLD
 from xorbench.verdicts import Verdict, capitalized, failed, inconclusive, worst_outcome
 
-PROCESSES: Final = 5
-PAIRS_PER_PROCESS: Final = 2  # at most; fewer if the ratio is settled earlier
+PROCESSES: Final = 8  # runs of each command, and at most as many pairs of processes
 SKIP: Final = 3
 BITS: Final = "identical bits"
-OPTIONS: Final = ("skip", "threshold", "bits", "speed", "turns", "pages")  # in `check.json`
+OPTIONS: Final = ("skip", "threshold", "bits", "speed", "turns", "pages", "waiting")
 TRY_SWITCHES: Final = (
     "if threads, loader processes, compilation or a seed may be the cause:"
     " xorbench explain --against A -- B tries them"
@@ -84,7 +83,7 @@ class AgainstRequest:
     speed: bool = True
     turns: str = TURNS[0]
     pages: str = PAGES[0]
-    most_pairs: int | None = None  # of processes; None for `PAIRS_PER_PROCESS`
+    waiting: str = WAITING[0]
     asker: ClassVar[str] = "check"
 
     @classmethod
@@ -93,7 +92,7 @@ class AgainstRequest:
         return cls(
             check,
             tuple(saved["against"]),
-            **{name: saved[name] for name in (*OPTIONS, "most_pairs") if name in saved},
+            **{name: saved[name] for name in OPTIONS if name in saved},
         )
 
     @property
@@ -120,7 +119,7 @@ class AgainstRequest:
             more = " more" if self.bits else ""
             off = why_off(self.turns, self.check, commands)
             how = f"{count}{more} runs each, {order}"
-            how = how if off else _in_turns(self._most_pairs)
+            how = how if off else _in_turns(count)
             lines.append(f"for the speed: {how}, recording only step times")
             lines += [f"no turns: {off}"] if off else []
         lines += self.check.place_lines(commands[MAIN])
@@ -134,12 +133,7 @@ class AgainstRequest:
     def saved(self) -> dict[str, Any]:
         """The command A, and the options of the answer."""
         options = {name: getattr(self, name) for name in OPTIONS}
-        return {**options, "against": shown_words(self.against), "most_pairs": self._most_pairs}
-
-    @property
-    def _most_pairs(self) -> int:
-        """The largest number of pairs of processes, on which the interval depends."""
-        return self.most_pairs or PAIRS_PER_PROCESS * self.check.processes
+        return {**options, "against": shown_words(self.against)}
 
     def answer(self, experiment: Experiment) -> Judgement:
         """Compare the bits, with detailed recording if they differ, and then the speed."""
@@ -216,7 +210,7 @@ class AgainstRequest:
 
     def _pairs(self) -> Pairs:
         """The pairs of processes; A and B start first in turn."""
-        variables = page_variables(self.pages, os.environ)
+        variables = shared_variables(self.pages, self.waiting, os.environ)
 
         def sides(number: int) -> dict[str, PairSide]:
             order = SIDES if number % 2 else SIDES[::-1]
@@ -231,7 +225,7 @@ class AgainstRequest:
                 for side in order
             }
 
-        return Pairs(self._most_pairs, self.threshold, self.skip, sides, self._trouble)
+        return Pairs(self.check.processes, self.threshold, self.skip, sides, self._trouble)
 
     def _speed(self, sides: Sides) -> StepSpeed:
         for side, runs in sides.items():

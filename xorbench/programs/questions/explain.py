@@ -17,7 +17,7 @@ from xorbench.programs.command_run import CommandRun
 from xorbench.programs.command_runs import observe, why_not_comparable
 from xorbench.programs.conclusion import CHECK, CheckRuns, Conclusion, place_text
 from xorbench.programs.conclusion import conclude as conclude_runs
-from xorbench.programs.conditions import PAGES, page_variables
+from xorbench.programs.conditions import PAGES, WAITING, shared_variables
 from xorbench.programs.cross_comparison import SIDES, compare_commands
 from xorbench.programs.experiment import MAIN, Experiment, Judgement, Row, run_rows
 from xorbench.programs.minimal_set import Exhausted, Explanation, Gives, search
@@ -38,6 +38,7 @@ from xorbench.stats.thresholds import THRESHOLD
 from xorbench.verdicts import Verdict, counted
 
 MAX_RUNS: Final = 100
+COST_RUNS: Final = 5  # with the fix and without, if they do not take turns
 ERROR: Final = 0.01  # the probability of accepting a set that is not a fix
 MAX_P: Final = 0.9  # the largest p that is assumed, because few runs cannot show a larger one
 
@@ -421,12 +422,12 @@ def _measure_cost(runs: _SwitchedRuns, fix: Sequence[str]) -> StepSpeed:
     if all(runs.known[name].is_seed for name in fix):
         return StepSpeed("inconclusive", THRESHOLD, "the fix only sets seeds")
     off = why_off("auto", runs.request.check, {MAIN: runs.experiment.commands[runs.sides[-1]]})
-    count = against.PROCESSES
+    count = COST_RUNS
     if runs.left < 2 * count:
         why = f"it needs {2 * count} runs, more than --max-runs leaves"
         return StepSpeed("inconclusive", THRESHOLD, why)
     if not off:
-        most = min(against.PAIRS_PER_PROCESS * count, runs.left // 2)
+        most = min(against.PROCESSES, runs.left // 2)
         pairs = _cost_pairs(runs, fix, most)
         pairs.make(runs.experiment)
         runs.add_rows(pairs.runs, fix)
@@ -439,7 +440,7 @@ def _measure_cost(runs: _SwitchedRuns, fix: Sequence[str]) -> StepSpeed:
 
 def _cost_pairs(runs: _SwitchedRuns, fix: Sequence[str], most: int) -> Pairs:
     """Pairs of processes without the fix (A) and with it (B)."""
-    command, shared = runs.sides[-1], page_variables(PAGES[0], os.environ)
+    command, shared = runs.sides[-1], shared_variables(PAGES[0], WAITING[0], os.environ)
 
     def side(name: str, number: int) -> PairSide:
         names = fix if name == "B" else ()
