@@ -36,6 +36,7 @@ class Options(NamedTuple):
             after a part of the `second` file, or before a `rename`.
         turns: with the level `clock`, the folder of the FIFOs of a training that runs turn by turn.
         turn_steps: the steps of its first turn.
+        samples: record a digest of each row of a batch.
         notice: report whether the program uses loader processes, and whether it compiles.
     """
 
@@ -55,6 +56,7 @@ class Options(NamedTuple):
     step_by: str = "optimizer"
     threads: bool = False
     die_in_save: str = ""
+    samples: bool = False
     notice: bool = False
     turns: str = ""
     turn_steps: int = 1
