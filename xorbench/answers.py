@@ -7,6 +7,7 @@ from xorbench.verdicts import Outcome
 
 CORRECT: Final = "Is it correct?"
 IDENTICAL: Final = "Is it bitwise identical?"
+ROUNDING: Final = "Is it the same up to rounding?"
 FAST: Final = "Is it as fast as expected?"
 
 WORDS: Final[dict[Outcome, str]] = {

@@ -92,6 +92,7 @@ class CheckOptions(TypedDict, total=False):
     kill_after: int | Sequence[int] | None
     kill_in_save: bool
     against: Trainable | None
+    up_to_rounding: bool
     skip: int | None
     threshold: float | str | None
     bits_only: bool
@@ -122,6 +123,7 @@ def check(
     kill_after: int | Sequence[int] | None = None,
     kill_in_save: bool = False,
     against: Trainable | None = None,
+    up_to_rounding: bool = False,
     skip: int | None = None,
     threshold: float | str | None = None,
     bits_only: bool = False,
@@ -153,6 +155,7 @@ def check(
         kill_after: the numbers of steps to kill after, one trial each.
         kill_in_save: kill while a checkpoint is saved: in a file, between files, before a rename.
         against: a command or function to compare with: identical bits, same speed?
+        up_to_rounding: with `against`, allow differences that rounding explains; no speed.
         skip: with `against`, the number of first steps that are not timed; 3 by default.
         threshold: with `against`, fail if slower by more than this, such as `0.05` or `5%`, the
             default.

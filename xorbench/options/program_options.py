@@ -219,6 +219,13 @@ PROGRAM_OPTIONS: Final = (
     Option("max_runs", whole(FIRST_RUNS, 100_000), "Stop after N runs.", EXPLAIN, "N", "100"),
     Option("no_cost", OFF, "Do not time steps with the fix.", EXPLAIN, request_field="cost"),
     Option(
+        "up_to_rounding", FLAG, "With --against: allow differences that rounding explains.", CHECK,
+        python="bool", needs=NEEDS_AGAINST,
+        excludes=tuple(
+            map(RelatedOption, ("processes", "skip", "threshold", "speed_only", "turns", "pages"))
+        ),
+    ),
+    Option(
         "skip", whole(0, 1_000_000), "With --against: do not time the first N steps.", CHECK, "N",
         "3", python="int | None", needs=NEEDS_AGAINST,
     ),

@@ -13,11 +13,14 @@ from xorbench.programs.experiment import EVERY_RUN, ExperimentOutcome, Question,
 from xorbench.programs.questions.against import AgainstRequest
 from xorbench.programs.questions.rerun import CheckRequest
 from xorbench.programs.questions.resume import ResumeRequest
+from xorbench.programs.questions.rounding import RoundingRequest
 
+Several = ResumeRequest | AgainstRequest | RoundingRequest
 # The questions about more than one command, by the option, and entry of `check.json`, that selects
 # them; without one the question is that of a rerun.
-QUESTIONS: Final[Mapping[str, type[ResumeRequest | AgainstRequest]]] = {
+QUESTIONS: Final[Mapping[str, type[Several]]] = {
     "resume": ResumeRequest,
+    "up_to_rounding": RoundingRequest,
     "against": AgainstRequest,
 }
 
@@ -60,7 +63,7 @@ def _saved_question(saved: dict[str, Any]) -> Question:
     return rerun if kind is None else kind.from_saved(saved, rerun)
 
 
-def _kind(values: Mapping[str, Any]) -> type[ResumeRequest | AgainstRequest] | None:
+def _kind(values: Mapping[str, Any]) -> type[Several] | None:
     """The question that has a value; None for a rerun."""
-    kinds = (kind for name, kind in QUESTIONS.items() if values.get(name) is not None)
+    kinds = (kind for name, kind in QUESTIONS.items() if values.get(name))
     return next(kinds, None)

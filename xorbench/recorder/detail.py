@@ -38,6 +38,7 @@ class Detail:
         self._listener = listener
         self._steps = listener.options.detail
         self.on = False
+        self.outputs = False  # whether outputs of modules are recorded
         self._mode: Operators | None = None
         self._paths = WeakIdKeyDictionary()
         self._outputs: dict[str, int] = {}
@@ -52,9 +53,11 @@ class Detail:
         """Begin a step: record every operator from now on, unless another mode is active."""
         first, last = self._steps or (1, 0)
         self.on = first <= step <= last
+        self.outputs = self.on or self._listener.options.sketches
+        if self.outputs:
+            self._outputs = {}
         if not self.on:
             return
-        self._outputs = {}
         self._made = {key: made for key, made in self._made.items() if not made[0].expired()}
         if not self._listener.options.operators:
             return
@@ -70,7 +73,8 @@ class Detail:
         self._mode = Operators(self._listener)
 
     def push_operators(self) -> None:
-        """Push the mode that records operators, outside `Listener.shielded`."""
+        """Push the modes that record operators, outside `Listener.shielded`."""
+        self._listener.rounding.push()
         mode = self._mode
         if mode is not None and not mode.begun:
             mode.begun = True
@@ -80,7 +84,8 @@ class Detail:
                 mode.__enter__()
 
     def pop_operators(self) -> None:
-        """Pop the mode if it is the innermost; it records nothing if it has to stay."""
+        """Pop the modes if they are innermost; they record nothing if they have to stay."""
+        self._listener.rounding.pop()
         mode = self._mode
         if mode is None or self.on or not mode.pushed:
             return
@@ -106,7 +111,7 @@ class Detail:
 
     def name_modules(self, module: nn.Module) -> None:
         """Store the names of a training module's parts."""
-        if self._steps is None:
+        if self._steps is None and not self._listener.options.sketches:
             return
         for name, part in module.named_modules():
             if part not in self._paths:
@@ -114,7 +119,7 @@ class Detail:
 
     def leave_module(self, module: nn.Module, output: Any) -> None:
         """Record the output of a module call."""
-        if not self.on or torch._C._current_graph_task_id() != -1:
+        if not self.outputs or torch._C._current_graph_task_id() != -1:
             return
         path = self._paths.get(module, "")
         name = f"{path or '(whole)'} {type(module).__name__}"
@@ -134,14 +139,16 @@ class Detail:
         belong to the previous step, so they are recorded afterwards.
         """
         self._late = closure
-        if self.on or self._listener.options.state:
-            if not closure:
-                self._gradients(optimizer, index)
+        options = self._listener.options
+        if (self.on or options.state or options.sketches) and not closure:
+            self._gradients(optimizer, index)
+        if self.on or options.state:
             self._state("state", optimizer, index)
 
     def after_step(self, optimizer: Optimizer, index: int) -> None:
         """Record state and parameters after an optimizer's step."""
-        if self._late and (self.on or self._listener.options.state):
+        options = self._listener.options
+        if self._late and (self.on or options.state or options.sketches):
             self._gradients(optimizer, index)
         if self.on:
             self._state("new state", optimizer, index)

@@ -61,6 +61,8 @@ def install(presence: Presence) -> Listener:
         hooks += _listen_to_modules(listener)
         _listen_to_averages(listener)
     _report_saving(presence)
+    if options.sketches:
+        listener.rounding.quiet_while_loading()
     if options.die_in_save:
         _die_in_save(listener, presence)
     if origins is not None:
@@ -216,7 +218,7 @@ def _leave(listener: Listener, module: Any, kwargs: Any, output: Any) -> None:
         pass
     if outermost:
         calls.clear()
-    if outermost or listener.detail.on:
+    if outermost or listener.detail.outputs:
         leave = functools.partial(listener.leave_call, outermost=outermost)
         listener.shielded(leave, module, kwargs, output)
 

@@ -29,7 +29,9 @@ from .graph import graph_of
 from .identity import class_name, is_silent, storage_of
 from .options import Options
 from .replicas import Replicas
+from .rounding import Rounding
 from .sink import MemorySink, Sink
+from .sketch import details_of
 from .turns import Turns
 from .untrained import UntrainedModels
 from .unused_calls import FirstCalls, renumbered
@@ -65,6 +67,7 @@ class Listener:
         self._open_record = open_record
         self.digester = Digester()
         self.detail = Detail(self)
+        self.rounding = Rounding(self)
         self.origins: Origins | None = None  # in runs with detailed recording
         self.reset()
 
@@ -367,7 +370,11 @@ class Listener:
         if self._deferred:
             self._deferred = False
             self.shielded(self._end_step)
-        elif self._open and self.by_hand() and (self.detail.on or self.options.state):
+        elif (
+            self._open
+            and self.by_hand()
+            and (self.detail.on or self.options.state or self.options.sketches)
+        ):
             self.shielded(self._gradients)
 
     def _gradients(self) -> None:
@@ -416,7 +423,7 @@ class Listener:
         if self.pid != os.getpid() or self._closed or (self._sink is None and not self._open):
             return
         self._closed = True
-        self.detail.on = False
+        self.detail.on = self.detail.outputs = False
         evaluations = self._evaluations
         if self.options.level != "clock":
             self._read_dead()
@@ -439,6 +446,7 @@ class Listener:
                 "final": ends,
                 "left_out": self._sink.not_recorded if self._sink else 0,
                 **self._unseen(intact=intact()),
+                **self.rounding.end_line(),
                 **_known(sources=self.origins.lines() if self.origins is not None else None),
             },
             always=True,
@@ -556,7 +564,7 @@ class Listener:
         )
 
     def _end_step(self) -> None:
-        self.detail.on = False
+        self.detail.on = self.detail.outputs = False
         if not self._step:
             self._drop_unused_calls()
         line: dict[str, Any] = {"step": self._step, "at_s": round(self._began, 6)}
@@ -694,6 +702,8 @@ class Listener:
             try:
                 if isinstance(started, Exception):
                     raise started
+                if self.options.sketches:
+                    details.update(details_of(tensor))
                 details.update(self.detail.keep_values(tensor))
                 if self.origins is not None and kind in WEIGHTS and self.detail.on:
                     details.update(self.origins.of_weight(tensor))

@@ -37,6 +37,8 @@ class Options(NamedTuple):
         turns: with the level `clock`, the folder of the FIFOs of a training that runs turn by turn.
         turn_steps: the steps of its first turn.
         samples: record a digest of each row of a batch.
+        sketches: record sketches, outputs, gradients and decisions in every step.
+        noise: the seed of the noise of rounding in every operator; None for no noise.
         notice: report whether the program uses loader processes, and whether it compiles.
     """
 
@@ -57,6 +59,8 @@ class Options(NamedTuple):
     threads: bool = False
     die_in_save: str = ""
     samples: bool = False
+    sketches: bool = False
+    noise: int | None = None
     notice: bool = False
     turns: str = ""
     turn_steps: int = 1

@@ -105,6 +105,8 @@ class More(Struct, frozen=True, kw_only=True, omit_defaults=True):
     uninitialized: str = ""
     unseeded: bool = False
     rows: list[str] = []
+    sketch: str = ""
+    shard: bool = False
 
 
 class TraceEvent(Struct, frozen=True, array_like=True):
@@ -200,6 +202,7 @@ class TraceEnd(Struct, frozen=True, kw_only=True):
     final: list[TraceEvent] = []
     unseen: Unseen = Unseen()
     sources: list[TracedSource] = []
+    unknown_rounding: list[str] = []
     left_out: int = 0
     names: dict[str, tuple[str, list[int], str]] = {}
     hyperparameters: dict[str, list[dict[str, Any]]] = {}

@@ -1,0 +1,412 @@
+"""Whether B differs from A by more than rounding: B - A in units of the noise of A's noisy runs.
+
+Two ratios are judged for each tensor of each step. The first is the norm of B - A over the root
+mean square of the norms of the noisy runs - A. The second is the component along the tensor itself,
+for a parameter along its movement, in which a wrong scale shows long before it shows in the norm.
+"""
+
+import base64
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+import numpy as np
+
+from xorbench.records.trace import ProgramLine, TraceEnd, TraceEvent, TraceStep
+
+BUCKETS: Final = 251  # sums of a sketch, `recorder/sketch.py`
+LIMIT: Final = 20.0
+SCALE_LIMIT: Final = 40.0
+SATURATED: Final = 0.1  # noise of a tensor, relative to it, above which it is not judged
+SMALL: Final = 100  # elements up to which a tensor pools the noise of `POOLED` steps
+POOLED: Final = 5
+FLIPPED: Final = 0.3  # a decision in a sketch counts as different above this
+ENOUGH: Final = 0.5  # share of the steps that must be judged
+FLOORS: Final = ("initial", "output", "buffer", "batch", "draw")  # whose floor is one eps
+EPS: Final = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+# Kinds after all others of a step.
+ORDER: Final = {"gradient": 1, "hyperparameters": 2, "parameter": 3, "buffer": 3}
+# Settings of an optimizer that select a kernel and leave the formula as it is.
+KERNELS: Final = ("foreach", "fused", "capturable", "differentiable", "params")
+SAME_VALUE: Final = 2.0**-23  # relative difference of equal hyperparameters
+
+Key = tuple[str, str]  # kind and name
+Array = np.ndarray[Any, np.dtype[np.float64]]
+Word = Literal["same", "beyond", "cannot tell"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sketch:
+    """The sketch of a tensor, its number of elements, its type and its digest."""
+
+    sums: Array
+    count: int
+    dtype: str
+    digest: str = ""
+
+
+@dataclass(slots=True)
+class Step:
+    """One step of a run: sketches in program order, and the values that rounding cannot change."""
+
+    sketches: dict[Key, Sketch] = field(default_factory=dict)
+    exact: dict[Key, tuple[object, str | None]] = field(default_factory=dict)  # type, digest
+    hyperparameters: dict[str, dict[str, Any]] = field(default_factory=dict)  # by parameter
+
+
+def read_steps(lines: Iterable[ProgramLine]) -> list[Step]:
+    """The steps of a record; a parameter or buffer belongs to the step that has changed it."""
+    steps, names, groups = list[Step](), dict[str, str](), dict[str, list[dict[str, Any]]]()
+    for line in lines:
+        names |= {identity: name for identity, (name, _, _) in line.names.items()}
+        groups |= line.hyperparameters
+        shown = _unique(names)
+        if isinstance(line, TraceEnd):
+            _add_weights(steps, line.final, shown)
+            break
+        _add_weights(steps, [e for e in line.events if e.kind in ("parameter", "buffer")], shown)
+        if len(steps) <= line.step:
+            steps.append(Step())
+        _add_events(steps[-1], line, shown)
+        steps[-1].hyperparameters = _by_parameter(groups, shown)
+    return steps
+
+
+def _unique(names: Mapping[str, str]) -> dict[str, str]:
+    """The name of each identity, or the identity if several have the name."""
+    last: dict[str, set[str]] = {}
+    for identity, name in names.items():
+        last.setdefault(name, set()).add(identity)
+    return {i: name if name and len(last[name]) == 1 else i for i, name in names.items()}
+
+
+def _add_weights(steps: list[Step], events: Iterable[TraceEvent], names: Mapping[str, str]) -> None:
+    """Add parameters and buffers to the step before; before the first, they are initial."""
+    initial = not steps
+    if initial:
+        steps.append(Step())
+    for event in events:
+        kind = event.kind.removeprefix("final ")
+        if kind in ("parameter", "buffer"):
+            name = names.get(event.identity, event.identity)
+            _add(steps[-1], ("initial" if initial else kind, name), event)
+
+
+def _add_events(step: Step, line: TraceStep, names: Mapping[str, str]) -> None:
+    for event in line.events:
+        if event.kind == "loss":
+            _add_loss(step, event)
+        elif event.kind in ("gradient", "output", "decision", "batch", "draw"):
+            name = names.get(event.identity, event.identity)
+            _add(step, (event.kind, name), event)
+        if event.kind in ("batch", "label", "draw") and not event.more.sketch:
+            kind = (event.more.dtype, tuple(event.more.shape or ()))
+            step.exact[event.kind, event.identity] = kind, event.digest
+
+
+def _add(step: Step, key: Key, event: TraceEvent) -> None:
+    sketch = sketch_of(event)
+    if sketch is not None:
+        step.sketches[key] = sketch
+
+
+def _add_loss(step: Step, event: TraceEvent) -> None:
+    """The losses of a step add up: a step may accumulate gradients."""
+    sketch, before = sketch_of(event), step.sketches.pop(("loss", ""), None)
+    if sketch is not None and sketch.count == 1:
+        sums = sketch.sums if before is None else sketch.sums + before.sums
+        step.sketches["loss", ""] = Sketch(sums, 1, sketch.dtype)
+
+
+def sketch_of(event: TraceEvent) -> Sketch | None:
+    """The sketch in an event; None if it has none."""
+    more = event.more
+    if more.shape is None or more.dtype not in EPS:
+        return None
+    sums = np.zeros(BUCKETS)
+    values = np.frombuffer(base64.b64decode(more.sketch), dtype="<f8")
+    sums[: len(values)] = values
+    return Sketch(sums, int(np.prod(more.shape)), more.dtype, event.digest or "")
+
+
+def _by_parameter(
+    groups: Mapping[str, list[dict[str, Any]]], names: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
+    """The hyperparameters of each parameter that an optimizer has."""
+    values = {}
+    for identity, name in names.items():
+        owner, _, rest = identity.partition(".g")
+        number = rest.partition(".")[0]
+        if owner in groups and number.isdecimal() and int(number) < len(groups[owner]):
+            group = groups[owner][int(number)]
+            values[name] = {k: v for k, v in group.items() if k not in KERNELS}
+    return values
+
+
+# Comparison
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A tensor in a step: its two ratios, and its noise relative to the tensor.
+
+    For a decision, `ratio` and `noise` are the numbers of different elements in B and in a noisy
+    run. `text` describes a difference of values that rounding cannot change.
+    """
+
+    step: int
+    kind: str
+    name: str
+    ratio: float = 0.0
+    along: float = 0.0
+    noise: float = 0.0
+    text: str = ""
+
+    @property
+    def share(self) -> float:
+        """The larger ratio relative to its limit."""
+        if self.text:
+            return float("inf")
+        if self.noise > SATURATED:
+            return 0.0
+        return max(self.ratio / LIMIT, self.along / SCALE_LIMIT)
+
+    @property
+    def times(self) -> float:
+        """The ratio in units in which the limit is `LIMIT`."""
+        return self.share * LIMIT
+
+
+@dataclass(slots=True)
+class Comparison:
+    """Compares the steps of B with those of A.
+
+    Attributes:
+        a: the steps of A.
+        center: the run around which the noisy runs scatter: A, or its eager run.
+        b: the steps of B.
+        noisy: the steps of the noisy runs.
+        reset: whether every run begins each step after the first with the state of A.
+    """
+
+    a: Sequence[Step]
+    center: Sequence[Step]
+    b: Sequence[Step]
+    noisy: Sequence[Sequence[Step]]
+    reset: bool = False
+    _start: dict[str, Array] = field(default_factory=dict)  # of A's parameters
+    _recent: dict[Key, list[float]] = field(default_factory=dict)
+    _forked: list[bool] = field(default_factory=list)  # of the noisy runs
+
+    @property
+    def step_count(self) -> int:
+        """The number of steps that every run has."""
+        return min(map(len, (self.a, self.center, self.b, *self.noisy)))
+
+    def steps(self) -> Iterator[list[Row]]:
+        """The rows of each step, in program order."""
+        self._forked = [False] * len(self.noisy)
+        for step in range(self.step_count):
+            if self.reset:
+                self._forked = [False] * len(self.noisy)
+            rows = list(exact_rows(step, self.a[step], self.b[step]))
+            for key, sketch in self.a[step].sketches.items():
+                row = self._row(step, key, sketch)
+                rows += [row] if row is not None else []
+            rows += _missing_gradients(step, self.a[step], self.b[step])
+            yield sorted(rows, key=lambda row: ORDER.get(row.kind, 0))
+            if self.reset:
+                after = self.a[step].sketches.items()
+                self._start |= {name: s.sums for (kind, name), s in after if kind == "parameter"}
+
+    def _row(self, step: int, key: Key, own: Sketch) -> Row | None:
+        runs = [self.b, self.center, *self.noisy]
+        others = [run[step].sketches.get(key) for run in runs]
+        if any(other is None or other.count != own.count for other in others):
+            return None
+        shifts = [self._shift(run, step, key) for run in runs]
+        b, center, *noisy = (o.sums - s for o, s in zip(others, shifts, strict=True) if o)
+        gap, gaps = b - own.sums, np.array(noisy) - center
+        if key[0] == "decision":
+            return self._decision(step, key, gap, gaps)
+        return self._tensor(step, key, own, gap, gaps)
+
+    def _shift(self, run: Sequence[Step], step: int, key: Key) -> Array | float:
+        """The difference of the initial parameter from that of A, as long as a run keeps it."""
+        if key[0] != "parameter" or (self.reset and step):
+            return 0.0
+        initial = [r[0].sketches.get(("initial", key[1])) for r in (run, self.a)]
+        return 0.0 if None in initial else initial[0].sums - initial[1].sums  # type: ignore[union-attr]
+
+    def _decision(self, step: int, key: Key, gap: Array, gaps: Array) -> Row:
+        flips = (gaps**2).sum(1)
+        self._forked = [
+            forked or bool(count > FLIPPED)
+            for forked, count in zip(self._forked, flips, strict=True)
+        ]
+        return Row(step, *key, ratio=float((gap**2).sum()), noise=float(flips.mean()))
+
+    def _tensor(self, step: int, key: Key, own: Sketch, gap: Array, gaps: Array) -> Row:
+        kind, name = key
+        if kind == "initial":
+            self._start[name] = own.sums
+        scale = own.sums - self._start.get(name, 0.0) if kind == "parameter" else own.sums
+        size, eps = float(np.linalg.norm(scale)), EPS[own.dtype]
+        least = 1.0 if kind in FLOORS else 1 / np.sqrt(2 * min(own.count, SMALL))
+        calm = [g for g, forked in zip(gaps, self._forked, strict=True) if not forked]
+        used = np.array(calm) if len(calm) > 1 else gaps  # a fork is not noise
+        squares = self._recent.setdefault(key, [])
+        squares.append(float((used**2).sum(1).mean()))
+        noise = max(
+            np.sqrt(squares[-1]),
+            np.sqrt(np.mean(squares[-POOLED:])) if own.count < SMALL else 0.0,
+            least * eps * float(np.linalg.norm(own.sums)),
+            1e-300,
+        )
+        along = 0.0
+        if size and own.count > 1:
+            unit = scale / size
+            floor = max(eps * size, 0.3 * noise / np.sqrt(min(own.count, BUCKETS)))
+            along = abs(float(gap @ unit)) / max(np.sqrt(((used @ unit) ** 2).mean()), floor)
+        norm = float(np.linalg.norm(own.sums))
+        relative = noise / (size or norm) if (size or norm) else 0.0
+        return Row(step, kind, name, float(np.linalg.norm(gap) / noise), along, relative)
+
+
+def exact_rows(step: int, a: Step, b: Step) -> Iterator[Row]:
+    """The differences of values that rounding cannot change."""
+    for kind in ("batch", "label", "draw"):
+        values, others = (
+            {name: value for (k, name), value in side.exact.items() if k == kind} for side in (a, b)
+        )
+        if _types(values) == _types(others):  # else the calls differ
+            different = [name for name, value in values.items() if others[name] != value]
+            yield from (Row(step, kind, name, text="differs") for name in different)
+    for name, values in a.hyperparameters.items():
+        for key, value in values.items():
+            other = b.hyperparameters.get(name, {}).get(key, value)
+            if not _equal(value, other):
+                yield Row(step, "hyperparameters", name, text=f"{key} {value} in A, {other} in B")
+                return
+
+
+def _types(values: Mapping[str, tuple[object, str | None]]) -> dict[str, object]:
+    return {name: type_ for name, (type_, _) in values.items()}
+
+
+def _equal(a: Any, b: Any) -> bool:
+    """Whether two hyperparameters are equal; a tensor holds them in float32."""
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(_equal, a, b))
+    if isinstance(a, (int, float)) and isinstance(b, (int, float)):
+        return abs(a - b) <= SAME_VALUE * max(abs(a), abs(b))
+    return bool(a == b)
+
+
+def _missing_gradients(step: int, a: Step, b: Step) -> Iterator[Row]:
+    """The gradients that B lacks: its optimizer skips these parameters."""
+    if not any(kind == "gradient" for kind, _ in b.sketches):
+        return
+    for (kind, name), sketch in a.sketches.items():
+        if kind == "gradient" and (kind, name) not in b.sketches and np.any(sketch.sums):
+            yield Row(step, kind, name, text="is missing in B")
+
+
+# The answer
+
+
+@dataclass(slots=True)
+class RoundingAnswer:
+    """The answer, and its evidence.
+
+    Attributes:
+        word: the answer.
+        total: the number of steps of both runs.
+        judged: the steps that were judged.
+        tensors: the number of tensors that were judged.
+        worst: the judged tensor with the largest ratio.
+        first: the first tensor beyond rounding.
+        forks: the steps that were not judged, with the decision that was different.
+        noisy: the names of the tensors that were not judged because of their noise.
+        by_step: for each step the largest ratio, in units of the noise, and the median noise of the
+            gradients relative to them.
+    """
+
+    word: Word = "same"
+    total: int = 0
+    judged: list[int] = field(default_factory=list)
+    tensors: int = 0
+    worst: Row | None = None
+    first: Row | None = None
+    forks: dict[int, Row] = field(default_factory=dict)
+    noisy: set[str] = field(default_factory=set)
+    by_step: list[tuple[int, float, float]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Forks:
+    """The decisions of B that rounding may have changed: no more than in the noisy runs."""
+
+    flips: float = 0.0
+    seen: int = 0
+    fork: Row | None = None
+
+    def first_beyond(self, rows: Sequence[Row]) -> Row | None:
+        """The first tensor of a step beyond its limit; sets `fork` to a fork before it."""
+        for row in rows:
+            if row.kind != "decision":
+                if row.share > 1:
+                    return row
+                continue
+            self.flips, self.seen = self.flips + row.noise, self.seen + 1
+            is_plausible = FLIPPED < row.ratio <= 4 + 4 * self.flips / self.seen
+            if is_plausible and self.fork is None:
+                self.fork = row
+        return None
+
+
+def judge(comparison: Comparison) -> RoundingAnswer:
+    """Judge step by step, up to the first tensor beyond rounding.
+
+    After a fork, a step beyond a limit is not judged; the following ones only if they begin with
+    the state of A.
+    """
+    answer, forks = RoundingAnswer(total=comparison.step_count), Forks()
+    for step, rows in enumerate(comparison.steps()):
+        tensors = [row for row in rows if row.kind != "decision"]
+        forks.fork = None if comparison.reset else forks.fork
+        first = forks.first_beyond(rows)
+        _note(answer, step, tensors)
+        if first is not None and (first.text or (forks.fork is None and not _is_noisy(tensors))):
+            answer.word, answer.first = "beyond", first
+            return answer
+        if first is not None and forks.fork is not None:
+            answer.forks[step] = forks.fork
+        if first is None and not _is_noisy(tensors):
+            answer.judged.append(step)
+            _count(answer, tensors)
+        elif not comparison.reset:
+            break
+    if len(answer.judged) < max(1, ENOUGH * answer.total):
+        answer.word = "cannot tell"
+    return answer
+
+
+def _is_noisy(rows: Sequence[Row]) -> bool:
+    """Whether rounding changes half of the gradients of a step too much to judge it."""
+    noises = [row.noise for row in rows if row.kind == "gradient" and not row.text]
+    return bool(noises) and float(np.median(noises)) > SATURATED
+
+
+def _note(answer: RoundingAnswer, step: int, rows: Sequence[Row]) -> None:
+    noises = [row.noise for row in rows if row.kind == "gradient" and not row.text]
+    times = max((row.times for row in rows if not row.text), default=0.0)
+    answer.by_step.append((step, times, float(np.median(noises)) if noises else 0.0))
+    answer.noisy |= {f"{row.kind} {row.name}" for row in rows if row.noise > SATURATED}
+
+
+def _count(answer: RoundingAnswer, rows: Sequence[Row]) -> None:
+    judged = [row for row in rows if row.noise <= SATURATED]
+    answer.tensors += len(judged)
+    worst = max([*judged, *filter(None, [answer.worst])], key=lambda row: row.share, default=None)
+    answer.worst = worst

@@ -1,0 +1,247 @@
+"""Noise of rounding: each operator that rounds gets results that another correct kernel could give.
+
+Each term of a sum and each rounded result is multiplied by 1 + r·eps, r = ±1 with probability 1/12
+each and else 0, where eps is that of the precision in which the operator computes. The results of a
+long sum get more: a kernel may add all terms to one number, whose error grows with their root.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SHARE = 1 / 12  # probability of each sign
+POOL = 1 << 18  # factors drawn once: they stay in the cache; each use begins at a random one
+BLOCK = 64  # terms that every kernel adds without more error than that of its terms
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+EXACT = _names(
+    """
+    abs adaptive_max_pool2d adaptive_max_pool3d alias amax amin aminmax amp_update_scale argmax
+    argmin argsort as_strided_scatter assert_async bernoulli block_diag bucketize cat ceil chunk
+    clamp clamp_max clamp_min clone col2im conj_physical constant_pad_nd copy_from_and_resize
+    copysign count_nonzero cummax cummin detach_copy diag_embed diagonal_copy diagonal_scatter
+    dropout embedding empty_like eq equal expand_copy fill flip floor fmax fmin fmod full_like
+    fused_sdp_choice gather ge gt hardshrink hardtanh heaviside im2col index index_copy
+    index_fill index_select is_nonzero isfinite isinf isnan kthvalue le lift lift_fresh
+    local_scalar_dense logical_and logical_not logical_or logical_xor lt masked_fill
+    masked_scatter masked_select max max_pool2d_with_indices max_pool3d_with_indices
+    max_unpool2d max_unpool3d maximum median min minimum mode multinomial nan_to_num nanmedian
+    narrow_copy native_dropout ne neg new_empty new_empty_strided new_full new_ones new_zeros
+    nonzero normal ones_like permute_copy pin_memory pixel_shuffle pixel_unshuffle positive put
+    rand_like randint_like randn_like record_stream reflection_pad1d reflection_pad2d
+    reflection_pad3d relu relu6 repeat repeat_interleave replication_pad1d replication_pad2d
+    replication_pad3d reshape_alias resize resize_as roll rot90 round scatter searchsorted
+    select_backward select_scatter set sgn sign signbit slice_backward slice_scatter sort
+    split_with_sizes_copy squeeze_copy stack t_copy take threshold to_dense topk transpose_copy
+    tril triu trunc unfold_backward unfold_copy uniform unsafe_index unsafe_split
+    unsafe_split_with_sizes unsafe_view unsqueeze_copy view_copy where zero zeros_like
+    """
+)
+# Their errors are relative to the terms, not to a result in which the terms cancel.
+SUMS = _names(
+    """
+    adaptive_avg_pool2d adaptive_avg_pool3d addbmm addmm addmv addr avg_pool2d avg_pool3d
+    baddbmm binary_cross_entropy binary_cross_entropy_with_logits bmm cdist cholesky
+    cholesky_solve ctc_loss cumprod cumsum dist dot embedding_bag embedding_dense_backward
+    grid_sampler_2d grid_sampler_3d huber_loss index_add index_put index_reduce int_mm kl_div
+    log_softmax logcumsumexp logsumexp mean mm mse_loss multi_margin_loss multilabel_margin_loss
+    mv nansum nll_loss nll_loss2d norm pdist prod renorm scaled_mm scatter_add scatter_reduce
+    segment_reduce smooth_l1_loss soft_margin_loss softmax sparse_addmm sparse_mm std std_mean
+    sum trace triangular_solve trilinear unsafe_index_put unsafe_masked_index_put_accumulate var
+    var_mean vdot weight_norm_interface
+    """
+)
+SUMMING = ("convolution", "attention", "_norm", "rnn", "lstm", "gru", "linalg_", "fft_")
+PRODUCTS = ("mm", "bmm", "addmm", "baddbmm", "addbmm", "mv", "addmv", "scaled_mm")
+ROUNDS = ("log_sigmoid", "upsample_", "fused_", "foreach_", "amp_foreach_", "glu", "prelu", "rrelu")
+ROUNDS += ("linspace", "logspace", "polar", "complex", "thnn_", "cosine_", "channel_shuffle")
+CONVERSIONS = ("to_copy", "copy")
+REDUCTIONS = ("allreduce", "all_reduce", "reduce_scatter", "reduce")  # of ranks
+ENDINGS = ("_backward_data", "_backward_input", "_backward", "_forward")
+
+
+def base_name(func: Any) -> str:
+    """The name of an operator without underscores around it."""
+    return func.overloadpacket.__name__.strip("_")
+
+
+def rule_of(func: Any) -> str:
+    """How an operator rounds: `exact`, `rounds`, `sums`, `converts`, `reduces` ranks, `unknown`."""
+    name = base_name(func)
+    if "c10d" in func.namespace:
+        return "reduces" if name.startswith(REDUCTIONS) else "exact"
+    if func.namespace not in ("aten", "prims"):
+        return "unknown"
+    arguments = func._schema.arguments
+    if any(a.alias_info is not None and not a.alias_info.is_write for a in arguments):
+        return "exact"  # a view
+    return _listed_rule(name) or _general_rule(name, func)
+
+
+def _listed_rule(name: str) -> str:
+    """The rule of the tables; empty for an operator in none."""
+    plain = name.replace("foreach_", "")
+    for text in (plain, _without_ending(plain)):
+        for names, rule in ((SUMS, "sums"), (EXACT, "exact"), (CONVERSIONS, "converts")):
+            if text in names:
+                return rule
+    return "sums" if any(part in name for part in SUMMING) else ""
+
+
+def _general_rule(name: str, func: Any) -> str:
+    if torch.Tag.nondeterministic_seeded in func.tags:
+        return "exact"
+    known = torch.Tag.pointwise in func.tags or name.startswith(ROUNDS)
+    return "rounds" if known else "unknown"
+
+
+def _without_ending(name: str) -> str:
+    ending = next((ending for ending in ENDINGS if name.endswith(ending)), "")
+    return name[: len(name) - len(ending)]
+
+
+def written_by(func: Any) -> list[int]:
+    """The positions of the arguments that an operator writes to."""
+    name = base_name(func)
+    if "batch_norm" in name and "backward" not in name:
+        return [3, 4]  # running statistics, which the schema does not name
+    arguments = enumerate(func._schema.arguments)
+    return [i for i, a in arguments if a.alias_info is not None and a.alias_info.is_write]
+
+
+def float_tensors(things: Any) -> Iterator[Tensor]:
+    """The floating-point tensors with elements among the arguments or results of an operator."""
+    for thing in things:
+        if isinstance(thing, (list, tuple)):
+            yield from float_tensors(thing)
+        elif isinstance(thing, Tensor) and thing.dtype in FLOATS and thing.numel():
+            yield thing
+
+
+class Noise:
+    """Runs operators with noise from its own generator.
+
+    Attributes:
+        unknown: the operators that ran without noise because their rounding is unknown.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.unknown: dict[str, bool] = {}
+        self._random = random.Random(seed)
+        generator = torch.Generator().manual_seed(seed)
+        draws = torch.rand(POOL, generator=generator, dtype=torch.float64)
+        self._signs = (draws > 1 - SHARE).double() - (draws < SHARE).double()
+        self._pools: dict[tuple[torch.dtype, torch.device, float], Tensor] = {}
+        self._rules: dict[Any, tuple[str, list[int]]] = {}
+
+    def run(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Run an operator; its arguments and results have noise if it rounds."""
+        if func not in self._rules:
+            self._rules[func] = rule_of(func), written_by(func)
+        rule, writes = self._rules[func]
+        if rule == "exact" or next(float_tensors(args), None) is None:
+            return func(*args, **kwargs)
+        if rule == "reduces":  # it may return before it has written its result
+            for tensor in float_tensors(args):
+                self._disturb(tensor)
+            return func(*args, **kwargs)
+        if rule == "sums":
+            precision = product_eps(func, next(float_tensors(args)).device.type)
+            args = tuple(
+                self._term(arg, precision) if i not in writes else arg for i, arg in enumerate(args)
+            )
+        out = func(*args, **kwargs)
+        if rule == "unknown" and next(float_tensors([out]), None) is not None:
+            self.unknown[str(func)] = True
+        elif rule in ("rounds", "sums") or (rule == "converts" and _loses_bits(args, out)):
+            self._disturb_results(func, args, out, rule, writes)
+        return out
+
+    def _term(self, value: Any, precision: float) -> Any:
+        """An argument of a sum with noise in each element; half precision is summed in float32."""
+        if isinstance(value, (list, tuple)) and any(isinstance(v, Tensor) for v in value):
+            return [self._term(part, precision) for part in value]
+        if not isinstance(value, Tensor) or value.dtype not in FLOATS[2:] or not value.dim():
+            return value
+        return value * self._factors(value, max(precision, _eps(value)) if value.numel() else 0.0)
+
+    def _disturb_results(
+        self, func: Any, args: Any, out: Any, rule: str, writes: list[int]
+    ) -> None:
+        written = [args[i] for i in writes if i < len(args)]
+        both = [written, out] if rule == "sums" or not written else [written]
+        for tensor in {id(tensor): tensor for tensor in float_tensors(both)}.values():
+            if tensor.dim() or not written:  # else a counter
+                length = sum_length(func, args, out, tensor) if rule == "sums" else 1
+                self._disturb(tensor, growth(length) if tensor.dtype in FLOATS[2:] else 1.0)
+
+    def _disturb(self, tensor: Tensor, times: float = 1.0) -> None:
+        tensor.mul_(self._factors(tensor, times * _eps(tensor)))
+
+    def _factors(self, tensor: Tensor, eps: float) -> Tensor:
+        key = tensor.dtype, tensor.device, eps
+        pool, count = self._pools.get(key), tensor.numel()
+        if pool is None:
+            pool = self._pools[key] = (1 + eps * self._signs).to(tensor.device, tensor.dtype)
+        if count > POOL // 2:
+            pool = pool.repeat(2 + count // POOL).roll(self._random.randrange(POOL))
+        start = self._random.randrange(pool.numel() - count + 1)
+        return pool[start : start + count].view(tensor.shape)
+
+
+def _eps(tensor: Tensor) -> float:
+    return torch.finfo(tensor.dtype).eps
+
+
+def _loses_bits(args: Any, out: Any) -> bool:
+    """Whether a conversion rounds."""
+    source, target = next(float_tensors(args[-1:]), None), next(float_tensors([out]), None)
+    return source is not None and target is not None and _eps(target) > _eps(source)
+
+
+def growth(length: float) -> float:
+    """The noise of a sum of so many terms relative to that of one result, a power of 2."""
+    times = 1.0
+    while length > BLOCK * (2 * times) ** 2:
+        times *= 2
+    return times
+
+
+def sum_length(func: Any, args: Any, out: Any, result: Tensor) -> float:
+    """The number of terms of each element of a result."""
+    name = base_name(func)
+    if name in PRODUCTS:
+        return float(args[name.startswith(("add", "badd"))].shape[-1])
+    if "convolution" in name and "backward" not in name:
+        return args[1].numel() / args[1].shape[0]
+    largest = max(tensor.numel() for tensor in float_tensors(args))
+    parts = [t.numel() for t in float_tensors([out])] if "backward" not in name else []
+    return max(1.0, largest / min([result.numel(), *parts]))
+
+
+def product_eps(func: Any, device: str) -> float:
+    """The precision of the float32 products of an operator, by the settings of PyTorch."""
+    name, reduced = base_name(func), 0.0
+    if "convolution" not in name and "attention" not in name and name not in PRODUCTS:
+        return reduced
+    kind = "conv" if "convolution" in name else "matmul"
+    backends: Any = torch.backends
+    with contextlib.suppress(AttributeError, RuntimeError):  # names differ between versions
+        if device == "cpu":
+            setting = getattr(backends.mkldnn, kind).fp32_precision
+            reduced = {"bf16": 2**-7, "tf32": 2**-10}.get(setting, 0.0)
+        elif device == "cuda":
+            tf32 = backends.cudnn.allow_tf32 if kind == "conv" else backends.cuda.matmul.allow_tf32
+            reduced = 2**-10 if tf32 else 0.0
+    return reduced

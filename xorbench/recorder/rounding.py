@@ -1,0 +1,118 @@
+"""Runs for `check --up-to-rounding`: decisions of every step, and noise in runs that have it.
+
+The dispatch mode is entered in the training thread when a step begins and left when it ends, so
+that it does not run while data are loaded, and never in loader processes.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn.parameter import Parameter
+from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
+from torch.utils.data import dataloader
+
+from .decisions import decision_before, observed
+from .noise import Noise, base_name
+
+if TYPE_CHECKING:
+    from .listen import Listener
+
+PLAIN = (Tensor, Parameter)
+
+
+class Rounding:
+    """The dispatch mode of a listener; without sketches it is never entered."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        options = listener.options
+        self.noise = None if options.noise is None else Noise(options.noise)
+        self.mode: StepMode | None = None
+        self.loading = 0  # depth of calls that load data
+        self._counts: dict[tuple[str, str], int] = {}
+
+    def push(self) -> None:
+        """Enter the mode, outside `Listener.shielded`, when a step has begun."""
+        if self._listener.options.sketches and self.mode is None:
+            self._counts = {}
+            self.mode = StepMode(self)
+            self.mode.__enter__()
+
+    def pop(self) -> None:
+        """Leave the mode when a step has ended; it does nothing if it is not the innermost."""
+        mode, self.mode = self.mode, None
+        stack = _get_current_dispatch_mode_stack() if mode is not None else []
+        if mode is not None and stack and stack[-1] is mode:
+            mode.__exit__(None, None, None)
+
+    def is_on(self, mode: StepMode) -> bool:
+        """Whether an operator belongs to the training: not to the recorder, nor to loading."""
+        listener = self._listener
+        return (
+            mode is self.mode
+            and not self.loading
+            and listener.busy is None
+            and listener.pid == os.getpid()
+        )
+
+    def run(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Run an operator and record its decisions."""
+        forward = torch._C._current_autograd_node() is None
+        before = decision_before(func, args) if forward else None
+        out = self.noise.run(func, args, kwargs) if self.noise else func(*args, **kwargs)
+        if forward:
+            self._listener.shielded(self._record, func, args, out, before)
+        return out
+
+    def _record(self, func: Any, args: Any, out: Any, before: Tensor | None) -> None:
+        for kind, value in observed(func, args, out, before):
+            key = kind, base_name(func)
+            nth = self._counts[key] = self._counts.get(key, -1) + 1
+            self._listener.tensor(kind, f"{key[1]}#{nth}", value)
+
+    def end_line(self) -> dict[str, Any]:
+        """The operators whose rounding is unknown, for the last line of a record."""
+        unknown = sorted(self.noise.unknown) if self.noise else []
+        return {"unknown_rounding": unknown} if unknown else {}
+
+    def quiet_while_loading(self) -> None:
+        """Let a data loader work without noise, also within a step."""
+        kind = dataloader._BaseDataLoaderIter
+        original = kind.__next__
+
+        @functools.wraps(original)
+        def following(iterator: Any) -> Any:
+            self.loading += 1
+            try:
+                return original(iterator)
+            finally:
+                self.loading -= 1
+
+        kind.__next__ = following  # type: ignore[method-assign]
+
+
+class StepMode(TorchDispatchMode):
+    """Passes the operators of one step to `Rounding`."""
+
+    def __init__(self, rounding: Rounding) -> None:
+        super().__init__()
+        self._rounding = rounding
+
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """Let compiled regions run unchanged."""
+        return True
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the operator; a tensor subclass first maps it to operators of plain tensors."""
+        kwargs = kwargs or {}
+        if any(kind not in PLAIN for kind in types):
+            return NotImplemented
+        if not self._rounding.is_on(self):
+            return func(*args, **kwargs)
+        return self._rounding.run(func, args, kwargs)
