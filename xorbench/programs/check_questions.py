@@ -11,17 +11,19 @@ from xorbench.options.program_options import request
 from xorbench.programs import check_folder
 from xorbench.programs.experiment import EVERY_RUN, ExperimentOutcome, Question, ask_again
 from xorbench.programs.questions.against import AgainstRequest
+from xorbench.programs.questions.ranks import RanksRequest
 from xorbench.programs.questions.rerun import CheckRequest
 from xorbench.programs.questions.resume import ResumeRequest
 from xorbench.programs.questions.rounding import RoundingRequest
 
-Several = ResumeRequest | AgainstRequest | RoundingRequest
+Several = ResumeRequest | AgainstRequest | RoundingRequest | RanksRequest
 # The questions about more than one command, by the option, and entry of `check.json`, that selects
 # them; without one the question is that of a rerun.
 QUESTIONS: Final[Mapping[str, type[Several]]] = {
     "resume": ResumeRequest,
     "up_to_rounding": RoundingRequest,
     "against": AgainstRequest,
+    "ranks": RanksRequest,
 }
 
 

@@ -702,7 +702,7 @@ class Listener:
             try:
                 if isinstance(started, Exception):
                     raise started
-                if self.options.sketches:
+                if self.options.sketches and not kind.startswith("replicated"):
                     details.update(details_of(tensor))
                 details.update(self.detail.keep_values(tensor))
                 if self.origins is not None and kind in WEIGHTS and self.detail.on:
