@@ -20,7 +20,6 @@ SCALE_LIMIT: Final = 40.0
 SATURATED: Final = 0.1  # noise of a tensor, relative to it, above which it is not judged
 SMALL: Final = 100  # elements up to which a tensor pools the noise of `POOLED` steps
 POOLED: Final = 5
-FLIPPED: Final = 0.3  # a decision in a sketch counts as different above this
 ENOUGH: Final = 0.5  # share of the steps that must be judged
 FLOORS: Final = ("initial", "output", "buffer", "batch", "draw")  # whose floor is one eps
 EPS: Final = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
@@ -52,6 +51,7 @@ class Step:
     sketches: dict[Key, Sketch] = field(default_factory=dict)
     exact: dict[Key, tuple[object, str | None]] = field(default_factory=dict)  # type, digest
     hyperparameters: dict[str, dict[str, Any]] = field(default_factory=dict)  # by parameter
+    reset: bool = False  # whether it began with the state of A
 
 
 def read_steps(lines: Iterable[ProgramLine]) -> list[Step]:
@@ -93,6 +93,7 @@ def _add_weights(steps: list[Step], events: Iterable[TraceEvent], names: Mapping
 
 
 def _add_events(step: Step, line: TraceStep, names: Mapping[str, str]) -> None:
+    step.reset = any((e.kind, e.identity) == ("note", "reset") for e in line.events)
     for event in line.events:
         if event.kind == "loss":
             _add_loss(step, event)
@@ -141,6 +142,12 @@ def _by_parameter(
             group = groups[owner][int(number)]
             values[name] = {k: v for k, v in group.items() if k not in KERNELS}
     return values
+
+
+def reset_steps(steps: Sequence[Step]) -> int:
+    """The number of steps up to the first that did not begin with the state of A."""
+    kept = (number for number, step in enumerate(steps) if number and not step.reset)
+    return next(kept, len(steps))
 
 
 # Comparison
@@ -200,8 +207,9 @@ class Comparison:
 
     @property
     def step_count(self) -> int:
-        """The number of steps that every run has."""
-        return min(map(len, (self.a, self.center, self.b, *self.noisy)))
+        """The number of steps that every run has, and all but A have begun with its state."""
+        counts = map(len, (self.a, self.center, self.b, *self.noisy))
+        return min(counts) if not self.reset else min(map(reset_steps, (self.b, *self.noisy)))
 
     def steps(self) -> Iterator[list[Row]]:
         """The rows of each step, in program order."""
@@ -228,7 +236,9 @@ class Comparison:
         b, center, *noisy = (o.sums - s for o, s in zip(others, shifts, strict=True) if o)
         gap, gaps = b - own.sums, np.array(noisy) - center
         if key[0] == "decision":
-            return self._decision(step, key, gap, gaps)
+            digests = [other.digest for other in others if other]
+            same = [digest == digests[1] for digest in digests[2:]]
+            return self._decision(step, key, (gap, digests[0] == own.digest), (gaps, same))
         return self._tensor(step, key, own, gap, gaps)
 
     def _shift(self, run: Sequence[Step], step: int, key: Key) -> Array | float:
@@ -238,13 +248,13 @@ class Comparison:
         initial = [r[0].sketches.get(("initial", key[1])) for r in (run, self.a)]
         return 0.0 if None in initial else initial[0].sums - initial[1].sums  # type: ignore[union-attr]
 
-    def _decision(self, step: int, key: Key, gap: Array, gaps: Array) -> Row:
-        flips = (gaps**2).sum(1)
-        self._forked = [
-            forked or bool(count > FLIPPED)
-            for forked, count in zip(self._forked, flips, strict=True)
-        ]
-        return Row(step, *key, ratio=float((gap**2).sum()), noise=float(flips.mean()))
+    def _decision(
+        self, step: int, key: Key, b: tuple[Array, bool], noisy: tuple[Array, Sequence[bool]]
+    ) -> Row:
+        """The number of different elements: of a difference at least one."""
+        flips = [_flips(gap, same=same) for gap, same in zip(*noisy, strict=True)]
+        self._forked = [f or flip > 0 for f, flip in zip(self._forked, flips, strict=True)]
+        return Row(step, *key, ratio=_flips(b[0], same=b[1]), noise=float(np.mean(flips)))
 
     def _tensor(self, step: int, key: Key, own: Sketch, gap: Array, gaps: Array) -> Row:
         kind, name = key
@@ -271,6 +281,10 @@ class Comparison:
         norm = float(np.linalg.norm(own.sums))
         relative = noise / (size or norm) if (size or norm) else 0.0
         return Row(step, kind, name, float(np.linalg.norm(gap) / noise), along, relative)
+
+
+def _flips(gap: Array, *, same: bool) -> float:
+    return 0.0 if same else max(1.0, float((gap**2).sum()))
 
 
 def exact_rows(step: int, a: Step, b: Step) -> Iterator[Row]:
@@ -359,7 +373,7 @@ class Forks:
                     return row
                 continue
             self.flips, self.seen = self.flips + row.noise, self.seen + 1
-            is_plausible = FLIPPED < row.ratio <= 4 + 4 * self.flips / self.seen
+            is_plausible = 0 < row.ratio <= 4 + 4 * self.flips / self.seen
             if is_plausible and self.fork is None:
                 self.fork = row
         return None
@@ -371,7 +385,8 @@ def judge(comparison: Comparison) -> RoundingAnswer:
     After a fork, a step beyond a limit is not judged; the following ones only if they begin with
     the state of A.
     """
-    answer, forks = RoundingAnswer(total=comparison.step_count), Forks()
+    total = min(len(comparison.a), len(comparison.b))
+    answer, forks = RoundingAnswer(total=total), Forks()
     for step, rows in enumerate(comparison.steps()):
         tensors = [row for row in rows if row.kind != "decision"]
         forks.fork = None if comparison.reset else forks.fork

@@ -32,6 +32,7 @@ from .replicas import Replicas
 from .rounding import Rounding
 from .sink import MemorySink, Sink
 from .sketch import details_of
+from .start_states import StartStates
 from .turns import Turns
 from .untrained import UntrainedModels
 from .unused_calls import FirstCalls, renumbered
@@ -68,6 +69,7 @@ class Listener:
         self.digester = Digester()
         self.detail = Detail(self)
         self.rounding = Rounding(self)
+        self.start_states = StartStates(self)
         self.origins: Origins | None = None  # in runs with detailed recording
         self.reset()
 
@@ -197,8 +199,11 @@ class Listener:
             self.thread = threading.get_ident()
             if self.updates.possible and self._weights_changed():
                 self._end_updated()
+            begins = not self._open
             self.begin()
             self.track(module)
+            if begins:
+                self.start_states.begin_step(self._step)
         name = f"{'c' if training else 'x'}{self._count['c' if training else 'x']}"
         self._count[name[0]] += 1
         self._call = (name, training)

@@ -18,6 +18,7 @@ from torch import Tensor
 SHARE = 1 / 12  # probability of each sign
 POOL = 1 << 18  # factors drawn once: they stay in the cache; each use begins at a random one
 BLOCK = 64  # terms that every kernel adds without more error than that of its terms
+FAST_KERNEL = 8.0  # times the noise of a sum: Winograd and FFT kernels of convolutions
 
 
 def _names(text: str) -> frozenset[str]:
@@ -183,8 +184,18 @@ class Noise:
         both = [written, out] if rule == "sums" or not written else [written]
         for tensor in {id(tensor): tensor for tensor in float_tensors(both)}.values():
             if tensor.dim() or not written:  # else a counter
-                length = sum_length(func, args, out, tensor) if rule == "sums" else 1
-                self._disturb(tensor, growth(length) if tensor.dtype in FLOATS[2:] else 1.0)
+                self._disturb_result(func, args, out, tensor, rule)
+
+    def _disturb_result(self, func: Any, args: Any, out: Any, result: Tensor, rule: str) -> None:
+        if rule != "sums" or result.dtype not in FLOATS[2:]:  # half precision: summed in float32
+            self._disturb(result)
+            return
+        name, times = base_name(func), growth(sum_length(func, args, out, result))
+        if "batch_norm" in name and "backward" not in name and result.dim() > 1:
+            channels = [1, result.shape[1], *([1] * (result.dim() - 2))]
+            result.mul_(self._factors(result.new_empty(channels), times * _eps(result)))
+            times = 1.0  # the error of a mean is that of its whole channel
+        self._disturb(result, max(times, FAST_KERNEL) if "convolution" in name else times)
 
     def _disturb(self, tensor: Tensor, times: float = 1.0) -> None:
         tensor.mul_(self._factors(tensor, times * _eps(tensor)))

@@ -39,6 +39,8 @@ class Options(NamedTuple):
         samples: record a digest of each row of a batch.
         sketches: record sketches, outputs, gradients and decisions in every step.
         noise: the seed of the noise of rounding in every operator; None for no noise.
+        keep_states: the folder in which the state at the start of each step is stored.
+        start_from: the folder from which each step after the first loads its state.
         notice: report whether the program uses loader processes, and whether it compiles.
     """
 
@@ -61,6 +63,8 @@ class Options(NamedTuple):
     samples: bool = False
     sketches: bool = False
     noise: int | None = None
+    keep_states: str = ""
+    start_from: str = ""
     notice: bool = False
     turns: str = ""
     turn_steps: int = 1

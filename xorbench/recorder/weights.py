@@ -241,6 +241,19 @@ class RecordedWeights:
             self.describe(name, tensor)
         return new
 
+    def name_of(self, tensor: Tensor) -> str:
+        """The name of a weight of a trained module; empty for other tensors."""
+        return str(self._names.get(tensor, ""))
+
+    def optimizer_states(self) -> list[Weight]:
+        """The states of the optimizers that have stepped."""
+        return [
+            state
+            for tracked in self._optimizers
+            if tracked.ref() is not None and tracked.state is not None
+            for state in states_of(*tracked.state, self._number_of(tracked))
+        ]
+
     def finals(self) -> list[Weight]:
         """All live weights, whenever they were last used, and the optimizers' states."""
         weights = [(kind, name, tensor) for (kind, name), tensor in self._survivors.items()]

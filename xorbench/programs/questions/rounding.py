@@ -3,9 +3,11 @@
 The exact comparison runs first. Only if the bits differ, A runs again with noise of rounding.
 """
 
+import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from xorbench.answers import ROUNDING, Answer
@@ -21,8 +23,10 @@ from xorbench.programs.rounding import (
     Comparison,
     RoundingAnswer,
     Row,
+    Step,
     judge,
     read_steps,
+    reset_steps,
 )
 from xorbench.records.ended import Ended
 from xorbench.records.redaction import shown_command, shown_words
@@ -76,10 +80,18 @@ class RoundingRequest:
     def answer(self, experiment: Experiment) -> Judgement:
         """Compare the bits, and if they differ, the difference with the noise of rounding."""
         runs: dict[str, Ended] = {}
+        states = experiment.folder.resolve() / "a" / "records" / "states"
+        try:
+            return self._answer(experiment, runs, states)
+        finally:
+            shutil.rmtree(states, ignore_errors=True)
+
+    def _answer(self, experiment: Experiment, runs: dict[str, Ended], states: Path) -> Judgement:
         with suppress(RunMissing):
             for side in SIDES:
                 label = f"run of {side}"
-                runs[side] = self._run(experiment, side.lower(), label, side, notice=True)
+                keep = {"keep_states": str(states)} if side == "A" else {}
+                runs[side] = self._run(experiment, side.lower(), label, side, notice=True, **keep)
                 if trouble := self._trouble(side, runs):
                     return _judgement(trouble, runs)
         across = compare_commands(runs["A"], runs["B"])
@@ -87,12 +99,19 @@ class RoundingRequest:
         if exact.outcome == "pass":
             return _judgement(exact, runs)
         eager = EAGER if "compilation" in _used(runs["A"]) else {}
+        options: dict[str, Any] = {"variables": eager}
         with suppress(RunMissing):
+            label = "B, each step from the state of A"
+            runs["reset"] = self._run(experiment, "b-reset", label, MAIN, start_from=str(states))
+            if reset_steps(read(runs["reset"])) > 1:
+                options["start_from"] = str(states)
+            else:
+                del runs["reset"]
             if eager:
-                runs["eager"] = self._run(experiment, "eager", "A, eager", "A", variables=eager)
+                runs["eager"] = self._run(experiment, "eager", "A, eager", "A", **options)
             for number in range(1, NOISY_RUNS + 1):
                 name, label = f"noise-{number}", f"A with noise, run {number}"
-                runs[name] = self._run(experiment, name, label, "A", noise=number, variables=eager)
+                runs[name] = self._run(experiment, name, label, "A", noise=number, **options)
                 if trouble := self._trouble("A", {"A": runs[name]}):
                     return _judgement(trouble, runs)
         answer = judge(_comparison(runs))
@@ -114,12 +133,15 @@ def _used(run: Ended) -> set[str]:
 
 
 def _comparison(runs: Mapping[str, Ended]) -> Comparison:
-    steps = {
-        name: read_steps(max(run.traces, key=lambda trace: trace.step_count).lines())
-        for name, run in runs.items()
-    }
+    steps = {name: read(run) for name, run in runs.items()}
     noisy = [own for name, own in steps.items() if name.startswith("noise")]
-    return Comparison(steps["A"], steps.get("eager", steps["A"]), steps["B"], noisy)
+    a, b = steps["A"], steps.get("reset", steps["B"])
+    return Comparison(a, steps.get("eager", a), b, noisy, "reset" in runs)
+
+
+def read(run: Ended) -> list[Step]:
+    """The steps of a run."""
+    return read_steps(max(run.traces, key=lambda trace: trace.step_count).lines())
 
 
 # The answer in words

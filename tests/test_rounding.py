@@ -1,0 +1,443 @@
+"""Rounding or more: sketches, noise, decisions, and the judgement from them."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from xorbench.programs import rounding
+from xorbench.programs.rounding import Comparison, Sketch, Step, judge
+from xorbench.recorder import decisions, noise
+from xorbench.recorder.listen import Listener
+from xorbench.recorder.noise import Noise, rule_of
+from xorbench.recorder.options import Options
+from xorbench.recorder.sink import MemorySink
+from xorbench.recorder.sketch import sketch, sketch_at
+
+ATEN = torch.ops.aten
+EPS = 2.0**-23
+
+# Sketches
+
+
+def normals(*shape: int, seed: int = 0) -> Tensor:
+    """Normal numbers."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_norm_of_a_difference_follows_from_two_sketches(seed: int) -> None:
+    """Within 15%, more than three standard deviations, also for elements of one sign."""
+    a = normals(40_000, seed=seed)
+    b = a + 1e-6 * (1 + normals(40_000, seed=seed + 9))
+    norm = float((sketch(b) - sketch(a)).norm())
+    assert norm == pytest.approx(float((b.double() - a.double()).norm()), rel=0.15)
+
+
+def test_up_to_251_elements_are_kept_exactly() -> None:
+    """Each has a sum of its own, up to the sign."""
+    a = normals(250)
+    assert torch.equal(sketch(a).abs()[:250], a.double().abs())
+
+
+def test_sketches_of_shards_and_of_partial_sums_add_up() -> None:
+    """The sign of an element depends on its index in the whole tensor only."""
+    a = normals(50_000).round(decimals=3).double()
+    whole = sketch(a)
+    parts = [sketch(part, offset) for part, offset in ((a[:777], 0), (a[777:], 777))]
+    torch.testing.assert_close(sum(parts), whole)
+    torch.testing.assert_close(sketch(a / 4) + sketch(a * 3 / 4), whole)
+    columns = torch.arange(50_000).view(500, 100)
+    shards = [sketch_at(a.view(500, 100)[:, part], columns[:, part]) for part in
+              (slice(0, 33), slice(33, 100))]  # fmt: skip
+    torch.testing.assert_close(sum(shards), whole)
+
+
+def test_a_sketch_has_the_logical_order() -> None:
+    """Strides, such as those of channels_last, do not matter."""
+    a = normals(2, 3, 40, 50)
+    assert torch.equal(sketch(a), sketch(a.to(memory_format=torch.channels_last)))
+
+
+# Noise
+
+
+@pytest.mark.parametrize(
+    ("operator", "rule"),
+    [
+        (ATEN.view.default, "exact"),
+        (ATEN.relu_.default, "exact"),
+        (ATEN._foreach_zero_.default, "exact"),
+        (ATEN.bernoulli_.float, "exact"),
+        (ATEN.max_pool2d_with_indices_backward.default, "exact"),
+        (ATEN.threshold_backward.default, "exact"),
+        (ATEN.mm.default, "sums"),
+        (ATEN._log_softmax_backward_data.default, "sums"),
+        (ATEN.native_batch_norm.default, "sums"),
+        (ATEN.embedding_dense_backward.default, "sums"),
+        (ATEN._scaled_dot_product_flash_attention_for_cpu.default, "sums"),
+        (ATEN.linalg_vector_norm.default, "sums"),
+        (ATEN.gelu.default, "rounds"),
+        (ATEN._foreach_addcdiv_.Scalar, "rounds"),
+        (ATEN._fused_adamw_.default, "rounds"),
+        (ATEN._to_copy.default, "converts"),
+        (torch.ops.c10d.allreduce_.default, "reduces"),
+        (torch.ops.c10d.broadcast_.default, "exact"),
+        (torch.ops.quantized.add.default, "unknown"),
+    ],
+)
+def test_the_rule_of_an_operator(operator: Any, rule: str) -> None:
+    """It follows from the tables, else from the tags of PyTorch."""
+    assert rule_of(operator) == rule
+
+
+UNARY = "abs neg relu sign floor ceil trunc round clone positive sgn isfinite flip:0 cummax:0 sort"
+UNARY += " hardtanh amax amin triu tril roll:1 unsqueeze_copy:0 t_copy cat stack argmax topk:2"
+
+
+@pytest.mark.parametrize("text", UNARY.split())
+def test_an_exact_operator_gives_the_same_values_in_double_precision(text: str) -> None:
+    """So it does not round."""
+    name, _, argument = text.partition(":")
+    a, arguments = normals(6, 6), [int(argument)] if argument else []
+    arguments = [arguments] if name in ("flip", "roll") else arguments  # type: ignore[list-item]
+    operator = getattr(ATEN, name)
+    assert rule_of(getattr(operator, operator.overloads()[0])) == "exact"
+    results = []
+    for tensor in (a, a.double()):
+        first = [tensor, tensor] if name in ("cat", "stack") else tensor
+        result = operator(first, *arguments)
+        results.append(result[0] if isinstance(result, tuple) else result)
+    assert torch.equal(results[0].double(), results[1].double())
+
+
+def relative_noise(work: Callable[[Noise], Tensor], exact: Tensor, runs: int = 8) -> float:
+    """The root mean square of the noise of a result, in eps of the result."""
+    gaps = [(work(Noise(seed)).double() - exact.double()) for seed in range(runs)]
+    square = torch.stack(gaps).square().sum(tuple(range(1, exact.dim() + 1))).mean()
+    return float(square.sqrt() / exact.double().norm() / torch.finfo(exact.dtype).eps)
+
+
+def test_a_rounded_result_has_noise_of_its_precision() -> None:
+    """±eps with probability 1/12 each is 0.41 eps."""
+    a = normals(5_000)
+    result = relative_noise(lambda n: n.run(ATEN.exp.default, (a,), {}), a.exp())
+    assert 0.3 < result < 0.6
+
+
+def test_a_sum_whose_terms_cancel_has_the_noise_of_its_terms() -> None:
+    """A result near zero would else have no noise."""
+    a = torch.cat([torch.ones(50), -torch.ones(50)])
+    gaps = [Noise(seed).run(ATEN.sum.default, (a,), {}).item() for seed in range(8)]
+    assert np.std(gaps) > EPS
+
+
+def test_the_noise_grows_with_the_length_of_a_sum() -> None:
+    """A kernel may add all terms to one number."""
+    long, short = torch.rand(1 << 18) + 1, torch.rand(16) + 1
+    of_long, of_short = (
+        relative_noise(lambda n, a=a: n.run(ATEN.sum.default, (a,), {}), a.sum(), 40)
+        for a in (long, short)
+    )
+    assert of_long > 8 * of_short
+
+
+def test_inputs_are_unchanged() -> None:
+    """The terms with noise are copies."""
+    a, b = normals(30, 30), normals(30, 30, seed=1)
+    kept = a.clone()
+    Noise(1).run(ATEN.mm.default, (a, b), {})
+    assert torch.equal(a, kept)
+
+
+def test_running_statistics_are_updated_and_have_noise() -> None:
+    """The schema of batch norm does not name them as written."""
+    a, results = normals(64, 8), []
+    for seed in (None, 1):
+        mean, var = torch.zeros(8), torch.ones(8)
+        arguments = (a, None, None, mean, var, True, 0.1, 1e-5)
+        run = ATEN.native_batch_norm.default
+        run(*arguments) if seed is None else Noise(seed).run(run, arguments, {})
+        results.append(mean)
+    assert results[0].norm() > 0.01
+    assert not torch.equal(results[0], results[1])
+    torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=1e-6)
+
+
+def test_a_conversion_has_noise_only_if_it_rounds() -> None:
+    """From float32 to bfloat16, not back."""
+    a = normals(2_000)
+    run = ATEN._to_copy.default
+    low = Noise(1).run(run, (a,), {"dtype": torch.bfloat16})
+    assert not torch.equal(low, a.bfloat16())
+    assert torch.equal(Noise(1).run(run, (low,), {"dtype": torch.float32}), low.float())
+
+
+def test_a_counter_and_a_product_of_half_precision_keep_their_terms() -> None:
+    """A step is an exact number, and products of bfloat16 are summed in float32."""
+    step = torch.tensor(3.0)
+    for seed in range(20):
+        Noise(seed).run(ATEN.add_.Tensor, (step, torch.tensor(1.0)), {})
+    assert step == 23
+    a = torch.ones(4, 256, dtype=torch.bfloat16)
+    result = relative_noise(lambda n: n.run(ATEN.mm.default, (a, a.t()), {}), a @ a.t(), 40)
+    assert result < 0.8
+
+
+def test_an_unknown_operator_is_named() -> None:
+    """It runs without noise."""
+    with torch.library._scoped_library("xorbench_test", "DEF") as library:
+        library.define("twice(Tensor a) -> Tensor")
+        library.impl("twice", lambda a: a * 2, "CPU")
+        generator = Noise(1)
+        generator.run(torch.ops.xorbench_test.twice.default, (torch.ones(9),), {})
+    assert list(generator.unknown) == ["xorbench_test.twice.default"]
+
+
+# Decisions
+
+
+def observed(func: Any, *args: Any) -> dict[str, Tensor]:
+    """What is recorded of an operator, by kind."""
+    before = decisions.decision_before(func, args)
+    out = func(*args)
+    return dict(decisions.observed(func, args, out, before))
+
+
+def test_decisions_of_functional_and_in_place_forms() -> None:
+    """A ReLU decides by sign, also if it overwrites its input; a max-pool by index."""
+    a = normals(1, 1, 8, 8)
+    plain, in_place = observed(ATEN.relu.default, a), observed(ATEN.relu_.default, a.clone())
+    assert torch.equal(plain["decision"], in_place["decision"])
+    assert torch.equal(plain["decision"], (a > 0).float())
+    b = a.clone()
+    b[0, 0, 0, :2] += torch.tensor([9.0, 0.0])
+    pools = [observed(ATEN.max_pool2d_with_indices.default, x, [2, 2])["decision"] for x in (a, b)]
+    assert (pools[0] != pools[1]).sum() <= 1
+
+
+def test_labels_draws_and_comparisons_of_integers() -> None:
+    """Labels and draws are recorded; a mask of integers is no decision."""
+    scores, labels = normals(4, 3).log_softmax(1), torch.tensor([0, 1, 2, 0])
+    loss = observed(ATEN.nll_loss_forward.default, scores, labels, None, 1, -100)
+    assert torch.equal(loss["label"], labels)
+    assert set(observed(ATEN.native_dropout.default, scores, 0.5, True)) == {"draw"}
+    assert observed(ATEN.ne.Scalar, labels, 1) == {}
+
+
+# Records
+
+
+def recorded(train: Callable[[], None], **options: Any) -> list[Any]:
+    """The lines of a training of two steps under a listener of its own."""
+    from xorbench.recorder import install
+
+    sink = MemorySink()
+    listener = Listener(Options(sketches=True, **options), lambda: sink)
+    hooks = [*install._listen_to_optimizers(listener), *install._listen_to_modules(listener)]
+    plain = torch.autograd.backward, torch.autograd.grad
+    install._listen_to_backward(listener)
+    try:
+        train()
+        listener.shielded(listener.finish)
+    finally:
+        listener.rounding.pop()
+        torch.autograd.backward, torch.autograd.grad = plain
+        for hook in hooks:
+            hook.remove()
+    return sink.lines
+
+
+def small_training() -> None:
+    """Two steps; data are loaded between and within them."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
+    data = [(normals(8, seed=i).mul(3), i % 3) for i in range(16)]
+    loader = torch.utils.data.DataLoader(data, batch_size=4)  # type: ignore[arg-type]
+    batches = iter(loader)
+    for _ in range(2):
+        optimizer.zero_grad()
+        for _ in range(2):
+            x, y = next(batches)
+            functional.cross_entropy(net(x), y).backward()
+        optimizer.step()
+
+
+def events(lines: list[Any], kind: str) -> list[Any]:
+    """The events of a kind, in all steps."""
+    return [e for line in lines for e in line.get("events", ()) if e[0] == kind]
+
+
+def test_a_record_has_sketches_of_every_tensor_and_of_decisions() -> None:
+    """Gradients also after each pass of the first step, which may end without an optimizer."""
+    lines = recorded(small_training)
+    for kind, count in (("output", 16), ("gradient", 16), ("decision", 4), ("label", 4)):
+        assert len(events(lines, kind)) == count, kind
+    assert all("sketch" in e[3] for kind in ("output", "gradient") for e in events(lines, kind))
+
+
+def test_noise_changes_results_and_never_the_batches() -> None:
+    """Also those that are loaded within a step."""
+    plain, noisy = recorded(small_training), recorded(small_training, noise=1)
+    for kind, same in (("batch", True), ("label", True), ("output", False), ("gradient", False)):
+        digests = [[e[2] for e in events(lines, kind)] for lines in (plain, noisy)]
+        assert (digests[0] == digests[1]) is same, kind
+    assert len(torch.utils._python_dispatch._get_current_dispatch_mode_stack()) == 0
+
+
+# The judgement
+
+
+def record(seed: int = 0, size: float = 0.0, **changed: float) -> list[Step]:
+    """Ten steps of two tensors with relative noise; `changed` scales a tensor from step 3 on."""
+    random, steps = np.random.default_rng(seed), []
+    for number in range(10):
+        step = Step()
+        for kind, name in (("output", "net"), ("gradient", "w"), ("parameter", "w")):
+            sums = np.random.default_rng(number).normal(size=251)
+            sums = sums * (1 + size * random.normal(size=251))
+            scale = changed.get(kind, 1.0) if number >= 3 else 1.0
+            step.sketches[kind, name] = Sketch(sums * scale, 5_000, "float32")
+        steps.append(step)
+    return steps
+
+
+NOISY = [record(seed, 1e-6) for seed in (1, 2, 3, 4)]
+
+
+def compared(b: list[Step], **options: Any) -> rounding.RoundingAnswer:
+    """The answer for B against a record without noise."""
+    a = record()
+    return judge(Comparison(a, a, b, NOISY, **options))
+
+
+def test_a_difference_of_the_size_of_the_noise_is_rounding() -> None:
+    """Every step is judged."""
+    answer = compared(record(9, 2e-6))
+    assert (answer.word, answer.judged) == ("same", list(range(10)))
+    assert answer.worst is not None
+    assert 1 < answer.worst.times < 5
+
+
+def test_a_larger_difference_is_beyond_rounding_where_it_begins() -> None:
+    """In step and tensor."""
+    answer = compared(record(9, 1e-6, gradient=1.001))
+    assert answer.word == "beyond"
+    assert answer.first is not None
+    assert (answer.first.step, answer.first.kind) == (3, "gradient")
+
+
+def test_a_wrong_scale_shows_in_one_direction_below_the_limit_of_the_norm() -> None:
+    """The component along the tensor is far more sensitive."""
+    answer = compared(record(9, 1e-6, gradient=1 + 8e-6))
+    assert answer.first is not None
+    assert answer.first.ratio < rounding.LIMIT < rounding.SCALE_LIMIT < answer.first.along
+
+
+def with_decision(steps: list[Step], flips: dict[int, int]) -> list[Step]:
+    """The steps with a decision before their tensors, in which some elements are different."""
+    for number, step in enumerate(steps):
+        sums = np.zeros(251)
+        sums[: flips.get(number, 0)] = 1
+        decision = Sketch(sums, 5_000, "float32", str(flips.get(number, 0)))
+        step.sketches = {("decision", "relu#0"): decision, **step.sketches}
+    return steps
+
+
+@pytest.mark.parametrize(
+    ("flips", "reset", "word", "judged"),
+    [
+        ({5: 1}, False, "same", 5),  # the steps after a fork are not judged
+        ({2: 1}, False, "cannot tell", 2),
+        ({2: 1}, True, "same", 9),  # a fork costs one step
+        ({5: 400}, True, "beyond", 5),  # more than rounding changes
+    ],
+)
+def test_a_decision_that_rounding_may_change(
+    flips: dict[int, int],
+    reset: bool,
+    word: str,
+    judged: int,
+) -> None:
+    """It explains a difference of the gradients in its step."""
+    b = with_decision(record(9, 1e-6), flips)
+    for number in flips:
+        gradient = b[number].sketches["gradient", "w"]
+        b[number].sketches["gradient", "w"] = Sketch(gradient.sums * 1.5, 5_000, "float32")
+    for step in b:
+        step.reset = True
+    noisy = [with_decision(record(seed, 1e-6), {}) for seed in (1, 2, 3, 4)]
+    for step in (step for steps in noisy for step in steps):
+        step.reset = True
+    a = with_decision(record(), {})
+    answer = judge(Comparison(a, a, b, noisy, reset))
+    assert (answer.word, len(answer.judged)) == (word, judged)
+
+
+def test_a_tensor_with_more_noise_than_a_tenth_is_not_judged_but_named() -> None:
+    """Its difference says nothing."""
+    a, b = record(), record(9, 1e-6, output=2.0)
+    noisy = [record(seed, 1e-6) for seed in (1, 2, 3, 4)]
+    for seed, steps in enumerate(noisy):
+        for step in steps:
+            wild = step.sketches["output", "net"].sums + np.random.default_rng(seed).normal(
+                size=251
+            )
+            step.sketches["output", "net"] = Sketch(wild, 5_000, "float32")
+    answer = judge(Comparison(a, a, b, noisy))
+    assert answer.word == "same"
+    assert answer.noisy == {"output net"}
+
+
+def test_a_missing_gradient_is_not_zero() -> None:
+    """An optimizer skips a parameter without a gradient."""
+    b = record(9, 1e-6)
+    sketch_of_other = b[4].sketches.pop(("gradient", "w"))
+    b[4].sketches["gradient", "other"] = sketch_of_other
+    answer = compared(b)
+    assert answer.first is not None
+    assert (answer.first.step, answer.first.text) == (4, "is missing in B")
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "same"),
+    [
+        ({"lr": 0.001}, {"lr": 0.001, "fused": True}, True),
+        ({"lr": 0.001}, {"lr": 0.0010000000474974513}, True),  # in a tensor of float32
+        ({"lr": 0.001}, {"lr": 0.00100001}, False),
+        ({"betas": [0.9, 0.999]}, {"betas": [0.9, 0.99]}, False),
+        ({"nesterov": False}, {"nesterov": True}, False),
+    ],
+)
+def test_hyperparameters_are_compared_exactly(
+    a: dict[str, Any],
+    b: dict[str, Any],
+    same: bool,
+) -> None:
+    """Except for settings that select a kernel."""
+    rows = list(
+        rounding.exact_rows(0, Step(hyperparameters={"w": a}), Step(hyperparameters={"w": b}))
+    )
+    assert (rows == []) is same
+
+
+def test_batches_of_equal_types_are_compared_exactly() -> None:
+    """With different types the calls differ, as if gradients are accumulated."""
+    a = Step(exact={("batch", "c0[0]"): (("int64", (8,)), "00")})
+    b = Step(exact={("batch", "c0[0]"): (("int64", (8,)), "11")})
+    c = Step(exact={("batch", "c0[0]"): (("int64", (4,)), "11")})
+    assert [row.text for row in rounding.exact_rows(0, a, b)] == ["differs"]
+    assert list(rounding.exact_rows(0, a, c)) == []
+
+
+def test_the_noise_of_a_precision_is_read_from_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TF32 and bfloat16 products of float32 have more noise."""
+    monkeypatch.setattr(torch.backends.cuda, "matmul", SimpleNamespace(allow_tf32=True))
+    assert noise.product_eps(ATEN.mm.default, "cuda") == 2.0**-10
+    assert noise.product_eps(ATEN.exp.default, "cuda") == 0

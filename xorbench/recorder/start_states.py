@@ -1,0 +1,78 @@
+"""The state at the start of each step: stored in one run, and loaded in others.
+
+Each step of the others then begins with equal parameters, buffers and optimizer states, so that the
+noise of rounding does not grow, and a decision that falls differently costs one step.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from .fingerprint import dense_parts
+from .head import process_rank
+
+if TYPE_CHECKING:
+    from .listen import Listener
+
+LARGEST = 1 << 30  # bytes of one process
+
+
+class StartStates:
+    """Stores or loads the state at the start of every step after the first."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._room = LARGEST
+
+    def begin_step(self, step: int) -> None:
+        """Store or load the state; a step that has loaded it has a note."""
+        options = self._listener.options
+        if step and options.keep_states:
+            self._store(options.keep_states, step)
+        elif step and options.start_from and self._load(options.start_from, step):
+            self._listener.add("note", "reset", None)
+
+    def _store(self, folder: str, step: int) -> None:
+        state = {name: tensor.detach().clone() for name, tensor in self._state().items()}
+        self._room -= sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+        if self._room >= 0:
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            path = _path(folder, step)
+            torch.save(state, f"{path}.part")
+            os.replace(f"{path}.part", path)
+
+    def _load(self, folder: str, step: int) -> bool:
+        """Load the state if its tensors have the names and shapes of this training."""
+        paths = _path(folder, step), _path(folder, step, "0")
+        path = next(filter(os.path.exists, paths), None)
+        state, own = {} if path is None else torch.load(path, weights_only=True), self._state()
+        if not own or {n: t.shape for n, t in state.items()} != {
+            n: t.shape for n, t in own.items()
+        }:
+            return False
+        for name, tensor in own.items():
+            tensor.copy_(state[name])
+        return True
+
+    def _state(self) -> dict[str, Tensor]:
+        """The local tensors by kind and name, or identity if several have the name."""
+        weights = self._listener.weights
+        held = [weight for weight in weights.held if weight[0] in ("parameter", "buffer")]
+        names = {identity: weights.name_of(tensor) for _, identity, tensor in held}
+        counts = Counter(names.values())
+        names = {i: name if name and counts[name] == 1 else i for i, name in names.items()}
+        state = {f"{kind} {names[identity]}": tensor for kind, identity, tensor in held}
+        for _, identity, tensor in weights.optimizer_states():
+            parameter = ".".join(identity.split(".")[:3])
+            rest = identity[len(parameter) :]
+            state[f"state {names.get(parameter, parameter)}{rest}"] = tensor
+        return {name: dense_parts(tensor)[0] for name, tensor in state.items()}
+
+
+def _path(folder: str, step: int, rank: str | None = None) -> str:
+    return os.path.join(folder, f"{rank or process_rank() or 0}-{step}.pt")
