@@ -106,6 +106,8 @@ def reduce_by_hand(model: nn.Module) -> None:
         dist.all_reduce(parameter.grad)
         if fault != "sum for mean":
             parameter.grad /= world
+        if fault == "mean divided":
+            parameter.grad /= world
 
 
 def clip(model: nn.Module) -> None:
@@ -196,7 +198,7 @@ def main(rank: int = -1) -> None:
     torch.manual_seed(1 + options.seed + dist.get_rank())
     done = load(parallel, optimizer) if options.resume else 0
     batches = micro_batches()
-    for _ in range(done * options.accumulate):
+    for _ in range(0 if fault == "sampler reset" else done * options.accumulate):
         next(batches)
     for step in range(done, options.steps):
         optimizer.zero_grad()

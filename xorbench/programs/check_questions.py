@@ -11,15 +11,17 @@ from xorbench.options.program_options import request
 from xorbench.programs import check_folder
 from xorbench.programs.experiment import EVERY_RUN, ExperimentOutcome, Question, ask_again
 from xorbench.programs.questions.against import AgainstRequest
+from xorbench.programs.questions.rank_resume import RankResumeRequest, starts_other_ranks
 from xorbench.programs.questions.ranks import RanksRequest
 from xorbench.programs.questions.rerun import CheckRequest
 from xorbench.programs.questions.resume import ResumeRequest
 from xorbench.programs.questions.rounding import RoundingRequest
 
-Several = ResumeRequest | AgainstRequest | RoundingRequest | RanksRequest
+Several = ResumeRequest | AgainstRequest | RoundingRequest | RanksRequest | RankResumeRequest
 # The questions about more than one command, by the option, and entry of `check.json`, that selects
 # them; without one the question is that of a rerun.
 QUESTIONS: Final[Mapping[str, type[Several]]] = {
+    "resume_ranks": RankResumeRequest,
     "resume": ResumeRequest,
     "up_to_rounding": RoundingRequest,
     "against": AgainstRequest,
@@ -30,9 +32,12 @@ QUESTIONS: Final[Mapping[str, type[Several]]] = {
 def question(values: Mapping[str, Any], **program: Any) -> Question:
     """The question that the option values select; `program` is a command and its folder."""
     rerun = request(CheckRequest, values, **program)
-    kind = _kind(values)
+    kind: type[Several] | None = _kind(values)
     if kind is None:
         return rerun
+    on_other_ranks = kind is ResumeRequest and starts_other_ranks(rerun.words, values["resume"])
+    if on_other_ranks and values["kill_after"] is not None and not values["kill_in_save"]:
+        kind = RankResumeRequest
     several = request(kind, values, check=rerun)
     if isinstance(several, AgainstRequest) and several.speed:
         require(option_text("{against} without {bits_only}"), "speed")

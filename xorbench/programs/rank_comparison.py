@@ -88,9 +88,7 @@ class SampleComparison:
 
 def compare_samples(a: Sequence[WholeStep], b: Sequence[WholeStep]) -> SampleComparison:
     """Compare the samples of each step, and of all steps, regardless of the rank."""
-    pairs = [
-        (x.samples, y.samples) for x, y in zip(a, b, strict=False) if x.samples and y.samples
-    ]
+    pairs = [(x.samples, y.samples) for x, y in zip(a, b, strict=False) if x.samples and y.samples]
     if not pairs or len(pairs) < len(a):
         return SampleComparison(len(a), None, is_recorded=False)
     step = next((number for number, (x, y) in enumerate(pairs) if x != y), None)

@@ -30,8 +30,7 @@ class Rounding:
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
-        options = listener.options
-        self.noise = None if options.noise is None else Noise(options.noise)
+        self.noise: Noise | None = None
         self.mode: StepMode | None = None
         self.loading = 0  # depth of calls that load data
         self._counts: dict[tuple[str, str], int] = {}
@@ -40,6 +39,9 @@ class Rounding:
         """Enter the mode, outside `Listener.shielded`, when a step has begun."""
         if self._listener.options.sketches and self.mode is None:
             self._counts = {}
+            seed = self._listener.options.noise
+            if self.noise is None and seed is not None:  # not before a fork: it uses threads
+                self.noise = Noise(seed)
             self.mode = StepMode(self)
             self.mode.__enter__()
 

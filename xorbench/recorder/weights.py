@@ -206,10 +206,6 @@ class RecordedWeights:
             return True
         return self.is_optimized(tensor)
 
-    def name_of(self, tensor: Tensor) -> str:
-        """The name of a weight in its trained module; empty for any other tensor."""
-        return str(self._names.get(tensor, ""))
-
     def is_optimized(self, tensor: Tensor) -> bool:
         """Whether an optimizer has it."""
         return any(tensor is parameter for parameter in self._optimized())

@@ -112,7 +112,7 @@ class RanksRequest:
     def answer(self, experiment: Experiment) -> Judgement:
         """Compare each number of ranks with the first."""
         runs: dict[str, Ended] = {}
-        conclusions: dict[int, Conclusion] = {}
+        conclusions: dict[str, Conclusion] = {}
         with suppress(RunMissing):
             for count in self.ranks:
                 command = MAIN if count == self.ranks[0] else str(count)
@@ -120,7 +120,7 @@ class RanksRequest:
                 runs[name] = run_whole(experiment, name, self._name(count), command)
                 if trouble := trouble_of(self.check.words, runs[name]):
                     finding = f"with {self._name(count)}: {trouble.finding}"
-                    return _judgement({count: replace(trouble, finding=finding)}, runs)
+                    return judgement({self._name(count): replace(trouble, finding=finding)}, runs)
             sides = {count: whole_steps(runs[f"ranks-{count}"]) for count in self.ranks}
             noise = Noise(experiment, runs)
             for count in self.ranks[1:]:
@@ -128,16 +128,21 @@ class RanksRequest:
                 loss = self.loss
                 compared = RunsCompared(pair, sides[self.ranks[0]], sides[count], noise, loss)
                 require_equal_batches(compared.samples, pair)
-                conclusions[count] = or_disagreement(compared.conclusion(), runs[f"ranks-{count}"])
-        return _judgement(conclusions, runs, processors_note(max(self.ranks)))
+                conclusions[pair[1]] = or_disagreement(
+                    compared.conclusion(), runs[f"ranks-{count}"]
+                )
+        return judgement(conclusions, runs, processors_note(max(self.ranks)))
 
 
 # Parts that a resume on another number of ranks shares
 
 
-def run_whole(experiment: Experiment, name: str, label: str, command: str, **options: Any) -> Ended:
+def run_whole(
+    experiment: Experiment, name: str, label: str, command: str, number: int = 1, **options: Any
+) -> Ended:
     """Make or read one run whose tensors can be compared as whole tensors."""
-    return experiment.run(name, 1, label, command=command, sketches=True, samples=True, **options)
+    kinds = {"sketches": True, "samples": True}
+    return experiment.run(name, number, label, command=command, **kinds, **options)
 
 
 def trouble_of(words: Sequence[str], run: Ended) -> Conclusion | None:
@@ -199,7 +204,8 @@ class RunsCompared:
         a, b: their steps.
         noise: makes the noisy runs of the first.
         loss: how the losses of the ranks make the whole.
-        difference: the beginning of the answer if they differ; by default by the numbers of ranks.
+        difference: the beginning of the answer if they differ; by default the numbers of ranks.
+        first: the number of their first step.
     """
 
     names: tuple[str, str]
@@ -208,6 +214,7 @@ class RunsCompared:
     noise: Noise
     loss: Loss | None = None
     difference: str = ""
+    first: int = 0
     samples: SampleComparison = field(init=False)
 
     def __post_init__(self) -> None:
@@ -224,7 +231,7 @@ class RunsCompared:
         cause = gross_difference(a, b)
         answer = None
         if cause is None and self.samples.is_lost:
-            finding = f"samples: {self.samples.text}, first in step {self.samples.step}"
+            finding = f"samples: {self.samples.text}"
             return self._different(finding, self.samples.step, details, hint=ORDER)
         if cause is None and count:
             answer = judge_up_to_rounding(a, b, [run[:count] for run in self.noise.steps()])
@@ -244,7 +251,7 @@ class RunsCompared:
         if draws and not cause.is_factor and cause.kind != "initial":
             finding = (
                 "cannot tell: the model draws random numbers, as in dropout, which differ between"
-                f" ranks by design; the batches are the same, step {cause.step} differs"
+                " ranks by design; the batches are the same, the gradients are not"
             )
             return Conclusion("inconclusive", finding, hint=WITHOUT_DRAWS, details=details)
         row = Row(cause.step, cause.kind, cause.name)
@@ -253,7 +260,7 @@ class RunsCompared:
         if answer is not None and answer.first is not None:
             place, _, noise = row_text(answer.first).partition(": ")
             pattern = pattern if cause.hint else noise
-        finding = f"first in step {cause.step}, in {place}: {pattern}"
+        finding = f"first in step {self.first + cause.step}, in {place}: {pattern}"
         return self._different(finding, cause.step, details, hint=cause.hint)
 
     def _different(
@@ -262,8 +269,8 @@ class RunsCompared:
         a, b = self.names
         verb = "is" if b == "1 rank" else "are"
         lead = self.difference or f"{b} {verb} not {a}"
-        meaning = "The runs on different numbers of ranks do not make the same updates."
-        text = f"{lead}: {finding}"
+        meaning = "The two runs do not make the same updates."
+        text, step = f"{lead}: {finding}", None if step is None else self.first + step
         return Conclusion("fail", text, "number of ranks", meaning, hint, details, step=step)
 
     def _same(
@@ -297,8 +304,8 @@ def or_disagreement(conclusion: Conclusion, run: Ended) -> Conclusion:
     return disagreement if is_first else conclusion
 
 
-def _judgement(
-    conclusions: Mapping[int, Conclusion], runs: Mapping[str, Ended], note: str = ""
+def judgement(
+    conclusions: Mapping[str, Conclusion], runs: Mapping[str, Ended], note: str = ""
 ) -> Judgement:
     """The worst answer, with a verdict for each number of ranks."""
     worst = worst_outcome(conclusion.outcome for conclusion in conclusions.values())
@@ -306,13 +313,13 @@ def _judgement(
     notes = tuple(filter(None, [*notes_of(list(runs.values())), note]))
     conclusion = replace(chosen, notes=notes)
     rows = [{**row, "run": name} for name, row in zip(runs, run_rows(runs.values()), strict=True)]
-    verdicts = [_verdict(count, each) for count, each in conclusions.items()]
+    verdicts = [_verdict(name, each) for name, each in conclusions.items()]
     answers = [Answer(ROUNDING, worst, capitalized(conclusion.finding))]
     return Judgement(conclusion, verdicts, rows, {"runs": rows}, answers)
 
 
-def _verdict(count: int, conclusion: Conclusion) -> Verdict:
-    place = (CHECK, counted(count, "rank"), "no larger difference than rounding explains")
+def _verdict(name: str, conclusion: Conclusion) -> Verdict:
+    place = (CHECK, name, "no larger difference than rounding explains")
     if conclusion.outcome == "pass":
         return passed(*place, conclusion.sentence)
     make = failed if conclusion.outcome == "fail" else inconclusive
