@@ -45,7 +45,7 @@ BUGS = {
     "lr=1.001": ("hyperparameters", 0), "beta=0.99": ("hyperparameters", 0),
     "eps=1e-7": ("hyperparameters", 0), "decay": ("hyperparameters", 0),
     "rate=1.001": ("gradient", 0), "rate=1.0001": ("gradient", 0), "clip=none": ("gradient", 0),
-    "trip": ("gradient", 0), "wtrip=3": ("gradient parameter output", 3), "label=2": ("label loss", 2),
+    "trip": ("gradient", 0), "wtrip=3": ("gradient parameter output", 3), "label=2": ("label batch loss", 2),
     "init=1.001": ("initial output", 0), "zeroed": ("gradient", 0), "division": ("loss", 0),
     "scale=1.001": ("output", 0), "gelu=tanh": ("output", 0), "lneps=1e-4": ("output", 0),
     "mask=1": ("output", 0), "bnmom=0.09": ("buffer", 0), "half": ("output", 0),
@@ -307,7 +307,7 @@ def train(name: str, seed: int, v: dict) -> None:
         for step in range(STEPS):
             x, y = batch(step)
             if v.get("label") == str(step):
-                y.view(-1)[0] = (y.view(-1)[0] + 1) % 4
+                y[(0,) * y.dim()] = (y[(0,) * y.dim()] + 1) % 4
             x = x.double() if "double" in v and x.is_floating_point() else x
             optimizer.zero_grad()
             for part, labels in zip(x.chunk(parts), y.chunk(parts), strict=True):

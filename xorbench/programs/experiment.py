@@ -22,6 +22,7 @@ from xorbench.programs.step_time import StepSpeed
 from xorbench.programs.turns import Turns
 from xorbench.records.ended import Ended, read_ended
 from xorbench.records.redaction import local_names
+from xorbench.report.content import Picture
 from xorbench.runtime.interrupt import terminable
 from xorbench.verdicts import OUTCOME_CODES, Verdict
 
@@ -47,6 +48,7 @@ class Judgement:
         answers: one answer per question, if there are several.
         tables: tables of the report between the answer and the runs: name, title, rows.
         speed: the comparison of step times, if requested.
+        pictures: pictures of the report.
     """
 
     conclusion: Conclusion
@@ -56,6 +58,7 @@ class Judgement:
     answers: Sequence[Answer] = ()
     tables: Sequence[tuple[str, str, Sequence[Row]]] = ()
     speed: StepSpeed | None = None
+    pictures: Sequence[Picture] = ()
 
 
 @dataclass(slots=True)

@@ -57,6 +57,7 @@ def write(
             Section(name, title, frame_of(list(rows)), terminal=True)
             for name, title, rows in judgement.tables
         ],
+        pictures=judgement.pictures,
     )
     shared = report.changed(plain, sharing)
     content, markdown = report.content(shared), report.markdown(shared)
@@ -71,7 +72,7 @@ def write(
     text = msgspec.json.format(msgspec.json.encode(result), indent=2).decode()
     write_whole(folder / "result.json", text.encode())
     write_whole(folder / "report.md", markdown.encode())
-    write_whole(folder / "report.html", page.html(content, {}).encode())
+    write_whole(folder / "report.html", page.html(content).encode())
     warning = exports.write(shared.verdicts, shared.id, lambda: markdown, lambda: markdown)
     answer = (shared if sharing.anonymous else plain).conclusion
     shown = text if as_json else report.conclusion_text(answer)

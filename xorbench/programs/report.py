@@ -8,7 +8,7 @@ from xorbench.programs.components import COMPONENTS
 from xorbench.programs.conclusion import Conclusion
 from xorbench.recorder.environment import labelled
 from xorbench.records.redaction import Sharing
-from xorbench.report.content import Content, Section
+from xorbench.report.content import Content, Picture, Section
 from xorbench.report.text import escape, frame_of, to_markdown
 from xorbench.verdicts import Verdict, capitalized
 
@@ -34,16 +34,18 @@ class CheckReport:
     again: Sequence[str] = ()
     sections: Sequence[Section] = ()
     anonymous: bool = False
+    pictures: Sequence[Picture] = ()
 
 
 def changed(checked: CheckReport, sharing: Sharing) -> CheckReport:
     """The report without secrets and absolute paths."""
-    shared = sharing.value(replace(checked, sections=()))
+    shared = sharing.value(replace(checked, sections=(), pictures=()))
     sections = [
         replace(section, frame=section.frame.map(sharing.value), csv=None)
         for section in checked.sections
     ]
-    return replace(shared, sections=sections, anonymous=sharing.anonymous)
+    kept = {"sections": sections, "pictures": checked.pictures}  # pictures have only numbers
+    return replace(shared, anonymous=sharing.anonymous, **kept)
 
 
 def content(checked: CheckReport) -> Content:
@@ -64,7 +66,7 @@ def content(checked: CheckReport) -> Content:
             *checked.sections,
             Section("runs", "Runs", frame_of(list(checked.runs)), terminal=True),
         ],
-        pictures=(),
+        pictures=checked.pictures,
         verdicts=checked.verdicts,
         answers=_answers(checked),
         environment=[(key, str(value)) for key, value in checked.machine.items()],

@@ -6,8 +6,9 @@ for a parameter along its movement, in which a wrong scale shows long before it 
 """
 
 import base64
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -15,14 +16,18 @@ import numpy as np
 from xorbench.records.trace import ProgramLine, TraceEnd, TraceEvent, TraceStep
 
 BUCKETS: Final = 251  # sums of a sketch, `recorder/sketch.py`
-LIMIT: Final = 20.0
-SCALE_LIMIT: Final = 40.0
+LIMIT: Final = 10.0
+SCALE_LIMIT: Final = 20.0
 SATURATED: Final = 0.1  # noise of a tensor, relative to it, above which it is not judged
 SMALL: Final = 100  # elements up to which a tensor pools the noise of `POOLED` steps
 POOLED: Final = 5
 ENOUGH: Final = 0.5  # share of the steps that must be judged
 FLOORS: Final = ("initial", "output", "buffer", "batch", "draw")  # whose floor is one eps
 EPS: Final = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+WHOLE: Final = ("initial", "gradient", "parameter", "buffer")  # the same in every rank
+# Decisions after which the forward pass is continuous: they change only gradients by much.
+CONTINUOUS: Final = ("relu", "max_pool", "adaptive_max_pool", "clamp", "hardtanh", "abs", "max")
+CONTINUOUS += ("leaky_relu", "prelu", "threshold", "min", "l1_loss", "smooth_l1", "huber", "fm")
 # Kinds after all others of a step.
 ORDER: Final = {"gradient": 1, "hyperparameters": 2, "parameter": 3, "buffer": 3}
 # Settings of an optimizer that select a kernel and leave the formula as it is.
@@ -42,6 +47,7 @@ class Sketch:
     count: int
     dtype: str
     digest: str = ""
+    shard: bool = False
 
 
 @dataclass(slots=True)
@@ -52,6 +58,7 @@ class Step:
     exact: dict[Key, tuple[object, str | None]] = field(default_factory=dict)  # type, digest
     hyperparameters: dict[str, dict[str, Any]] = field(default_factory=dict)  # by parameter
     reset: bool = False  # whether it began with the state of A
+    places: dict[str, str] = field(default_factory=dict)  # the module of each decision
 
 
 def read_steps(lines: Iterable[ProgramLine]) -> list[Step]:
@@ -73,11 +80,9 @@ def read_steps(lines: Iterable[ProgramLine]) -> list[Step]:
 
 
 def _unique(names: Mapping[str, str]) -> dict[str, str]:
-    """The name of each identity, or the identity if several have the name."""
-    last: dict[str, set[str]] = {}
-    for identity, name in names.items():
-        last.setdefault(name, set()).add(identity)
-    return {i: name if name and len(last[name]) == 1 else i for i, name in names.items()}
+    """The name of each identity, or the identity if several optimizers or models have the name."""
+    counts = Counter((identity[:1], name) for identity, name in names.items())
+    return {i: name if name and counts[i[:1], name] == 1 else i for i, name in names.items()}
 
 
 def _add_weights(steps: list[Step], events: Iterable[TraceEvent], names: Mapping[str, str]) -> None:
@@ -93,6 +98,7 @@ def _add_weights(steps: list[Step], events: Iterable[TraceEvent], names: Mapping
 
 
 def _add_events(step: Step, line: TraceStep, names: Mapping[str, str]) -> None:
+    open_: list[str] = []
     step.reset = any((e.kind, e.identity) == ("note", "reset") for e in line.events)
     for event in line.events:
         if event.kind == "loss":
@@ -100,6 +106,11 @@ def _add_events(step: Step, line: TraceStep, names: Mapping[str, str]) -> None:
         elif event.kind in ("gradient", "output", "decision", "batch", "draw"):
             name = names.get(event.identity, event.identity)
             _add(step, (event.kind, name), event)
+        if event.kind == "decision":
+            open_.append(event.identity)
+        elif event.kind == "output":  # of the innermost module around them
+            step.places |= dict.fromkeys(open_, event.identity.partition("#")[0])
+            open_.clear()
         if event.kind in ("batch", "label", "draw") and not event.more.sketch:
             kind = (event.more.dtype, tuple(event.more.shape or ()))
             step.exact[event.kind, event.identity] = kind, event.digest
@@ -127,7 +138,7 @@ def sketch_of(event: TraceEvent) -> Sketch | None:
     sums = np.zeros(BUCKETS)
     values = np.frombuffer(base64.b64decode(more.sketch), dtype="<f8")
     sums[: len(values)] = values
-    return Sketch(sums, int(np.prod(more.shape)), more.dtype, event.digest or "")
+    return Sketch(sums, int(np.prod(more.shape)), more.dtype, event.digest or "", more.shard)
 
 
 def _by_parameter(
@@ -142,6 +153,38 @@ def _by_parameter(
             group = groups[owner][int(number)]
             values[name] = {k: v for k, v in group.items() if k not in KERNELS}
     return values
+
+
+def merged(ranks: Sequence[list[Step]], *, whole: bool) -> list[Step]:
+    """The steps of all ranks as those of one process; the sketches of shards add up.
+
+    With `whole` only the tensors of the whole training are kept, for a different number of ranks.
+    """
+    steps = []
+    for numbered in zip(*ranks, strict=False):
+        first = numbered[0]
+        step = Step(hyperparameters=first.hyperparameters, reset=all(s.reset for s in numbered))
+        for rank, own in enumerate(numbered):
+            for (kind, name), sketch in own.sketches.items():
+                _add_rank(
+                    step, (kind, name), sketch, "" if whole or not rank else f" of rank {rank}"
+                )
+            if not whole:
+                step.exact |= {
+                    (k, f"{n}, rank {rank}"): value for (k, n), value in own.exact.items()
+                }
+        if whole:
+            step.sketches = {key: s for key, s in step.sketches.items() if key[0] in WHOLE}
+        steps.append(step)
+    return steps
+
+
+def _add_rank(step: Step, key: Key, sketch: Sketch, rank: str) -> None:
+    known = step.sketches.get(key)
+    if sketch.shard and known is not None:
+        step.sketches[key] = replace(known, sums=known.sums + sketch.sums)
+    elif sketch.shard or known is None or rank:
+        step.sketches[key if sketch.shard else (key[0], key[1] + rank)] = sketch
 
 
 def reset_steps(steps: Sequence[Step]) -> int:
@@ -204,6 +247,7 @@ class Comparison:
     _start: dict[str, Array] = field(default_factory=dict)  # of A's parameters
     _recent: dict[Key, list[float]] = field(default_factory=dict)
     _forked: list[bool] = field(default_factory=list)  # of the noisy runs
+    _noise_only: set[str] = field(default_factory=set)  # parameters whose gradients are noise
 
     @property
     def step_count(self) -> int:
@@ -230,6 +274,10 @@ class Comparison:
     def _row(self, step: int, key: Key, own: Sketch) -> Row | None:
         runs = [self.b, self.center, *self.noisy]
         others = [run[step].sketches.get(key) for run in runs]
+        if key[0] == "decision" and others[0] is None:  # compiled code shows none
+            others[0], hidden = own, "is not visible in B"
+        else:
+            hidden = ""
         if any(other is None or other.count != own.count for other in others):
             return None
         shifts = [self._shift(run, step, key) for run in runs]
@@ -238,7 +286,8 @@ class Comparison:
         if key[0] == "decision":
             digests = [other.digest for other in others if other]
             same = [digest == digests[1] for digest in digests[2:]]
-            return self._decision(step, key, (gap, digests[0] == own.digest), (gaps, same))
+            row = self._decision(step, key, (gap, digests[0] == own.digest), (gaps, same))
+            return replace(row, text=hidden)
         return self._tensor(step, key, own, gap, gaps)
 
     def _shift(self, run: Sequence[Step], step: int, key: Key) -> Array | float:
@@ -254,7 +303,10 @@ class Comparison:
         """The number of different elements: of a difference at least one."""
         flips = [_flips(gap, same=same) for gap, same in zip(*noisy, strict=True)]
         self._forked = [f or flip > 0 for f, flip in zip(self._forked, flips, strict=True)]
-        return Row(step, *key, ratio=_flips(b[0], same=b[1]), noise=float(np.mean(flips)))
+        place = self.a[step].places.get(key[1])
+        name = f"{key[1]} in {place}" if place else key[1]
+        ratio, noise = _flips(b[0], same=b[1]), float(np.mean(flips))
+        return Row(step, "decision", name, ratio, noise=noise)
 
     def _tensor(self, step: int, key: Key, own: Sketch, gap: Array, gaps: Array) -> Row:
         kind, name = key
@@ -280,6 +332,10 @@ class Comparison:
             along = abs(float(gap @ unit)) / max(np.sqrt(((used @ unit) ** 2).mean()), floor)
         norm = float(np.linalg.norm(own.sums))
         relative = noise / (size or norm) if (size or norm) else 0.0
+        if kind == "gradient" and relative > SATURATED:
+            self._noise_only.add(name)
+        if kind == "parameter" and name in self._noise_only:
+            relative = max(relative, 1.0)  # an optimizer may scale its gradient, which is noise, up
         return Row(step, kind, name, float(np.linalg.norm(gap) / noise), along, relative)
 
 
@@ -359,24 +415,64 @@ class RoundingAnswer:
 
 @dataclass(slots=True)
 class Forks:
-    """The decisions of B that rounding may have changed: no more than in the noisy runs."""
+    """The decisions of B that rounding may have changed: no more than in the noisy runs.
+
+    Attributes:
+        fork: the first such decision of the step, or of the run.
+        hidden: a decision that is not visible in B.
+        chance: the number of steps in which a noisy run has such a decision, on average.
+        guessed: the first tensors beyond a limit that only a hidden decision may explain.
+    """
 
     flips: float = 0.0
     seen: int = 0
     fork: Row | None = None
+    hidden: Row | None = None
+    chance: float = 0.0
+    guessed: list[Row] = field(default_factory=list)
 
     def first_beyond(self, rows: Sequence[Row]) -> Row | None:
-        """The first tensor of a step beyond its limit; sets `fork` to a fork before it."""
+        """The first tensor of a step beyond its limit that no decision before it explains."""
+        most = 0.0
         for row in rows:
-            if row.kind != "decision":
-                if row.share > 1:
-                    return row
-                continue
-            self.flips, self.seen = self.flips + row.noise, self.seen + 1
-            is_plausible = 0 < row.ratio <= 4 + 4 * self.flips / self.seen
-            if is_plausible and self.fork is None:
-                self.fork = row
+            if row.kind == "decision":
+                most = max(most, min(1.0, row.noise))
+                self._take(row)
+            elif row.share > 1 and not self._explains(self.fork, row):
+                return _largest(row, rows)
+        self.chance += most
         return None
+
+    def _take(self, row: Row) -> None:
+        self.flips, self.seen = self.flips + row.noise, self.seen + 1
+        if row.text:
+            self.hidden = row
+        elif 0 < row.ratio <= 4 + 4 * self.flips / self.seen:
+            self.fork = self.fork or row
+
+    @staticmethod
+    def _explains(fork: Row | None, row: Row) -> bool:
+        if fork is None or row.text:
+            return False
+        late = row.step > fork.step or row.kind in ("gradient", "parameter")
+        return late or not fork.name.startswith(CONTINUOUS)
+
+    def may_be_hidden(self, row: Row) -> bool:
+        """Whether a decision that B does not show may explain a tensor beyond its limit.
+
+        Not if there are more such steps than the noisy runs have, by far.
+        """
+        if not self._explains(self.hidden and replace(self.hidden, step=row.step, text=""), row):
+            return False
+        self.guessed.append(row)
+        return len(self.guessed) <= 2 + 3 * self.chance
+
+
+def _largest(first: Row, rows: Sequence[Row]) -> Row:
+    """The tensor furthest beyond its limit: gradients and weights of a step have no order."""
+    if first.kind not in WHOLE or first.text:
+        return first
+    return max((row for row in rows if row.kind == first.kind), key=lambda row: row.share)
 
 
 def judge(comparison: Comparison) -> RoundingAnswer:
@@ -392,15 +488,17 @@ def judge(comparison: Comparison) -> RoundingAnswer:
         forks.fork = None if comparison.reset else forks.fork
         first = forks.first_beyond(rows)
         _note(answer, step, tensors)
-        if first is not None and (first.text or (forks.fork is None and not _is_noisy(tensors))):
-            answer.word, answer.first = "beyond", first
+        is_noisy = _is_noisy(tensors)
+        if first is not None and (first.text or not is_noisy) and not forks.may_be_hidden(first):
+            answer.word, answer.first = "beyond", [*forks.guessed, first][0]
             return answer
-        if first is not None and forks.fork is not None:
-            answer.forks[step] = forks.fork
-        if first is None and not _is_noisy(tensors):
+        if first is None and not is_noisy and all(row.share <= 1 for row in tensors):
             answer.judged.append(step)
             _count(answer, tensors)
-        elif not comparison.reset:
+            continue
+        cause = forks.hidden if first is not None else forks.fork
+        answer.forks |= {step: cause} if cause is not None and not is_noisy else {}
+        if not comparison.reset:
             break
     if len(answer.judged) < max(1, ENOUGH * answer.total):
         answer.word = "cannot tell"

@@ -5,7 +5,7 @@ whole is taken from the lowest rank; the others are its shares.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Final, Literal
@@ -40,10 +40,9 @@ class WholeStep:
 
 @dataclass(slots=True)
 class _RankSteps:
-    """The steps of one rank, its sharded tensors, and its rows, by step."""
+    """The steps of one rank, and its rows, by step."""
 
     steps: list[Step]
-    sharded: set[Key] = field(default_factory=set)
     rows: list[Counter[str]] = field(default_factory=list)
     peers: list[str] = field(default_factory=list)
     draws: list[bool] = field(default_factory=list)
@@ -86,10 +85,6 @@ def _rank_steps(trace: TraceFile, first: int) -> _RankSteps:
             rank.peers.append(next((event.more.of or "" for event in batches), ""))
             rank.draws.append(any(event.kind == "draw" for event in line.events))
     rank.steps = read_steps(lines)
-    for event in chain.from_iterable(map(_events, lines)):
-        if event.more.shard:
-            name = names[event.identity][0] if event.identity in names else ""
-            rank.sharded |= {(event.kind, name), (event.kind, event.identity)}
     return rank
 
 
@@ -99,10 +94,6 @@ def _of_whole_tensors(line: ProgramLine, first: int) -> ProgramLine:
         return line
     events = [event for event in line.events if event.kind in WHOLE]
     return changed(line, step=line.step - first, events=events)
-
-
-def _events(line: ProgramLine) -> list[TraceEvent]:
-    return line.final if isinstance(line, TraceEnd) else line.events
 
 
 def _samples(batches: Sequence[TraceEvent]) -> Counter[str]:
@@ -124,7 +115,7 @@ def _whole(ranks: Mapping[int, _RankSteps], number: int) -> WholeStep:
     sketches, shares = dict[Key, Sketch](), dict[Key, list[Array]]()
     for key, sketch in next(iter(steps.values())).sketches.items():
         own = [step.sketches[key].sums for step in steps.values() if key in step.sketches]
-        if _is_sharded(key, ranks.values()):
+        if sketch.shard:
             sketches[key] = replace(sketch, sums=sum(own[1:], own[0]))
         else:
             sketches[key], shares[key] = sketch, own
@@ -134,12 +125,6 @@ def _whole(ranks: Mapping[int, _RankSteps], number: int) -> WholeStep:
     whole = Step(sketches, {}, next(iter(steps.values())).hyperparameters)
     draws = any(rank.draws[number] for rank in ranks.values())
     return WholeStep(whole, shares, samples, draws)
-
-
-def _is_sharded(key: Key, ranks: Iterable[_RankSteps]) -> bool:
-    kind, name = key
-    kinds = ("parameter", "final parameter") if kind in ("initial", "parameter") else (kind,)
-    return any((k, name) in rank.sharded for rank in ranks for k in kinds)
 
 
 def _data_ranks(peers: str, ranks: Mapping[int, object]) -> list[int]:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 SHARE = 1 / 12  # probability of each sign
 POOL = 1 << 18  # factors drawn once: they stay in the cache; each use begins at a random one
-BLOCK = 64  # terms that every kernel adds without more error than that of its terms
+BLOCK = 16  # terms that every kernel adds without more error than that of its terms
 FAST_KERNEL = 8.0  # times the noise of a sum: Winograd and FFT kernels of convolutions
 
 

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatc
 from torch.utils.data import dataloader
 
 from .decisions import decision_before, observed
+from .head import process_rank
 from .noise import Noise, base_name
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Rounding:
             self._counts = {}
             seed = self._listener.options.noise
             if self.noise is None and seed is not None:  # not before a fork: it uses threads
-                self.noise = Noise(seed)
+                self.noise = Noise(seed + 1_000 * int(process_rank() or 0))
             self.mode = StepMode(self)
             self.mode.__enter__()
 
@@ -113,8 +114,8 @@ class StepMode(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operator; a tensor subclass first maps it to operators of plain tensors."""
         kwargs = kwargs or {}
-        if any(kind not in PLAIN for kind in types):
+        if any(hasattr(kind, "__tensor_flatten__") for kind in types):
             return NotImplemented
-        if not self._rounding.is_on(self):
+        if any(kind not in PLAIN for kind in types) or not self._rounding.is_on(self):
             return func(*args, **kwargs)
         return self._rounding.run(func, args, kwargs)

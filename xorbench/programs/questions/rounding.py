@@ -7,8 +7,11 @@ import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Final
+
+import pandas as pd
 
 from xorbench.answers import ROUNDING, Answer
 from xorbench.programs.command_run import CommandRun
@@ -25,12 +28,15 @@ from xorbench.programs.rounding import (
     Row,
     Step,
     judge,
+    merged,
     read_steps,
     reset_steps,
 )
 from xorbench.records.ended import Ended
 from xorbench.records.redaction import shown_command, shown_words
-from xorbench.verdicts import Outcome, capitalized, counted, failed, inconclusive, passed, some
+from xorbench.records.trace import TraceFile, rank_of
+from xorbench.report.content import Picture
+from xorbench.verdicts import Outcome, Verdict, capitalized, counted, some
 
 CHECK: Final = "same up to rounding"
 NOISY_RUNS: Final = 4
@@ -38,6 +44,7 @@ EAGER: Final = {"TORCHDYNAMO_DISABLE": "1"}  # a compiled region shows no operat
 OUTCOMES: Final[dict[str, Outcome]] = {
     "same": "pass", "beyond": "fail", "cannot tell": "inconclusive",
 }  # fmt: skip
+COLUMNS: Final = ("step", "ratio", "noise")
 EXPECTED: Final = "no larger than rounding explains"
 
 
@@ -133,15 +140,23 @@ def _used(run: Ended) -> set[str]:
 
 
 def _comparison(runs: Mapping[str, Ended]) -> Comparison:
-    steps = {name: read(run) for name, run in runs.items()}
+    counts = {len(_training(run)) for run in runs.values()}
+    steps = {name: read(run, whole=len(counts) > 1) for name, run in runs.items()}
     noisy = [own for name, own in steps.items() if name.startswith("noise")]
     a, b = steps["A"], steps.get("reset", steps["B"])
     return Comparison(a, steps.get("eager", a), b, noisy, "reset" in runs)
 
 
-def read(run: Ended) -> list[Step]:
-    """The steps of a run."""
-    return read_steps(max(run.traces, key=lambda trace: trace.step_count).lines())
+def read(run: Ended, *, whole: bool = False) -> list[Step]:
+    """The steps of a run; with `whole` only the tensors that do not depend on its ranks."""
+    return merged([read_steps(trace.lines()) for trace in _training(run)], whole=whole)
+
+
+def _training(run: Ended) -> list[TraceFile]:
+    """The traces of the ranks of a training; without ranks, its longest trace."""
+    ranks = [t for t in run.traces if t.has_steps and t.head.process and t.head.process.rank]
+    longest = max(run.traces, key=lambda trace: trace.step_count)
+    return sorted(ranks, key=rank_of) or [longest]
 
 
 # The answer in words
@@ -151,18 +166,18 @@ def conclusion_of(answer: RoundingAnswer, exact: Conclusion) -> Conclusion:
     """The conclusion, in one of three sentences."""
     details = [("bits", exact.sentence)]
     steps = f"{len(answer.judged)} of {counted(answer.total, 'step')} judged"
-    if answer.word == "beyond":
-        assert answer.first is not None
+    meaning = "The difference is no larger than rounding explains."
+    if answer.first is not None:
         finding = f"beyond rounding: first in step {answer.first.step}, in {row_text(answer.first)}"
-        details += [("steps before", _same_text(answer))] if answer.judged else []
+        details += [("steps before", f"{steps}; {_largest_text(answer)}")] if answer.judged else []
         meaning = "The difference is larger than rounding explains."
     elif answer.word == "same":
         finding = f"same up to rounding: {steps}, {counted(answer.tensors, 'tensor')}"
-        finding += f"; {_worst_text(answer)}"
-        meaning = "The difference is no larger than rounding explains."
+        finding += f"; {_largest_text(answer)}"
     else:
-        finding = f"cannot tell: {steps}"
-        meaning = ""
+        cause = next(iter(_unjudged(answer)), "the runs have too few common steps")
+        finding = f"cannot tell: {steps}; {cause}"
+        meaning = f"In these steps {_largest_text(answer)}." if answer.judged else ""
     details += [("not judged", text) for text in _unjudged(answer)]
     return Conclusion(
         OUTCOMES[answer.word],
@@ -175,11 +190,7 @@ def conclusion_of(answer: RoundingAnswer, exact: Conclusion) -> Conclusion:
     )
 
 
-def _same_text(answer: RoundingAnswer) -> str:
-    return f"same up to rounding, {counted(answer.tensors, 'tensor')}; {_worst_text(answer)}"
-
-
-def _worst_text(answer: RoundingAnswer) -> str:
+def _largest_text(answer: RoundingAnswer) -> str:
     times = answer.worst.times if answer.worst else 0.0
     return f"the largest difference is {times:.2g} times the noise of rounding (limit {LIMIT:.0f})"
 
@@ -208,7 +219,8 @@ def row_text(row: Row) -> str:
         "draw": f"a random draw ({name})",
     }
     if row.kind == "decision":
-        return f"{name} decided differently in {row.ratio:.0f} elements"
+        differs = f"decided differently in {counted(round(row.ratio), 'element')}"
+        return f"{name} {row.text or differs}"
     difference = row.text or f"{row.times:,.3g} times the noise of rounding (limit {LIMIT:.0f})"
     return f"{texts[row.kind]}: {difference}"
 
@@ -216,28 +228,64 @@ def row_text(row: Row) -> str:
 def _judgement(
     conclusion: Conclusion, runs: Mapping[str, Ended], answer: RoundingAnswer | None = None
 ) -> Judgement:
-    make = {"pass": passed, "fail": failed}.get(conclusion.outcome)
-    sentence = conclusion.sentence
-    verdict = (
-        make(CHECK, "A and B", EXPECTED, sentence)
-        if make
-        else inconclusive(CHECK, "A and B", EXPECTED, sentence, conclusion.hint)
-    )
+    notes = dict.fromkeys([*conclusion.notes, *notes_of(list(runs.values()))])
     rows = [{**row, "run": name} for name, row in zip(runs, run_rows(runs.values()), strict=True)]
-    notes = tuple(dict.fromkeys([*conclusion.notes, *notes_of(list(runs.values()))]))
-    conclusion = replace(conclusion, notes=notes)
-    answers = [Answer(ROUNDING, conclusion.outcome, capitalized(conclusion.finding))]
-    details = {"rounding": answer and for_programs(answer), "runs": rows}
-    return Judgement(conclusion, [verdict], rows, details, answers)
+    verdict = Verdict(
+        check=CHECK,
+        subject="A and B",
+        outcome=conclusion.outcome,
+        expected=EXPECTED,
+        actual=conclusion.sentence,
+        hint=conclusion.hint,
+    )
+    return Judgement(
+        replace(conclusion, notes=tuple(notes)),
+        [verdict],
+        rows,
+        {"rounding": answer and for_programs(answer), "runs": rows},
+        [Answer(ROUNDING, conclusion.outcome, capitalized(conclusion.finding))],
+        pictures=[_picture(answer)] if answer and find_spec("matplotlib") else (),
+    )
 
 
 def for_programs(answer: RoundingAnswer) -> dict[str, object]:
     """The answer as an entry of `result.json`."""
+    first, worst = answer.first, answer.worst
     return {
         "answer": answer.word,
         "limit": LIMIT,
         "steps": answer.total,
         "judged": answer.judged,
         "tensors": answer.tensors,
-        "largest": answer.worst.times if answer.worst else None,
+        "largest": worst.times if worst else None,
+        "first": first and {"step": first.step, "kind": first.kind, "name": first.name},
+        "by_step": [dict(zip(COLUMNS, row, strict=True)) for row in answer.by_step],
     }
+
+
+def _picture(answer: RoundingAnswer) -> Picture:
+    return Picture(
+        "rounding",
+        "Difference and noise by step",
+        "Left: the largest difference of B from A in each step, in units of the noise of rounding."
+        " Right: the median noise of the gradients, relative to them.",
+        lambda: pd.DataFrame(answer.by_step, columns=list(COLUMNS)),
+        _draw,
+        lambda frame: (
+            f"{len(frame)} steps; the largest ratio is {frame['ratio'].max():.3g}, the limit"
+            f" {LIMIT:.0f}; the largest noise is {frame['noise'].max():.2g}."
+        ),
+    )
+
+
+def _draw(frame: pd.DataFrame) -> str:
+    from xorbench.report.drawing import drawn, line_style  # slow to import
+
+    with drawn(2.2, columns=2) as (axes, svg):
+        for number, (own, column) in enumerate(zip(axes, COLUMNS[1:], strict=True)):
+            own.plot(frame["step"], frame[column], marker=".", **line_style(number))
+            own.set_yscale("symlog" if not frame[column].max() else "log")
+            own.set_xlabel("step")
+            own.set_ylabel("ratio to the noise" if column == "ratio" else "noise of the gradients")
+        axes[0].axhline(LIMIT, **line_style(6))
+    return svg.getvalue()
