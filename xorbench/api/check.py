@@ -102,6 +102,8 @@ class CheckOptions(TypedDict, total=False):
     turns: str | None
     pages: str | None
     waiting: str | None
+    ranks: Sequence[int] | None
+    loss: str | None
     processes: int | None
     steps: int | None
     timeout: float
@@ -136,6 +138,8 @@ def check(
     turns: str | None = None,
     pages: str | None = None,
     waiting: str | None = None,
+    ranks: Sequence[int] | None = None,
+    loss: str | None = None,
     processes: int | None = None,
     steps: int | None = None,
     timeout: float = 3600.0,
@@ -171,6 +175,8 @@ def check(
         bits_only: with `against`, do not compare the speed.
         speed_only: with `against`, do not compare the bits.
         turns: with `against`, `off` times one after the other, not turn by turn.
+        ranks: the numbers of ranks to compare, such as `[1, 2]`; the command contains `{ranks}`.
+        loss: with `ranks`, `mean` or `sum`: how the losses of the ranks make the whole.
         pages: with `against`, `default` times without huge pages for malloc.
         waiting: with `against`, `default` times with OpenMP threads that wait as without xorbench.
         processes: the number of runs; 2 by default, with `against` 8 each, and at most as many

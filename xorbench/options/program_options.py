@@ -19,6 +19,7 @@ Reader = Callable[[str, Any], Any]  # displayed name, text or value → value of
 
 FIRST_RUNS: Final = 4  # of explain, to estimate the share of pairs that differ
 MOST_RUNS: Final = 10  # of explain, for the same estimate
+MOST_RANKS: Final = 4096
 LARGEST: Final = 2**31
 FIRST_STEPS: Final = (0, 1)  # of check --operators
 
@@ -75,6 +76,16 @@ def _numbered_steps(name: str, value: object) -> tuple[int, ...]:
     if isinstance(numbers, str) or not isinstance(numbers, Sequence) or not numbers:
         raise BadOption(f"{name}: must be True, a step, or a list of steps, got {value!r}")
     return parse.distinct(name, [_whole(name, number, 0, LARGEST) for number in numbers])
+
+
+def _numbers_of_ranks(name: str, text: str) -> tuple[int, ...]:
+    return _several_counts(name, parse.integers(name, text, 1, MOST_RANKS))
+
+
+def _several_counts(name: str, value: object) -> tuple[int, ...]:
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) < 2:
+        raise BadOption(f"{name}: must be two or more numbers of ranks", "such as 1,2")
+    return parse.distinct(name, [_whole(name, count, 1, MOST_RANKS) for count in value])
 
 
 def _texts(name: str, value: Sequence[object]) -> tuple[str, ...]:
@@ -280,6 +291,17 @@ PROGRAM_OPTIONS: Final = (
         "waiting", Kind(partial(parse.word, choices=("sleep", "default"))),
         "With --against: let waiting OpenMP threads sleep (sleep), or spin as usual (default).",
         CHECK, "HOW", "sleep", python="str | None", needs=NEEDS_AGAINST,
+    ),
+    Option(
+        "ranks", Kind(_numbers_of_ranks, _several_counts),
+        "Compare CMD on each number of ranks in LIST, such as 1,2. CMD contains {ranks}.", CHECK,
+        "LIST", python="Sequence[int] | None",
+        excludes=tuple(map(RelatedOption, ("against", "resume", "processes", "files"))),
+    ),
+    Option(
+        "loss", Kind(partial(parse.word, choices=("mean", "sum"))),
+        "With --ranks: the loss is the mean or the sum of the losses of the ranks.", CHECK, "KIND",
+        python="str | None", needs=(RelatedOption("ranks", metavar="LIST"),),
     ),
     Option(
         "steps", whole(1, LARGEST), "Stop each run after K optimizer steps.", ALL, "K",

@@ -12,27 +12,41 @@ from xorbench.programs import check_folder
 from xorbench.programs.experiment import EVERY_RUN, ExperimentOutcome, Question, ask_again
 from xorbench.programs.questions.against import AgainstRequest
 from xorbench.programs.questions.operators import OperatorsRequest
+from xorbench.programs.questions.rank_resume import RankResumeRequest, starts_other_ranks
+from xorbench.programs.questions.ranks import RanksRequest
 from xorbench.programs.questions.rerun import CheckRequest
 from xorbench.programs.questions.resume import ResumeRequest
 from xorbench.programs.questions.rounding import RoundingRequest
 
-Kind = type[ResumeRequest | AgainstRequest | RoundingRequest | OperatorsRequest]
+Kind = type[
+    ResumeRequest
+    | AgainstRequest
+    | RoundingRequest
+    | OperatorsRequest
+    | RanksRequest
+    | RankResumeRequest
+]
 # The questions that are not about reruns, by the option, and entry of `check.json`, that selects
 # them; without one the question is that of a rerun.
 QUESTIONS: Final[Mapping[str, Kind]] = {
+    "resume_ranks": RankResumeRequest,
     "resume": ResumeRequest,
     "up_to_rounding": RoundingRequest,
     "against": AgainstRequest,
     "operators": OperatorsRequest,
+    "ranks": RanksRequest,
 }
 
 
 def question(values: Mapping[str, Any], **program: Any) -> Question:
     """The question that the option values select; `program` is a command and its folder."""
     rerun = request(CheckRequest, values, **program)
-    kind = _kind(values)
+    kind: Kind | None = _kind(values)
     if kind is None:
         return rerun
+    on_other_ranks = kind is ResumeRequest and starts_other_ranks(rerun.words, values["resume"])
+    if on_other_ranks and values["kill_after"] is not None and not values["kill_in_save"]:
+        kind = RankResumeRequest
     several = request(kind, values, check=rerun)
     if isinstance(several, AgainstRequest) and several.speed:
         require(option_text("{against} without {bits_only}"), "speed")

@@ -91,6 +91,11 @@ COMPONENTS: Final[dict[str, Component]] = {
         "look for a loop over a set or a list made from one (PYTHONHASHSEED), over files, or over"
         " results in the order in which threads finish",
     ),
+    "ranks": Component(
+        "a replicated tensor",
+        "The ranks of one run have different bits in a tensor that all of them must share.",
+        "",
+    ),
     "events": Component(
         "the sequence of events",
         "One run made calls, backward passes or steps that the other run did not make.",

@@ -101,6 +101,7 @@ class CheckRuns:
         files: the comparison of the files that the runs saved in their working folder.
         files_decide: whether different files are a difference.
         commands: commands that ran Python without the recorder.
+        ranks: the comparison of the ranks of the first run; empty for a single rank.
     """
 
     runs: int = 0
@@ -113,6 +114,7 @@ class CheckRuns:
     files: FileComparison = field(default_factory=FileComparison)
     files_decide: bool = False
     commands: list[str] = field(default_factory=list)
+    ranks: str = ""
 
     @property
     def diverged(self) -> RunPair | None:
@@ -200,6 +202,7 @@ def _coverage_details(observed: CheckRuns) -> list[tuple[str, str]]:
     phrases = not_compared(coverages, observed.files.unread, observed.commands)
     rows = [
         ("steps", _updates_text(coverages)),
+        ("replicated tensors", observed.ranks),
         ("saved files", observed.files.text),
         ("not compared", "; ".join(phrases)),
     ]
@@ -421,6 +424,7 @@ def verdicts(observed: CheckRuns, conclusion: Conclusion) -> list[Verdict]:
     expected = "identical bits in every run"
     if observed.trouble is not None or observed.unpaired or not observed.pairs:
         make = failed if conclusion.outcome == "fail" else inconclusive
+        expected = f"{expected} and on all ranks" if conclusion.component == "ranks" else expected
         return [make(CHECK, "the command", expected, conclusion.sentence, conclusion.hint)]
     return [_pair_verdict(pair, expected, conclusion) for pair in observed.pairs]
 

@@ -10,16 +10,9 @@ from xorbench.records.trace import ProgramLine, TraceEnd, TraceEvent, TraceStep
 
 # Events that explain a difference and are not compared. In a correct training, unused generators
 # may have any state, and evaluation and averaging may happen at any time.
-EXPLAINS: Final = (
-    "generator",
-    "context",
-    "note",
-    "other",
-    "final other",
-    "decision",
-    "label",
-    "draw",
-)
+VALUES: Final = ("decision", "label", "draw")  # compared up to rounding
+REPLICATED: Final = ("replicated gradient", "replicated buffer")  # compared between ranks
+EXPLAINS: Final = ("generator", "context", "note", "other", "final other", *REPLICATED, *VALUES)
 DETAIL: Final = ("data", "operator", "output", "gradient", "state", "new state", "new parameter")
 WEIGHTS: Final = ("parameter", "buffer")
 How = Literal["digest", "events", "steps"]

@@ -29,6 +29,7 @@ MOST_KEPT = 2 * PACK  # cached keys, for sets of sizes: 64 MiB
 MOST_CHUNKS = 32  # widened at once, regardless of the number of threads: 8 MiB
 DEVICE_BLOCK = 256  # chunks widened at once on an accelerator
 MASK = (1 << 64) - 1
+OF_RANKS = ("DTensor", "AsyncCollectiveTensor")
 
 
 class NotRecorded(Exception):
@@ -283,8 +284,8 @@ def dense_parts(tensor: Tensor) -> list[Tensor]:
         return [tensor.detach()]
     if tensor.device.type == "meta":
         raise NotRecorded("on the meta device")
-    if kind.__name__ == "DTensor" and hasattr(tensor, "_local_tensor"):
-        return dense_parts(tensor._local_tensor)  # the local shard, without a collective
+    if kind.__name__ in OF_RANKS:
+        return dense_parts(_local(tensor))
     if kind.__torch_dispatch__ is not torch._C._disabled_torch_dispatch_impl:
         raise NotRecorded(kind.__name__)
     if is_lazy(tensor):
@@ -298,6 +299,13 @@ def dense_parts(tensor: Tensor) -> list[Tensor]:
         return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
     _require_bytes(tensor)
     return [tensor]
+
+
+def _local(tensor: Tensor) -> Tensor:
+    """The local shard of a tensor, without a collective; or the result of one that runs."""
+    if type(tensor).__name__ == "AsyncCollectiveTensor":
+        return tensor.wait()  # type: ignore[attr-defined,no-any-return]  # as its first use would
+    return tensor._local_tensor  # type: ignore[attr-defined,no-any-return]
 
 
 def _require_bytes(tensor: Tensor) -> None:

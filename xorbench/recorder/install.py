@@ -209,6 +209,8 @@ def _enter(listener: Listener, module: Any, args: Any) -> None:
             enter = functools.partial(listener.enter_call, gradients=torch.is_grad_enabled())
             listener.shielded(enter, module, args)
             listener.detail.push_operators()
+        if trains and id(module) in listener.replicas.inner:
+            listener.shielded(listener.replicas.read_buffers, module)
 
 
 def _leave(listener: Listener, module: Any, kwargs: Any, output: Any) -> None:

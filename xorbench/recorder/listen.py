@@ -28,6 +28,7 @@ from .generators import short, states
 from .graph import graph_of
 from .identity import class_name, is_silent, storage_of
 from .options import Options
+from .replicas import Replicas
 from .rounding import Rounding
 from .sink import MemorySink, Sink
 from .sketch import details_of
@@ -82,6 +83,7 @@ class Listener:
         self._sink: Sink | MemorySink | None = None
         self.weights = RecordedWeights(self._weights_died)
         self.untrained = UntrainedModels(self.digester, self._weights_died)
+        self.replicas = Replicas(self)
         self._finals: dict[tuple[str, str], Pending] = {}
         self._closed = self._stopped = False
         self._owners: set[int | None] = set()  # threads that trained before the current one
@@ -106,6 +108,7 @@ class Listener:
         self._errors: list[str] = []
         self._events_not_recorded = 0
         self._call: tuple[str, bool] | None = None
+        self._data_ranks = ""  # that share the batch of the current call
         self._count = {"c": 0, "x": 0, "l": 0}
         self._makers: dict[int, tuple[StorageWeakRef, str]] = {}
         self._most_makers = MOST_MAKERS
@@ -210,6 +213,8 @@ class Listener:
         if training:
             if not self._step:
                 self._first_calls.enter(len(self._events) - 1)
+            if self.options.samples:
+                self._data_ranks = self.replicas.data_ranks(module)
             self._add_inputs(name, args)
         elif self.options.level != "clock":
             self._note_untrained(module)
@@ -398,6 +403,7 @@ class Listener:
             self.add("clock", f"o{index}", None)
             return
         self._add_tensors(self.weights.new_parameters(optimizer, index))
+        self.replicas.take(optimizer)
         self._hyperparameters(optimizer, index)
         self.detail.before_step(optimizer, index, closure=closure)
 
@@ -523,6 +529,7 @@ class Listener:
         if self.options.level == "clock":
             return
         self.weights.name(module)
+        self.replicas.note(module)
         self._weights_at_start()
 
     def _weights_at_start(self) -> None:
@@ -570,6 +577,7 @@ class Listener:
         line["recorder_s"] = round(self._spent, 6)
         self._spent = 0.0
         try:
+            self.replicas.describe(self.weights.held)
             line["events"] = self._with_digests(self._events)
             self._write(line)
         finally:
@@ -611,12 +619,14 @@ class Listener:
         news = {
             "names": self.weights.news,
             "hyperparameters": self._changed,
+            "replicated": self.replicas.news,
             "errors": self._errors,
             "events_left_out": self._events_not_recorded,
         }
         line |= {key: value for key, value in news.items() if value}
         self.record().write(line, always=always)
         self.weights.news, self._changed, self._errors = {}, {}, []
+        self.replicas.news = {}
 
     def stop(self) -> None:
         """Write the record, then end this process or wait until the supervisor kills it."""
@@ -697,7 +707,7 @@ class Listener:
             try:
                 if isinstance(started, Exception):
                     raise started
-                if self.options.sketches:
+                if self.options.sketches and not kind.startswith("replicated"):
                     details.update(details_of(tensor))
                 details.update(self.detail.keep_values(tensor))
                 if self.origins is not None and kind in WEIGHTS and self.detail.on:
@@ -715,7 +725,8 @@ class Listener:
             if isinstance(value, Tensor):
                 maker = self._maker_of(value)
                 if maker is None and value.grad_fn is None:
-                    self.tensor("batch", name, value, **self.detail.made_at(value))
+                    details = {**self.detail.made_at(value), **self._rows(value)}
+                    self.tensor("batch", name, value, **details)
                     if value.requires_grad:
                         self._batches[value] = True
                 elif value.requires_grad:
@@ -728,6 +739,13 @@ class Listener:
                 self._add_array(name, value)
             else:
                 self.add("batch", name, short(repr(value).encode()))
+
+    def _rows(self, batch: Tensor) -> dict[str, Any]:
+        """A digest of each row of a batch, and the ranks that share it, if they are compared."""
+        if not self.options.samples or not batch.dim():
+            return {}
+        rows = self.digester.digest_all(list(batch.detach()))
+        return {"rows": rows, "of": self._data_ranks}
 
     def _add_array(self, name: str, value: Any) -> None:
         """Add the digest of a NumPy-like array; an array of objects holds only addresses."""

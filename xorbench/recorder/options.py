@@ -36,6 +36,7 @@ class Options(NamedTuple):
             after a part of the `second` file, or before a `rename`.
         turns: with the level `clock`, the folder of the FIFOs of a training that runs turn by turn.
         turn_steps: the steps of its first turn.
+        samples: record a digest of each row of a batch.
         sketches: record sketches, outputs, gradients and decisions in every step.
         noise: the seed of the noise of rounding in every operator; None for no noise.
         keep_states: the folder in which the state at the start of each step is stored.
@@ -60,6 +61,7 @@ class Options(NamedTuple):
     step_by: str = "optimizer"
     threads: bool = False
     die_in_save: str = ""
+    samples: bool = False
     sketches: bool = False
     noise: int | None = None
     keep_states: str = ""

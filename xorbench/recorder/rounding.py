@@ -31,9 +31,7 @@ class Rounding:
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
-        options = listener.options
-        seed, rank = options.noise, int(process_rank() or 0)
-        self.noise = None if seed is None else Noise(seed + 1_000 * rank)
+        self.noise: Noise | None = None
         self.mode: StepMode | None = None
         self.loading = 0  # depth of calls that load data
         self._counts: dict[tuple[str, str], int] = {}
@@ -42,6 +40,9 @@ class Rounding:
         """Enter the mode, outside `Listener.shielded`, when a step has begun."""
         if self._listener.options.sketches and self.mode is None:
             self._counts = {}
+            seed = self._listener.options.noise
+            if self.noise is None and seed is not None:  # not before a fork: it uses threads
+                self.noise = Noise(seed + 1_000 * int(process_rank() or 0))
             self.mode = StepMode(self)
             self.mode.__enter__()
 

@@ -104,6 +104,7 @@ class More(Struct, frozen=True, kw_only=True, omit_defaults=True):
     made: str = ""
     uninitialized: str = ""
     unseeded: bool = False
+    rows: list[str] = []
     sketch: str = ""
     shard: bool = False
 
@@ -132,6 +133,7 @@ class TraceStep(Struct, frozen=True, kw_only=True):
     events: list[TraceEvent] = []
     names: dict[str, tuple[str, list[int], str]] = {}
     hyperparameters: dict[str, list[dict[str, Any]]] = {}
+    replicated: dict[str, tuple[str, list[int], list[int], str]] = {}
     errors: list[str] = []
     events_left_out: int = 0
 

@@ -1,0 +1,243 @@
+"""A small training on any number of ranks: the same updates in each layout, or an injected fault.
+
+The global batch has 8 rows. Run it with torchrun; `--layout` selects the parallelism.
+"""
+
+import argparse
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from torch.distributed.tensor import DTensor
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--layout", default="ddp")
+parser.add_argument("--fault", default="")
+parser.add_argument("--seed", type=int, default=0)
+parser.add_argument("--steps", type=int, default=6)
+parser.add_argument("--rows", type=int, default=48)
+parser.add_argument("--batch", type=int, default=8)
+parser.add_argument("--accumulate", type=int, default=1)
+parser.add_argument("--dropout", type=float, default=0.0)
+parser.add_argument("--batchnorm", action="store_true")
+parser.add_argument("--synchronized", action="store_true")
+parser.add_argument("--clip", type=float, default=0.0)
+parser.add_argument("--drop-last", action="store_true")
+parser.add_argument("--width", type=int, default=16)
+parser.add_argument("--hook", action="store_true")
+parser.add_argument("--save", type=int, default=0, help="save a checkpoint every N steps")
+parser.add_argument("--resume", action="store_true")
+parser.add_argument("--processes", type=int, default=0, help="start this number of ranks")
+parser.add_argument("--start", default="fork")
+options = parser.parse_args()
+fault = options.fault
+
+
+class FeedForward(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.w1 = nn.Linear(8, options.width)
+        self.norm = nn.BatchNorm1d(options.width) if options.batchnorm else nn.Identity()
+        self.drop = nn.Dropout(options.dropout)
+        self.w2 = nn.Linear(options.width, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.w2(self.drop(self.norm(torch.tanh(self.w1(x)))))
+
+
+class Model(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.ffn = FeedForward()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.ffn(x)
+
+
+def layout(model: nn.Module) -> tuple[nn.Module, int, int]:
+    """The model in its layout, and the number and index of this rank in the data-parallel group."""
+    world, rank = dist.get_world_size(), dist.get_rank()
+    from torch.distributed.device_mesh import init_device_mesh
+
+    if options.layout in ("plain", "local"):
+        return model, world, rank
+    if options.layout == "ddp":
+        if options.synchronized:
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        parallel = nn.parallel.DistributedDataParallel(model)
+        if fault == "no broadcast":
+            parallel._sync_buffers = lambda: None
+        if options.hook:
+            parallel.register_comm_hook(None, allreduce_hook)
+        return parallel, world, rank
+    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.tensor.parallel import (
+        ColwiseParallel,
+        RowwiseParallel,
+        parallelize_module,
+    )
+
+    plan = {"ffn.w1": ColwiseParallel(), "ffn.w2": RowwiseParallel()}
+    if options.layout == "tp":
+        return parallelize_module(model, init_device_mesh("cpu", (world,)), plan), 1, 0
+    if options.layout == "mesh":
+        shape = (max(1, world // 2), min(2, world))
+        mesh = init_device_mesh("cpu", shape, mesh_dim_names=("dp", "tp"))
+        parallelize_module(model, mesh["tp"], plan)
+        fully_shard(model.ffn, mesh=mesh["dp"])
+        fully_shard(model, mesh=mesh["dp"])
+        return model, shape[0], mesh["dp"].get_local_rank()
+    fully_shard(model.ffn)
+    return fully_shard(model), world, rank
+
+
+def reduce_by_hand(model: nn.Module) -> None:
+    world = dist.get_world_size()
+    for number, parameter in enumerate(model.parameters()):
+        if fault == "no reduction" or (fault == "one not reduced" and number == 2):
+            continue
+        dist.all_reduce(parameter.grad)
+        if fault != "sum for mean":
+            parameter.grad /= world
+        if fault == "mean divided":
+            parameter.grad /= world
+
+
+def clip(model: nn.Module) -> None:
+    if fault == "local clip":
+        shards = [
+            p.grad.to_local() if isinstance(p.grad, DTensor) else p.grad for p in model.parameters()
+        ]
+        norm = torch.stack([shard.square().sum() for shard in shards]).sum().sqrt()
+        for shard in shards:
+            shard.mul_((options.clip / norm).clamp(max=1.0))
+        return
+    nn.utils.clip_grad_norm_(model.parameters(), options.clip)
+
+
+def checkpoint(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, object]:
+    from torch.distributed.checkpoint.state_dict import get_state_dict
+
+    weights, state = get_state_dict(model, optimizer)
+    return {"model": weights, "optimizer": state}
+
+
+def save(model: nn.Module, optimizer: torch.optim.Optimizer, done: int) -> None:
+    import torch.distributed.checkpoint as dcp
+
+    state = {**checkpoint(model, optimizer), "done": done}
+    dcp.save(state, checkpoint_id=f"saved-{done}")
+    dist.barrier()
+    if dist.get_rank() == 0:
+        with open("latest.part", "w") as file:
+            file.write(str(done))
+        os.replace("latest.part", "latest")
+
+
+def load(model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.state_dict import set_state_dict
+
+    with open("latest") as file:
+        done = int(file.read())
+    state = {**checkpoint(model, optimizer), "done": 0}
+    dcp.load(state, checkpoint_id=f"saved-{done}")
+    if fault == "state lost" and dist.get_rank() == dist.get_world_size() - 1:
+        for values in state["optimizer"]["state"].values():
+            values["exp_avg"].zero_()
+    if fault == "shard lost" and dist.get_rank() == dist.get_world_size() - 1:
+        weight = state["model"]["ffn.w2.weight"]
+        local = weight.to_local() if isinstance(weight, DTensor) else weight
+        local[-local.shape[0] // 2 :].zero_()
+    set_state_dict(
+        model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"]
+    )
+    return done
+
+
+def main(rank: int = -1) -> None:
+    if rank >= 0:
+        os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(options.processes)}
+    dist.init_process_group("gloo")
+    torch.manual_seed(options.seed + (dist.get_rank() if fault == "initial seed" else 0))
+    model = Model()
+    data = torch.randn(options.rows, 8), torch.randn(options.rows, 4)
+    if fault == "initial seed":
+        torch.manual_seed(100 + options.seed)
+        data = torch.randn(options.rows, 8), torch.randn(options.rows, 4)
+    parallel, replicas, replica = layout(model)
+    rate = 0.02 if fault == "learning rate" and dist.get_rank() == 1 else 0.01
+    optimizer = torch.optim.AdamW(parallel.parameters(), lr=rate)
+    number, own = (1, 0) if fault == "no sampler" else (replicas, replica)
+    sampler = DistributedSampler(
+        TensorDataset(*data), number, own, seed=options.seed, drop_last=options.drop_last
+    )
+    loader = DataLoader(
+        TensorDataset(*data),
+        batch_size=options.batch // replicas // options.accumulate,
+        sampler=sampler,
+        drop_last=options.drop_last,
+    )
+
+    def micro_batches() -> Iterator[list[torch.Tensor]]:
+        epoch = 0
+        while True:
+            sampler.set_epoch(0 if fault == "no epoch" else epoch)
+            if fault == "sampler by rank":
+                sampler.seed = options.seed + dist.get_rank()
+            yield from loader
+            epoch += 1
+
+    torch.manual_seed(1 + options.seed + dist.get_rank())
+    done = load(parallel, optimizer) if options.resume else 0
+    batches = micro_batches()
+    for _ in range(0 if fault == "sampler reset" else done * options.accumulate):
+        next(batches)
+    for step in range(done, options.steps):
+        optimizer.zero_grad()
+        for micro in range(options.accumulate):
+            x, y = next(batches)
+            last = micro == options.accumulate - 1
+            waits = not last or (fault == "no_sync" and step >= 3)
+            hushed = waits and hasattr(parallel, "no_sync")
+            with parallel.no_sync() if hushed else contextlib.nullcontext():
+                called = model if fault == "bare module" else parallel
+                output = called(x)
+                if fault == "to_local" and options.layout == "tp":
+                    hidden = torch.tanh(model.ffn.w1(x))
+                    weight = model.ffn.w2.weight.to_local()
+                    output = hidden @ weight.t() + model.ffn.w2.bias.to_local()
+                loss = (output - y).square().mean()
+                divisor = options.accumulate
+                divisor = 1 if fault == "no division" else divisor
+                divisor = divisor**2 if fault == "division twice" else divisor
+                (loss / divisor).backward()
+        if options.layout == "plain":
+            reduce_by_hand(parallel)
+        if options.clip:
+            clip(parallel)
+        if fault == "changed parameter" and step == 3 and dist.get_rank() == 1:
+            with torch.no_grad():
+                model.ffn.w2.bias.add_(1e-6)
+        optimizer.step()
+        if options.save and (step + 1) % options.save == 0:
+            save(parallel, optimizer, step + 1)
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    if options.processes:
+        with socket.socket() as probe:
+            probe.bind(("localhost", 0))
+            port = str(probe.getsockname()[1])
+        os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": port}
+        mp.start_processes(main, nprocs=options.processes, start_method=options.start)
+    else:
+        main()

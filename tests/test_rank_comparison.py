@@ -1,0 +1,116 @@
+"""The cause of a difference between numbers of ranks, and the samples of two runs."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from xorbench.programs.questions.rank_resume import starts_other_ranks
+from xorbench.programs.rank_comparison import compare_samples, gross_difference
+from xorbench.programs.rounding import Array, Sketch, Step
+from xorbench.programs.whole_steps import WholeStep, with_loss
+
+KEY = ("gradient", "w")
+
+
+def tensor(seed: int) -> Array:
+    return np.random.default_rng(seed).standard_normal(251)
+
+
+def step(
+    whole: Array,
+    shares: Sequence[Array] = (),
+    samples: str = "",
+    more: dict[tuple[str, str], list[Array]] | None = None,
+) -> WholeStep:
+    """A step with one gradient, and further tensors that each rank holds whole."""
+    others = more or {}
+    sketches = {KEY: Sketch(whole, 1000, "float32")}
+    sketches |= {key: Sketch(sums[0], 1000, "float32") for key, sums in others.items()}
+    return WholeStep(Step(sketches), {KEY: list(shares), **others}, Counter(samples))
+
+
+@pytest.mark.parametrize(
+    ("shares", "pattern"),
+    [
+        ([2 * tensor(0), 2 * tensor(0)], "2 times the right one: a sum in place of a mean"),
+        ([tensor(0) / 2, tensor(0) / 2], "1/2 of the right one: a mean is divided twice"),
+        ([3 * tensor(0), 3 * tensor(0)], "3 times the right one"),
+        (
+            [tensor(0) + tensor(1), tensor(0) - tensor(1)],
+            "rank 0 and rank 1 have a share each: a reduction is missing",
+        ),
+        ([tensor(1), tensor(2)], "rank 0 and rank 1 have different gradients"),
+    ],
+)
+def test_the_pattern_of_a_gradient_is_named(shares: list[Array], pattern: str) -> None:
+    """A factor, or the share of a rank, shows in the sketches."""
+    cause = gross_difference([step(tensor(0))], [step(shares[0], shares)])
+    assert cause is not None
+    assert (cause.step, cause.name, cause.pattern) == (0, "w", pattern)
+
+
+def test_batchnorm_without_synchronization_is_the_cause() -> None:
+    """Its running mean differs between the ranks."""
+    more = {("buffer", "norm.running_mean"): [tensor(3), tensor(4)]}
+    cause = gross_difference([step(tensor(0))], [step(tensor(1), [tensor(1)] * 2, more=more)])
+    assert cause is not None
+    assert cause.pattern == "BatchNorm norm normalizes by the rows of each rank, not of all"
+
+
+def test_a_difference_that_grows_from_rounding_is_not_gross() -> None:
+    """Only a jump is reported without noise."""
+    a = [step(tensor(0)) for _ in range(3)]
+    b = [step(tensor(0) + scale * tensor(1)) for scale in (1e-6, 1e-3, 0.1)]
+    assert gross_difference(a, b) is None
+    assert gross_difference(a[:2], [b[0], b[2]]) is not None
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "text", "is_lost"),
+    [
+        (["ab", "cd"], ["ba", "cd"], "the same in 2 steps", False),
+        (["ab", "cd"], ["ac", "bd"], "in a different order from step 0 on", False),
+        (["ab", "cd"], ["ab", "cc"], "1 seen twice, 1 never", True),
+        (["ab", "c"], ["ab", "ca"], "1 seen twice, none missing, as with a padded sampler, from"
+         " step 1 on", False),
+        (["ab", "ac"], ["ab", "dd"], "in a different order from step 1 on", False),
+    ],
+)  # fmt: skip
+def test_samples_are_multisets(a: list[str], b: list[str], text: str, is_lost: bool) -> None:
+    """A loss of samples in whole epochs differs from an order and from padding."""
+    compared = compare_samples(
+        [step(tensor(0), samples=rows) for rows in a],
+        [step(tensor(0), samples=rows) for rows in b],
+    )
+    assert (compared.text, compared.is_lost) == (text, is_lost)
+
+
+@pytest.mark.parametrize(
+    ("loss", "losses", "whole"),
+    [
+        (None, [1.0, 3.0], 2.0),
+        (None, [0.5, 1.5], 2.0),
+        (None, [5.0, 9.0], None),
+        ("sum", [5, 9], 14),
+    ],
+)
+def test_the_loss_of_a_rank_is_a_share(
+    loss: str | None, losses: list[float], whole: float | None
+) -> None:
+    """The mean or the sum is recognized; else the loss is compared only if the option is given."""
+    key = ("loss", "")
+    sums = [np.array([value, *[0.0] * 250]) for value in losses]
+    reference = step(tensor(0), more={key: [np.array([2.0, *[0.0] * 250])]})
+    compared = with_loss(step(tensor(0), more={key: sums}), reference, loss).step.sketches  # type: ignore[arg-type]
+    assert (compared[key].sums[0] if key in compared else None) == whole
+
+
+def test_launchers_with_other_numbers_of_ranks_are_recognized() -> None:
+    """Torchrun and accelerate, in both spellings."""
+    two = ["torchrun", "--nproc-per-node", "2", "train.py"]
+    assert starts_other_ranks(two, ["torchrun", "--nproc_per_node=1", "train.py"])
+    assert starts_other_ranks(two, ["accelerate", "launch", "--num_processes", "1", "train.py"])
+    assert not starts_other_ranks(two, two)
+    assert not starts_other_ranks(two, ["python", "train.py"])

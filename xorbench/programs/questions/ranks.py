@@ -1,0 +1,326 @@
+"""`check --ranks 1,2`: does the training make the same updates on any number of ranks?
+
+Each number of ranks runs once. A difference far beyond rounding is reported at once; else the first
+number of ranks runs again with noise of rounding.
+"""
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Final
+
+from xorbench.answers import ROUNDING, Answer
+from xorbench.errors import BadOption
+from xorbench.options.option_text import option
+from xorbench.programs.command_run import CommandRun
+from xorbench.programs.command_runs import notes_of, why_not_comparable
+from xorbench.programs.conclusion import Conclusion
+from xorbench.programs.experiment import MAIN, Experiment, Judgement, RunMissing, run_rows
+from xorbench.programs.questions.rerun import CheckRequest
+from xorbench.programs.questions.rounding import NOISY_RUNS, row_text
+from xorbench.programs.questions.rounding import conclusion_of as rounding_conclusion
+from xorbench.programs.rank_agreement import agreement_of, conclusion_of
+from xorbench.programs.rank_comparison import (
+    Cause,
+    SampleComparison,
+    cause_of,
+    compare_samples,
+    gross_difference,
+    judge_up_to_rounding,
+)
+from xorbench.programs.rounding import RoundingAnswer, Row
+from xorbench.programs.run_processes import ON_THIS_MACHINE, missing_ranks, port_warning
+from xorbench.programs.whole_steps import Loss, WholeStep, ranks_of, whole_steps, with_loss
+from xorbench.records.ended import Ended
+from xorbench.verdicts import (
+    Verdict,
+    capitalized,
+    counted,
+    failed,
+    inconclusive,
+    passed,
+    some,
+    worst_outcome,
+)
+
+CHECK: Final = "the same on any number of ranks"
+PLACE: Final = "{ranks}"
+WITHOUT_DRAWS: Final = (
+    "set dropout and other random draws of the model to zero, such as model.eval() for the dropout"
+    " modules or p=0, and compare again"
+)
+ORDER: Final = (
+    "make the batches of all ranks together the batch of one rank, or compare whole epochs with"
+    " --steps"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RanksRequest:
+    """The check of a command that contains `{ranks}`, and the numbers of ranks."""
+
+    check: CheckRequest
+    ranks: tuple[int, ...]
+    loss: Loss | None = None
+    asker: ClassVar[str] = "check"
+
+    @classmethod
+    def from_saved(cls, saved: Mapping[str, Any], check: CheckRequest) -> "RanksRequest":
+        """The question of an earlier check."""
+        return cls(check, tuple(saved["ranks"]), saved.get("loss"))
+
+    @property
+    def title(self) -> str:
+        """The command, and the numbers of ranks."""
+        return f"{self.check.command} with {some(list(map(str, self.ranks)))} ranks"
+
+    def commands(self) -> dict[str, CommandRun]:
+        """The command for each number of ranks; raises `BadOption`."""
+        if not any(PLACE in word for word in self.check.words):
+            hint = "such as -- torchrun --standalone --nproc-per-node {ranks} train.py"
+            raise BadOption(f"{option('ranks')}: the command has no {PLACE}", hint)
+        run = self.check.command_run()
+        return {
+            MAIN if count == self.ranks[0] else str(count): replace(
+                run, words=tuple(word.replace(PLACE, str(count)) for word in run.words)
+            )
+            for count in self.ranks
+        }
+
+    def plan(self, commands: Mapping[str, CommandRun]) -> list[str]:
+        """One run for each number of ranks, and the runs with noise."""
+        run = commands[MAIN]
+        lines = [shlex.join(commands[name].words) for name in commands]
+        return [
+            *(f"runs once: {line}" for line in lines),
+            f"if they differ little: {NOISY_RUNS} runs with {self._name(self.ranks[0])} and noise"
+            " of rounding",
+            *self.check.place_lines(run),
+            *filter(None, [port_warning(run.words), processors_note(max(self.ranks))]),
+        ]
+
+    def saved(self) -> dict[str, Any]:
+        """The numbers of ranks, and the loss."""
+        return {"ranks": list(self.ranks), "loss": self.loss}
+
+    @staticmethod
+    def _name(count: int) -> str:
+        return counted(count, "rank")
+
+    def answer(self, experiment: Experiment) -> Judgement:
+        """Compare each number of ranks with the first."""
+        runs: dict[str, Ended] = {}
+        conclusions: dict[str, Conclusion] = {}
+        with suppress(RunMissing):
+            for count in self.ranks:
+                command = MAIN if count == self.ranks[0] else str(count)
+                name = f"ranks-{count}"
+                runs[name] = run_whole(experiment, name, self._name(count), command)
+                if trouble := trouble_of(self.check.words, runs[name]):
+                    finding = f"with {self._name(count)}: {trouble.finding}"
+                    return judgement({self._name(count): replace(trouble, finding=finding)}, runs)
+            sides = {count: whole_steps(runs[f"ranks-{count}"]) for count in self.ranks}
+            noise = Noise(experiment, runs)
+            for count in self.ranks[1:]:
+                pair = (self._name(self.ranks[0]), self._name(count))
+                loss = self.loss
+                compared = RunsCompared(pair, sides[self.ranks[0]], sides[count], noise, loss)
+                require_equal_batches(compared.samples, pair)
+                conclusions[pair[1]] = or_disagreement(
+                    compared.conclusion(), runs[f"ranks-{count}"]
+                )
+        return judgement(conclusions, runs, processors_note(max(self.ranks)))
+
+
+# Parts that a resume on another number of ranks shares
+
+
+def run_whole(
+    experiment: Experiment, name: str, label: str, command: str, number: int = 1, **options: Any
+) -> Ended:
+    """Make or read one run whose tensors can be compared as whole tensors."""
+    kinds = {"sketches": True, "samples": True}
+    return experiment.run(name, number, label, command=command, **kinds, **options)
+
+
+def trouble_of(words: Sequence[str], run: Ended) -> Conclusion | None:
+    """The conclusion if a run cannot be compared: it failed, a rank hangs or has no record."""
+    if run.how == "timeout" and run.traces:
+        counts = {rank: trace.step_count for rank, trace in ranks_of(run).items()}
+        texts = [f"rank {rank} after {counted(steps, 'step')}" for rank, steps in counts.items()]
+        finding = f"a rank hangs: after {run.wall_s:.0f} s the ranks had stopped: {some(texts)}"
+        hint = "look for a collective that not every rank calls, or allow more time with --timeout"
+        return Conclusion("inconclusive", finding, hint=hint)
+    if trouble := why_not_comparable(words, [run]):
+        return trouble
+    if missing := missing_ranks(run.traces):
+        finding = f"no record of {some([f'rank {rank}' for rank in missing])}"
+        return Conclusion("inconclusive", finding, hint=ON_THIS_MACHINE)
+    return None
+
+
+def processors_note(ranks: int) -> str:
+    """A note if there are more ranks than processors; else empty."""
+    processors = os.cpu_count() or 1
+    text = f"{ranks} ranks share {counted(processors, 'processor')}"
+    return text if ranks > processors else ""
+
+
+def require_equal_batches(samples: SampleComparison, names: tuple[str, str]) -> None:
+    """Raise `BadOption` if the ranks together have another number of rows than the reference."""
+    a, b = samples.sizes
+    if a != b:
+        message = f"{option('ranks')}: a step has {a} rows with {names[0]}, {b} with {names[1]}"
+        hint = "divide the batch by the number of ranks, and give numbers that divide it"
+        raise BadOption(message, hint)
+
+
+@dataclass(slots=True)
+class Noise:
+    """The runs of the reference with noise of rounding, made when they are needed."""
+
+    experiment: Experiment
+    runs: dict[str, Ended]
+    first: int = 0
+    _steps: list[list[WholeStep]] = field(default_factory=list)
+
+    def steps(self) -> list[list[WholeStep]]:
+        """The steps of the noisy runs; raises as `Experiment.run` does."""
+        for number in range(len(self._steps) + 1, NOISY_RUNS + 1):
+            name, label = f"noise-{number}", f"noise of rounding, run {number}"
+            self.runs[name] = run_whole(self.experiment, name, label, MAIN, noise=number)
+            self._steps.append(whole_steps(self.runs[name], self.first))
+        return self._steps
+
+
+@dataclass(slots=True)
+class RunsCompared:
+    """Two runs on different numbers of ranks.
+
+    Attributes:
+        names: the numbers of ranks in words.
+        a, b: their steps.
+        noise: makes the noisy runs of the first.
+        loss: how the losses of the ranks make the whole.
+        difference: the beginning of the answer if they differ; by default the numbers of ranks.
+        first: the number of their first step.
+    """
+
+    names: tuple[str, str]
+    a: Sequence[WholeStep]
+    b: Sequence[WholeStep]
+    noise: Noise
+    loss: Loss | None = None
+    difference: str = ""
+    first: int = 0
+    samples: SampleComparison = field(init=False)
+
+    def __post_init__(self) -> None:
+        pairs = list(zip(self.a, self.b, strict=False))
+        self.a = [with_loss(x, x, self.loss) for x, _ in pairs]
+        self.b = [with_loss(y, x, self.loss) for x, (_, y) in zip(self.a, pairs, strict=True)]
+        self.samples = compare_samples(self.a, self.b)
+
+    def conclusion(self) -> Conclusion:
+        """The answer: from the samples, from gross differences, or in units of noise."""
+        count = self.samples.same_steps
+        a, b = self.a[:count], self.b[:count]
+        details = (("samples", capitalized(self.samples.text)),)
+        cause = gross_difference(a, b)
+        answer = None
+        if cause is None and self.samples.is_lost:
+            finding = f"samples: {self.samples.text}"
+            return self._different(finding, self.samples.step, details, hint=ORDER)
+        if cause is None and count:
+            answer = judge_up_to_rounding(a, b, [run[:count] for run in self.noise.steps()])
+            cause = _cause_of_row(answer.first, a, b) if answer.first else None
+        if cause is not None:
+            return self._by_cause(cause, answer, details, draws=a[cause.step].draws)
+        return self._same(answer, details)
+
+    def _by_cause(
+        self,
+        cause: Cause,
+        answer: RoundingAnswer | None,
+        details: tuple[tuple[str, str], ...],
+        *,
+        draws: bool,
+    ) -> Conclusion:
+        if draws and not cause.is_factor and cause.kind != "initial":
+            finding = (
+                "cannot tell: the model draws random numbers, as in dropout, which differ between"
+                " ranks by design; the batches are the same, the gradients are not"
+            )
+            return Conclusion("inconclusive", finding, hint=WITHOUT_DRAWS, details=details)
+        row = Row(cause.step, cause.kind, cause.name)
+        place = row_text(row).partition(":")[0] if answer is None or answer.first is None else ""
+        pattern = cause.pattern
+        if answer is not None and answer.first is not None:
+            place, _, noise = row_text(answer.first).partition(": ")
+            pattern = pattern if cause.hint else noise
+        finding = f"first in step {self.first + cause.step}, in {place}: {pattern}"
+        return self._different(finding, cause.step, details, hint=cause.hint)
+
+    def _different(
+        self, finding: str, step: int | None, details: tuple[tuple[str, str], ...], hint: str
+    ) -> Conclusion:
+        a, b = self.names
+        verb = "is" if b == "1 rank" else "are"
+        lead = self.difference or f"{b} {verb} not {a}"
+        meaning = "The two runs do not make the same updates."
+        text, step = f"{lead}: {finding}", None if step is None else self.first + step
+        return Conclusion("fail", text, "number of ranks", meaning, hint, details, step=step)
+
+    def _same(
+        self, answer: RoundingAnswer | None, details: tuple[tuple[str, str], ...]
+    ) -> Conclusion:
+        if answer is None or answer.word == "cannot tell":
+            judged = 0 if answer is None else len(answer.judged)
+            steps = f"{judged} of {counted(len(self.a), 'step')} judged"
+            finding = f"cannot tell: {steps}; samples: {self.samples.text}"
+            return Conclusion("inconclusive", finding, hint=ORDER, details=details)
+        same = rounding_conclusion(answer, Conclusion("pass", "")).finding
+        finding = f"{self.names[1]} and {self.names[0]}: {same}"
+        finding += "" if self.samples.step is None else f"; samples: {self.samples.text}"
+        return Conclusion("pass", finding, details=details)
+
+
+def _cause_of_row(row: Row, a: Sequence[WholeStep], b: Sequence[WholeStep]) -> Cause:
+    """The cause of a tensor beyond rounding."""
+    key = row.kind, row.name
+    if not row.text and key in a[row.step].step.sketches:
+        return cause_of(row.step, key, a[row.step], b[row.step])
+    return Cause(row.step, row.kind, row.name, row.text)
+
+
+def or_disagreement(conclusion: Conclusion, run: Ended) -> Conclusion:
+    """The conclusion, or the disagreement of the ranks of the run if that comes first."""
+    disagreement = conclusion_of(agreement_of([run]))
+    if disagreement is None:
+        return conclusion
+    is_first = conclusion.step is None or (disagreement.step or 0) < conclusion.step
+    return disagreement if is_first else conclusion
+
+
+def judgement(
+    conclusions: Mapping[str, Conclusion], runs: Mapping[str, Ended], note: str = ""
+) -> Judgement:
+    """The worst answer, with a verdict for each number of ranks."""
+    worst = worst_outcome(conclusion.outcome for conclusion in conclusions.values())
+    chosen = next(c for c in conclusions.values() if c.outcome == worst)
+    notes = tuple(filter(None, [*notes_of(list(runs.values())), note]))
+    conclusion = replace(chosen, notes=notes)
+    rows = [{**row, "run": name} for name, row in zip(runs, run_rows(runs.values()), strict=True)]
+    verdicts = [_verdict(name, each) for name, each in conclusions.items()]
+    answers = [Answer(ROUNDING, worst, capitalized(conclusion.finding))]
+    return Judgement(conclusion, verdicts, rows, {"runs": rows}, answers)
+
+
+def _verdict(name: str, conclusion: Conclusion) -> Verdict:
+    place = (CHECK, name, "no larger difference than rounding explains")
+    if conclusion.outcome == "pass":
+        return passed(*place, conclusion.sentence)
+    make = failed if conclusion.outcome == "fail" else inconclusive
+    return make(*place, conclusion.sentence, conclusion.hint)

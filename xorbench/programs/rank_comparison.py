@@ -1,0 +1,214 @@
+"""Whether a run on several ranks makes the updates of another run, and the cause if it does not."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from xorbench.programs.rounding import Array, Comparison, Key, RoundingAnswer, judge
+from xorbench.programs.whole_steps import WholeStep
+from xorbench.verdicts import counted
+
+GROSS: Final = 0.01  # relative difference of a gradient that no rounding explains
+CALM: Final = 1e-4  # largest relative difference before it; above, rounding may have grown
+NEGLIGIBLE: Final = 1e-5  # of the largest gradient of the step: a gradient that is rounding only
+EXACT: Final = 0.002  # relative error of a recognized factor
+REDUCTION: Final = (
+    "reduce the gradients over all ranks before the optimizer steps: call DistributedDataParallel,"
+    " not its module, and end no_sync() before the last backward pass"
+)
+FACTOR: Final = "divide the sum of the gradients once by the number of ranks, the loss by no more"
+BATCHNORM: Final = "torch.nn.SyncBatchNorm.convert_sync_batchnorm(model) normalizes over all ranks"
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """The first tensor that differs, the pattern of the difference, and a hint."""
+
+    step: int
+    kind: str
+    name: str
+    pattern: str
+    hint: str = ""
+    relative: float = 0.0
+
+    @property
+    def is_factor(self) -> bool:
+        """Whether the pattern leaves no doubt, also if ranks draw different random numbers."""
+        return self.hint in (REDUCTION, FACTOR)
+
+
+# Samples
+
+
+@dataclass(frozen=True, slots=True)
+class SampleComparison:
+    """The samples of two runs.
+
+    Attributes:
+        same_steps: the number of first steps with the same samples.
+        step: the first step with different samples; None if there is none.
+        more, less: the samples seen more often, and less often, than in the reference.
+        never: those that are seen in no step.
+        whole: whether the reference sees every sample equally often, as in whole epochs.
+        sizes: the number of rows of the first step, of both.
+    """
+
+    same_steps: int
+    step: int | None
+    more: int = 0
+    less: int = 0
+    never: int = 0
+    whole: bool = False
+    sizes: tuple[int, int] = (0, 0)
+    is_recorded: bool = True
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether samples are missing or repeated, not only in a different order."""
+        return bool(self.more and self.less) and self.whole
+
+    @property
+    def text(self) -> str:
+        """The comparison in words."""
+        if not self.is_recorded:
+            return "not compared: the inputs of the model have no rows"
+        if self.step is None:
+            return f"the same in {counted(self.same_steps, 'step')}"
+        if self.is_lost:
+            less = f"{self.never} never" if self.never == self.less else f"{self.less} too rarely"
+            return f"{self.more} seen twice, {less}"
+        where = f"from step {self.step} on"
+        if self.more and not self.less:
+            return f"{self.more} seen twice, none missing, as with a padded sampler, {where}"
+        return f"in a different order {where}"
+
+
+def compare_samples(a: Sequence[WholeStep], b: Sequence[WholeStep]) -> SampleComparison:
+    """Compare the samples of each step, and of all steps, regardless of the rank."""
+    pairs = [(x.samples, y.samples) for x, y in zip(a, b, strict=False) if x.samples and y.samples]
+    if not pairs or len(pairs) < len(a):
+        return SampleComparison(len(a), None, is_recorded=False)
+    step = next((number for number, (x, y) in enumerate(pairs) if x != y), None)
+    seen_a, seen_b = (sum((pair[side] for pair in pairs), Counter[str]()) for side in (0, 1))
+    more, less = seen_b - seen_a, seen_a - seen_b
+    return SampleComparison(
+        len(pairs) if step is None else step,
+        step,
+        len(more),
+        len(less),
+        sum(row not in seen_b for row in less),
+        len(set(seen_a.values())) == 1,
+        (pairs[0][0].total(), pairs[0][1].total()),
+    )
+
+
+# Tensors
+
+
+def gross_difference(a: Sequence[WholeStep], b: Sequence[WholeStep]) -> Cause | None:
+    """The first gradient or initial parameter that differs far beyond rounding; else None.
+
+    It follows a step without such a difference, so that growing rounding is not reported.
+    """
+    worst = 0.0
+    for number, (x, y) in enumerate(zip(a, b, strict=False)):
+        relatives = dict(_relatives(x, y))
+        beyond = next((key for key, value in relatives.items() if value > GROSS), None)
+        if beyond is not None:
+            return cause_of(number, beyond, x, y) if worst < CALM else None
+        worst = max(relatives.values(), default=0.0)
+    return None
+
+
+def _relatives(a: WholeStep, b: WholeStep) -> Iterator[tuple[Key, float]]:
+    """The relative difference of each gradient and initial parameter."""
+    for kind in ("initial", "gradient"):
+        sketches = {key: s for key, s in a.step.sketches.items() if key[0] == kind}
+        largest = max((_norm(sketch.sums) for sketch in sketches.values()), default=0.0)
+        for key, sketch in sketches.items():
+            other = b.step.sketches.get(key)
+            if other is not None and other.count == sketch.count:
+                rows = [other.sums, *b.shares.get(key, ())]
+                gap = max(_norm(row - sketch.sums) for row in rows)
+                if gap > NEGLIGIBLE * largest:
+                    yield key, gap / max(_norm(sketch.sums), 1e-300)
+                else:
+                    yield key, 0.0
+
+
+def cause_of(number: int, key: Key, a: WholeStep, b: WholeStep) -> Cause:
+    """The pattern of the difference of a tensor."""
+    own, other = a.step.sketches[key].sums, b.step.sketches[key].sums
+    shares = list(b.shares.get(key, ()))
+    kind, name = key
+    pattern, hint = "", ""
+    if kind == "gradient" and len(shares) > 1 and _differ(shares):
+        pattern, hint = _share_pattern(own, shares)
+    elif kind == "gradient":
+        pattern, hint = _factor_pattern(own, other, max(len(shares), 1))
+    if not hint and (norm := _unsynchronized_norm(b)):
+        pattern = f"{norm} normalizes by the rows of each rank, not of all"
+        hint = BATCHNORM
+    gap = _norm(other - own) / max(_norm(own), 1e-300)
+    pattern = pattern or f"the difference is {gap:.2g} times the tensor"
+    return Cause(number, kind, name, pattern, hint, gap)
+
+
+def _share_pattern(own: Array, shares: Sequence[Array]) -> tuple[str, str]:
+    total = sum(shares[1:], shares[0])
+    ranks = " and ".join(f"rank {rank}" for rank in range(len(shares)))
+    ranks = ranks if len(shares) < 4 else f"{len(shares)} ranks"
+    if _factor(own, total) is not None:
+        return f"{ranks} have a share each: a reduction is missing", REDUCTION
+    return f"{ranks} have different gradients", ""
+
+
+def _factor_pattern(own: Array, other: Array, ranks: int) -> tuple[str, str]:
+    factor = _factor(own, other)
+    if factor is None or abs(factor - 1) < GROSS:
+        return "", ""
+    names = {
+        float(ranks): f"{ranks} times the right one: a sum in place of a mean",
+        1 / ranks: f"1/{ranks} of the right one: a mean is divided twice",
+    }
+    for value, text in names.items():
+        if ranks > 1 and abs(factor - value) < EXACT * value:
+            return text, FACTOR
+    return f"{factor:.4g} times the right one", FACTOR
+
+
+def _factor(own: Array, other: Array) -> float | None:
+    """The factor between two tensors; None if they are no multiples of each other."""
+    square = float(own @ own)
+    factor = float(other @ own) / square if square else 0.0
+    error = _norm(other - factor * own)
+    return factor if factor and error <= EXACT * _norm(other) else None
+
+
+def _unsynchronized_norm(b: WholeStep) -> str:
+    """A normalization whose running mean differs between the ranks; else empty."""
+    for (kind, name), shares in b.shares.items():
+        if kind == "buffer" and name.endswith("running_mean") and _differ(shares):
+            return f"BatchNorm {name.removesuffix('running_mean').rstrip('.')}".strip()
+    return ""
+
+
+def _differ(shares: Sequence[Array]) -> bool:
+    gap = max(_norm(share - shares[0]) for share in shares)
+    return gap > EXACT * max(map(_norm, shares))
+
+
+def _norm(sums: Array) -> float:
+    return float(np.linalg.norm(sums))
+
+
+def judge_up_to_rounding(
+    a: Sequence[WholeStep], b: Sequence[WholeStep], noisy: Sequence[Sequence[WholeStep]]
+) -> RoundingAnswer:
+    """The difference in units of the noise of rounding."""
+    own, other = ([whole.step for whole in side] for side in (a, b))
+    runs = [[whole.step for whole in run] for run in noisy]
+    return judge(Comparison(own, own, other, runs))

@@ -1,0 +1,200 @@
+"""The tensors of a distributed training that have identical bits on several ranks.
+
+Those are the parameters of a module under DistributedDataParallel with their gradients and
+broadcast buffers, and the `DTensor`s placed `Replicate()`.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+from torch.utils.weak import WeakIdKeyDictionary
+
+from .identity import bare
+
+if TYPE_CHECKING:
+    from .listen import Listener
+
+SHARD = "shards"
+PARTIAL = "partial sums"
+IGNORED = "ignored by DistributedDataParallel"
+HOOK = "a communication hook"
+FLAT = "FullyShardedDataParallel (FSDP1)"
+PLAIN = "outside DistributedDataParallel and DTensor"
+
+
+class Copies(NamedTuple):
+    """The ranks that hold a tensor.
+
+    Attributes:
+        identical: the ranks with identical bits, with this one.
+        everyone: the ranks that hold a part of it.
+        reason: why no other rank has identical bits.
+    """
+
+    identical: list[int]
+    everyone: list[int]
+    reason: str = ""
+
+
+class Replicas:
+    """Finds the replicated tensors of this rank, and records their gradients and buffers.
+
+    Attributes:
+        news: name and `Copies` of each optimized parameter that no line describes yet.
+        inner: the wrapper of each model under DistributedDataParallel, by the model's id.
+    """
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self.news: dict[str, list[Any]] = {}
+        self._known: dict[str, list[Any]] = {}
+        self._owners = WeakIdKeyDictionary()  # parameter -> the module that wraps its model
+        self.inner: dict[int, weakref.ref[DistributedDataParallel]] = {}
+        self._flat = False
+        self._data: list[int] = []  # the ranks that share a batch, according to a wrapper
+
+    def note(self, module: nn.Module) -> None:
+        """Note the wrappers in a module that is trained for the first time."""
+        if not in_job():
+            return
+        for part in module.modules():
+            self._flat = self._flat or type(part).__name__ == "FullyShardedDataParallel"
+            self._data = _data_ranks(part) or self._data
+            if isinstance(part, DistributedDataParallel):
+                self.inner[id(part.module)] = weakref.ref(part)
+                for parameter in part.module.parameters():
+                    self._owners[parameter] = weakref.ref(part)
+
+    def data_ranks(self, module: nn.Module) -> str:
+        """The ranks whose rows together are the batch of a model: with tensor parallelism one."""
+        if not in_job():
+            return ""
+        ranks = self._data
+        if not ranks and any(type(p).__name__ == "DTensor" for p in module.parameters()):
+            ranks = [distributed.get_rank()]
+        return _text(ranks or list(range(distributed.get_world_size())))
+
+    def read_buffers(self, module: nn.Module) -> None:
+        """Record the buffers of a model that its wrapper has just broadcast."""
+        wrapper = self.inner[id(module)]()
+        if wrapper is None or wrapper.module is not module or not _broadcasts(wrapper):
+            return
+        copies = distributed.get_process_group_ranks(wrapper.process_group)
+        for name, buffer in module.named_buffers():
+            if name not in wrapper.parameters_to_ignore and len(copies) > 1:
+                self._listener.tensor("replicated buffer", bare(name), buffer, of=_text(copies))
+
+    def take(self, optimizer: Optimizer) -> None:
+        """Record the gradients that an optimizer is about to use, if they are replicated."""
+        if not in_job():
+            return
+        optimized = {id(tensor) for group in optimizer.param_groups for tensor in group["params"]}
+        for kind, identity, tensor in self._listener.weights.held:
+            if kind == "parameter" and id(tensor) in optimized and tensor.requires_grad:
+                self._take(identity, tensor)
+
+    def _take(self, identity: str, tensor: Tensor) -> None:
+        gradient = tensor.grad
+        copies = self._copies(tensor if gradient is None else gradient, tensor)
+        if len(copies.identical) < 2:
+            return
+        ranks = _text(copies.identical)
+        if gradient is None:
+            self._listener.add("replicated gradient", identity, "none", of=ranks)
+        else:
+            self._listener.tensor("replicated gradient", identity, gradient, of=ranks)
+
+    def describe(self, held: Iterable[tuple[str, str, Tensor]]) -> None:
+        """Describe the optimized parameters among these weights, if that is new."""
+        if not in_job():
+            return
+        for kind, identity, tensor in held:
+            if kind == "parameter" and identity.startswith("o"):
+                name = self._listener.weights.name_of(tensor)
+                row = [name, *self._copies(tensor, tensor)]
+                if self._known.get(identity) != row:
+                    self._known[identity] = self.news[identity] = row
+
+    def _copies(self, tensor: Tensor, parameter: Tensor) -> Copies:
+        """The copies of a parameter or of its gradient."""
+        owner = self._owners.get(parameter)
+        wrapper = owner() if owner is not None else None
+        if wrapper is not None:
+            return _of_wrapped(wrapper, parameter)
+        if type(tensor).__name__ == "DTensor":
+            return _of_dtensor(tensor)
+        own = [distributed.get_rank()]
+        return Copies(own, own, FLAT if self._flat else PLAIN)
+
+
+def in_job() -> bool:
+    """Whether this process is one of several ranks."""
+    return (
+        distributed.is_available()
+        and distributed.is_initialized()
+        and distributed.get_world_size() > 1
+    )
+
+
+def _text(ranks: list[int]) -> str:
+    return ",".join(map(str, ranks))
+
+
+def _data_ranks(part: nn.Module) -> list[int]:
+    """The ranks among which a wrapper reduces gradients; empty for any other module."""
+    if isinstance(part, DistributedDataParallel):
+        return list(distributed.get_process_group_ranks(part.process_group))
+    if type(part).__name__ == "FullyShardedDataParallel":
+        return list(range(distributed.get_world_size()))
+    group = getattr(getattr(part, "_get_fsdp_state", lambda: None)(), "_fsdp_param_group", None)
+    return [] if group is None else group.mesh_info.mesh.mesh.flatten().tolist()  # type: ignore[no-any-return]
+
+
+def _broadcasts(wrapper: DistributedDataParallel) -> bool:
+    """Whether a call of the wrapper broadcasts the buffers before it calls the model."""
+    after = getattr(getattr(wrapper, "buffer_hook", None), "buffer_comm_hook_location", None)
+    return in_job() and after is None and bool(wrapper.will_sync_module_buffers())
+
+
+def _of_wrapped(wrapper: DistributedDataParallel, parameter: Tensor) -> Copies:
+    ranks = distributed.get_process_group_ranks(wrapper.process_group)
+    own = [distributed.get_rank()]
+    ignored = wrapper.parameters_to_ignore
+    if ignored and any(
+        p is parameter for n, p in wrapper.module.named_parameters() if n in ignored
+    ):
+        return Copies(own, own, IGNORED)
+    if _has_hook(wrapper):
+        return Copies(own, ranks, HOOK)
+    return Copies(ranks, ranks)
+
+
+def _has_hook(wrapper: DistributedDataParallel) -> bool:
+    """Whether a communication hook replaces the mean of the gradients."""
+    if getattr(wrapper, "_comm_hooks", None):
+        return True
+    return bool(wrapper._get_ddp_logging_data().get("comm_hook"))
+
+
+def _of_dtensor(tensor: Any) -> Copies:
+    """The ranks at the same coordinates in every dimension of the mesh that is not replicated."""
+    mesh, coordinate = tensor.device_mesh, tensor.device_mesh.get_coordinate()
+    everyone = mesh.mesh.flatten().tolist()
+    if coordinate is None:
+        return Copies([distributed.get_rank()], everyone, SHARD)
+    places = tuple(_places(tensor.placements, coordinate))
+    identical = mesh.mesh[places].flatten().tolist()
+    partial = any(placement.is_partial() for placement in tensor.placements)
+    reason = "" if len(identical) > 1 else PARTIAL if partial else SHARD
+    return Copies(identical, everyone, reason)
+
+
+def _places(placements: Iterable[Any], coordinate: Iterable[int]) -> Iterator[Any]:
+    for placement, place in zip(placements, coordinate):  # noqa: B905 - Python 3.9
+        yield slice(None) if placement.is_replicate() else place
