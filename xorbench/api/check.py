@@ -175,10 +175,10 @@ def check(
         bits_only: with `against`, do not compare the speed.
         speed_only: with `against`, do not compare the bits.
         turns: with `against`, `off` times one after the other, not turn by turn.
-        ranks: the numbers of ranks to compare, such as `[1, 2]`; the command contains `{ranks}`.
-        loss: with `ranks`, `mean` or `sum`: how the losses of the ranks make the whole.
         pages: with `against`, `default` times without huge pages for malloc.
         waiting: with `against`, `default` times with OpenMP threads that wait as without xorbench.
+        ranks: the numbers of ranks to compare, such as `[1, 2]`; the command contains `{ranks}`.
+        loss: with `ranks`, `mean` or `sum`: how the losses of the ranks make the whole.
         processes: the number of runs; 2 by default, with `against` 8 each, and at most as many
             pairs of processes for the speed.
         steps: end each run after this number of optimizer steps.
