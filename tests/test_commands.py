@@ -101,6 +101,7 @@ DIFFERENT = {
         "--threads",
     ),
     *("--timeout", "--with-source"),
+    "--up-to-rounding",
 }
 
 
