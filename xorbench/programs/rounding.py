@@ -235,7 +235,7 @@ class Comparison:
 
     Attributes:
         a: the steps of A.
-        center: the run around which the noisy runs scatter: A, or its eager run.
+        center: the run with which the noisy runs are compared: A, or its eager run.
         b: the steps of B.
         noisy: the steps of the noisy runs.
         reset: whether every run begins each step after the first with the state of A.
