@@ -19,6 +19,7 @@ BUCKETS: Final = 251  # sums of a sketch, `recorder/sketch.py`
 LIMIT: Final = 10.0
 SCALE_LIMIT: Final = 20.0
 SATURATED: Final = 0.1  # noise of a tensor, relative to it, above which it is not judged
+SIGNED: Final = 1e-3  # the same of gradients whose signs the first step of Adam may take
 SMALL: Final = 100  # elements up to which a tensor pools the noise of `POOLED` steps
 POOLED: Final = 5
 ENOUGH: Final = 0.5  # share of the steps that must be judged
@@ -249,7 +250,7 @@ class Comparison:
     _start: dict[str, Array] = field(default_factory=dict)  # of A's parameters
     _recent: dict[Key, list[float]] = field(default_factory=dict)
     _forked: list[bool] = field(default_factory=list)  # of the noisy runs
-    _noise_only: set[str] = field(default_factory=set)  # parameters whose gradients are noise
+    _gradients: dict[str, float] = field(default_factory=dict)  # their largest relative noise
 
     @property
     def step_count(self) -> int:
@@ -334,10 +335,11 @@ class Comparison:
             along = abs(float(gap @ unit)) / max(np.sqrt(((used @ unit) ** 2).mean()), floor)
         norm = float(np.linalg.norm(own.sums))
         relative = noise / (size or norm) if (size or norm) else 0.0
-        if kind == "gradient" and relative > SATURATED:
-            self._noise_only.add(name)
-        if kind == "parameter" and name in self._noise_only:
-            relative = max(relative, 1.0)  # an optimizer may scale its gradient, which is noise, up
+        rough = self._gradients.get(name, 0.0)
+        if kind == "gradient":
+            self._gradients[name] = max(rough, relative)
+        if kind == "parameter" and rough > (SATURATED if step else SIGNED):
+            relative = max(relative, 1.0)  # Adam divides noise by its size, and first takes signs
         return Row(step, kind, name, float(np.linalg.norm(gap) / noise), along, relative)
 
 
