@@ -168,14 +168,11 @@ def merged(ranks: Sequence[list[Step]], *, whole: bool) -> list[Step]:
         first = numbered[0]
         step = Step(hyperparameters=first.hyperparameters, reset=all(s.reset for s in numbered))
         for rank, own in enumerate(numbered):
-            for (kind, name), sketch in own.sketches.items():
-                _add_rank(
-                    step, (kind, name), sketch, "" if whole or not rank else f" of rank {rank}"
-                )
-            if not whole:
-                step.exact |= {
-                    (k, f"{n}, rank {rank}"): value for (k, n), value in own.exact.items()
-                }
+            suffix = "" if whole or not rank else f" of rank {rank}"
+            for key, sketch in own.sketches.items():
+                _add_rank(step, key, sketch, suffix)
+            exact = {} if whole else own.exact
+            step.exact |= {(kind, name + suffix): value for (kind, name), value in exact.items()}
         if whole:
             step.sketches = {key: s for key, s in step.sketches.items() if key[0] in WHOLE}
         steps.append(step)
@@ -255,8 +252,8 @@ class Comparison:
     @property
     def step_count(self) -> int:
         """The number of steps that every run has, and all but A have begun with its state."""
-        counts = map(len, (self.a, self.center, self.b, *self.noisy))
-        return min(counts) if not self.reset else min(map(reset_steps, (self.b, *self.noisy)))
+        counts = list(map(len, (self.a, self.center, self.b, *self.noisy)))
+        return min(counts + [reset_steps(s) for s in (self.b, *self.noisy) if self.reset])
 
     def steps(self) -> Iterator[list[Row]]:
         """The rows of each step, in program order."""
@@ -291,6 +288,10 @@ class Comparison:
             same = [digest == digests[1] for digest in digests[2:]]
             row = self._decision(step, key, (gap, digests[0] == own.digest), (gaps, same))
             return replace(row, text=hidden)
+        if not np.isfinite(own.sums).all() or not np.isfinite(gaps).all():
+            return Row(step, *key, noise=1.0)
+        if not np.isfinite(gap).all():
+            return Row(step, *key, text="is not finite in B")
         return self._tensor(step, key, own, gap, gaps)
 
     def _shift(self, run: Sequence[Step], step: int, key: Key) -> Array | float:
@@ -504,7 +505,10 @@ def judge(comparison: Comparison) -> RoundingAnswer:
         answer.forks |= {step: cause} if cause is not None and not is_noisy else {}
         if not comparison.reset:
             break
-    if len(answer.judged) < max(1, ENOUGH * answer.total):
+    if len(comparison.a) != len(comparison.b):
+        text = f"{len(comparison.a)} in A, {len(comparison.b)} in B"
+        answer.word, answer.first = "beyond", Row(total, "steps", "", text=text)
+    elif len(answer.judged) < max(1, ENOUGH * answer.total):
         answer.word = "cannot tell"
     return answer
 

@@ -230,6 +230,7 @@ def row_text(row: Row) -> str:
         "batch": f"the batch ({name})",
         "label": "the labels",
         "draw": f"a random draw ({name})",
+        "steps": "the number of steps",
     }
     if row.kind == "decision":
         differs = f"decided differently in {counted(round(row.ratio), 'element')}"
