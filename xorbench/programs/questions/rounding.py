@@ -301,8 +301,12 @@ def _draw(frame: pd.DataFrame) -> str:
     with drawn(2.2, columns=2) as (axes, svg):
         for number, (own, column) in enumerate(zip(axes, COLUMNS[1:], strict=True)):
             own.plot(frame["step"], frame[column], marker=".", **line_style(number))
-            own.set_yscale("symlog" if not frame[column].max() else "log")
+            own.yaxis.set_major_formatter("{x:g}")  # matplotlib's is in TeX
             own.set_xlabel("step")
             own.set_ylabel("ratio to the noise" if column == "ratio" else "noise of the gradients")
+        if frame["ratio"].max() > 0:
+            axes[0].set_yscale("log")
+            axes[0].yaxis.set_major_formatter("{x:g}")
+        axes[1].set_ylim(0)
         axes[0].axhline(LIMIT, **line_style(6))
     return svg.getvalue()
