@@ -1,5 +1,6 @@
 """`check --up-to-rounding`, `trace` and `diff` of real trainings."""
 
+import json
 import sys
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -139,3 +140,36 @@ def test_traces_are_compared_up_to_rounding(tmp_path: Path) -> None:
     refused = call_in(tmp_path, "diff", "--up-to-rounding", "a.jsonl", "b.jsonl")
     assert refused.returncode == 2
     assert "no file a.jsonl.noise3 next to A" in refused.stderr
+
+
+WORKERS = """
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+torch.manual_seed(0)
+class Data(Dataset):
+    def __len__(self): return 8
+    def __getitem__(self, i):
+        return torch.full((8,), i / 7).exp().softmax(0), i % 3
+net = nn.Sequential(nn.Linear(8, 16), nn.Dropout(0.2), nn.Linear(16, 3))
+optimizer = torch.optim.Adam(net.parameters())
+net(torch.ones(1, 8)).sum().backward()  # begins the step in which the loader processes start
+for x, y in DataLoader(Data(), batch_size=4, num_workers=1):
+    nn.functional.cross_entropy(net(x), y).backward()
+    optimizer.step()
+"""
+
+
+def test_loader_processes_have_no_noise(tmp_path: Path) -> None:
+    """Also if they are forked within a step; dropout draws the same."""
+    (tmp_path / "train.py").write_text(WORKERS)
+    call_in(tmp_path, "trace", "--up-to-rounding", "-o", "t", "--", sys.executable, "train.py")
+    digests: dict[str, list[list[str]]] = {"batch": [], "draw": [], "output": []}
+    for name in ("t", "t.noise1"):
+        lines = [json.loads(line) for line in (tmp_path / name).read_text().splitlines()]
+        events = [event for line in lines for event in line.get("events", ())]
+        for kind, both in digests.items():
+            both.append([event[2] for event in events if event[0] == kind])
+    assert len(digests["batch"][0]) == 3
+    same = {kind: both[0] == both[1] for kind, both in digests.items()}
+    assert same == {"batch": True, "draw": True, "output": False}
