@@ -333,7 +333,7 @@ class Comparison:
         if size and own.count > 1:
             unit = scale / size
             floor = max(eps * size, 0.3 * noise / np.sqrt(min(own.count, BUCKETS)))
-            along = abs(float(gap @ unit)) / max(float(np.sqrt(((used @ unit) ** 2).mean())), floor)
+            along = abs(float(gap @ unit)) / max(np.sqrt(((used @ unit) ** 2).mean()), floor)
         norm = float(np.linalg.norm(own.sums))
         relative = noise / (size or norm) if (size or norm) else 0.0
         rough = self._gradients.get(name, 0.0)
@@ -341,7 +341,8 @@ class Comparison:
             self._gradients[name] = max(rough, relative)
         if kind == "parameter" and rough > (SATURATED if step else SIGNED):
             relative = max(relative, 1.0)  # Adam divides noise by its size, and first takes signs
-        return Row(step, kind, name, float(np.linalg.norm(gap) / noise), along, relative)
+        ratio = float(np.linalg.norm(gap) / noise)
+        return Row(step, kind, name, ratio, float(along), float(relative))
 
 
 def _flips(gap: Array, *, same: bool) -> float:
