@@ -135,6 +135,21 @@ def test_a_seed_that_differs_is_named_with_its_line_and_its_source() -> None:
     assert "time.time() at a.py:8" in hint
 
 
+def test_a_seed_may_come_from_a_value_that_is_made_elsewhere() -> None:
+    """No source is used as a seed where it is made, such as the name of a run."""
+    of = {"generators": ("torch cpu",), "used": ("torch cpu",)}
+    early, late = seeded("torch cpu", "a.py:3"), seeded("torch cpu", "a.py:9", "2", step=4)
+    clock = source("time", "time.time()", "a.py:8")
+    hint = observed(
+        "forward",
+        first(step=5, of=of, name="aten.bernoulli_", random=True),
+        *(early, late, clock),
+        other=(early, seeded("torch cpu", "a.py:9", "3", step=4)),
+    )
+    assert "a.py:9" in hint
+    assert "time.time() at a.py:8" in hint
+
+
 @pytest.mark.parametrize("component", ["parameters", "batch", "data"])
 def test_different_shapes_are_not_explained_by_a_generator(component: str) -> None:
     """The architecture, the curriculum or the vocabulary differs."""

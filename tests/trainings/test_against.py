@@ -15,7 +15,14 @@ from conftest import Completed, Reported, call_in, reported, run_in
 from xorbench.programs.conclusion import CheckRuns, RunPair
 from xorbench.programs.cross_comparison import compared_across
 from xorbench.programs.first_difference import Compared, Coverage, FirstDifference
-from xorbench.programs.questions.against import SideRuns, judge_bits, judgement, turns
+from xorbench.programs.questions.against import (
+    AgainstRequest,
+    SideRuns,
+    judge_bits,
+    judgement,
+    turns,
+)
+from xorbench.programs.questions.rerun import CheckRequest
 from xorbench.programs.step_time import ClockedRun, StepSpeed, clocked, periods, step_speed
 from xorbench.records.trace import TraceEnd, TraceEvent, TraceFile, TraceHead, TraceStep
 from xorbench.stats.ratio import Ratio
@@ -216,6 +223,31 @@ def test_bits_are_compared_up_to_the_first_irreproducible_step(
     assert message in answer.sentence
     (verdict,) = judgement(answer, both, None).verdicts
     assert verdict.outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("own_a", "own_b", "across", "command"),
+    [
+        (
+            None,
+            None,
+            4,
+            "xorbench explain --in-place --steps 3 --against 'python a.py' -- python b.py",
+        ),
+        (4, None, 4, "xorbench explain --in-place --steps 3 -- python a.py"),
+        (None, 4, None, "xorbench explain --in-place --steps 3 -- python b.py"),
+        (None, None, None, ""),
+    ],
+)
+def test_the_next_command_explains_the_commands_that_differ(
+    own_a: int | None, own_b: int | None, across: int | None, command: str
+) -> None:
+    """B against A, or the one that is not reproducible, with the options of the check."""
+    check = CheckRequest(("python", "b.py"), steps=3, in_place=True)
+    sides = [SideRuns(n, diverging(step, "run 2")) for n, step in (("A", own_a), ("B", own_b))]
+    both = diverging(across, "B", "A")
+    request = AgainstRequest(check, ("python", "a.py"))
+    assert request.next_command(*sides, both, judge_bits(*sides, both)) == command
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,15 @@ def test_the_answer_lists_the_trainings(tmp_path: Path) -> None:
     assert "run 1 ended with exit code 1 after --steps had ended a training" in result["notes"][0]
 
 
+def test_a_training_whose_weights_stay_is_one_training(tmp_path: Path) -> None:
+    """The weights of each step are those of the first one, and nothing begins again."""
+    still = TRAINING.replace("lr=0.1", "lr=0.0")
+    (tmp_path / "still.py").write_text(still)
+    result = checked(tmp_path, 0, "--", sys.executable, "still.py")
+    assert "trainings" not in result["details"]
+    assert result["sentence"] == "bitwise identical in 2 runs: 6 steps"
+
+
 def test_a_rank_that_waits_for_a_stopped_one_has_made_its_steps(tmp_path: Path) -> None:
     """Two pipelines in a row end after their steps, with complete records."""
     (tmp_path / "pipeline.py").write_text(PIPELINE)

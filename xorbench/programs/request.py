@@ -1,6 +1,7 @@
 """The request to run a user's command."""
 
 import os
+import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,6 +42,19 @@ class CommandRequest:
     def command(self) -> str:
         """The command as typed in a shell, without secrets."""
         return self.target or shown_command(self.words)
+
+    def explain(self, command: str = "", against: str = "") -> str:
+        """The `explain` of this or another command with the same runs, as typed in a shell."""
+        options: list[tuple[str, object]] = [
+            ("--steps", self.steps),
+            *(("--exclude", glob) for glob in self.exclude),
+            *(("--link", path) for path in self.link),
+            ("--against", against or None),
+        ]
+        given = [f"{name} {shlex.quote(str(value))} " for name, value in options if value]
+        in_place = "--in-place " if self.in_place else ""
+        words = command or (self.target or f"-- {self.command}")
+        return f"xorbench explain {in_place}{''.join(given)}{words}"
 
     def command_run(self) -> CommandRun:
         """The run of the command; raises `BadOption`."""

@@ -137,17 +137,20 @@ def split(trace: TraceFile) -> list[TrainingTrace]:
     """The trainings of a record, in their order.
 
     A training begins with a step in which every optimizer and its parameters are new, or in which
-    the parameters have again the values of its first step.
+    the parameters, which have changed, have again the values of its first step.
     """
     starts: list[int] = []
     seen: set[str] = set()
     first: Weights = {}
+    changed = False  # whether the weights of the training have changed
     for line in trace.steps():
         weights = _optimized(line)
         owners = {OWNER.match(name)[0] for name in weights if OWNER.match(name)}  # type: ignore[index]
-        if not starts or (owners and (not owners & seen or weights == first)):
+        again = changed and weights == first
+        if not starts or (owners and (not owners & seen or again)):
             starts.append(line.step)
-            first = weights
+            first, changed = weights, False
+        changed = changed or weights != first
         seen |= owners
     stops = [*starts[1:], None]
     return [

@@ -234,7 +234,7 @@ class Listener:
 
     def _follows(self, module: nn.Module) -> bool:
         """Begin to follow the state of a model that is not trained; whether it has any."""
-        follows = self.untrained.follow(module, lambda weight: self.weights.is_known(weight[2]))
+        follows = self.untrained.follow(module, self.weights.knows)
         if follows:
             self.weights.note_followed(module)
         return follows
@@ -539,8 +539,9 @@ class Listener:
 
     def _drop_unused_calls(self) -> None:
         """Take out of the first step the calls that are no part of the training."""
-        unused = self._first_calls.unused(self._trains, resumed=self.options.state)
-        models = {call.model for call in unused if not self._trains(call.module())}
+        trains = self._trains()
+        unused = self._first_calls.unused(trains, resumed=self.options.state)
+        models = {call.model for call in unused if not trains(call.module())}
         self._first_calls = FirstCalls()
         if not unused:
             return
@@ -558,13 +559,11 @@ class Listener:
         finals = self._finals.values()
         self._finals = {(f.event[0], f.event[1]): f for f in finals if f.event[1]}
 
-    def _trains(self, module: nn.Module | None) -> bool:
+    def _trains(self) -> Callable[[nn.Module | None], bool]:
         """Whether a gradient has reached a parameter of a module, or an optimizer has one."""
-        reached = {id(tensor) for tensor in self._reached}
-        return any(
-            parameter.grad is not None
-            or id(parameter) in reached
-            or self.weights.is_optimized(parameter)
+        trained = {id(tensor) for tensor in self._reached} | self.weights.optimized()
+        return lambda module: any(
+            parameter.grad is not None or id(parameter) in trained
             for parameter in (() if module is None else module.parameters())
         )
 
@@ -602,9 +601,11 @@ class Listener:
 
     def _track_leaves(self) -> None:
         """Count the tensors with a gradient that are in no optimizer and no module."""
+        if not self._reached:
+            return
+        knows = self.weights.knows()
         for tensor in self._reached:
-            known = tensor in self._batches or tensor in self._leaves
-            if not known and not self.weights.is_known(tensor):
+            if not (tensor in self._batches or tensor in self._leaves or knows(tensor)):
                 self._leaves[tensor] = True
                 self._free_leaves += 1
         self._reached = []

@@ -14,7 +14,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from .weights import Members, Tracked, members_of, weights_in
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from .fingerprint import Digester
     from .weights import Weight
@@ -47,16 +47,17 @@ class UntrainedModels:
         self._models: list[Followed] = []
         self._seen = WeakIdKeyDictionary()
 
-    def follow(self, module: nn.Module, known: Callable[[Weight], bool]) -> bool:
+    def follow(self, module: nn.Module, knows: Callable[[], Callable[[Tensor], bool]]) -> bool:
         """A model is called; whether its state is followed from now on.
 
-        `known` are weights that the record has already.
+        `knows` gives the test whether the record has a weight already.
         """
         if module in self._seen or len(self._models) >= MOST_MODELS:
             return False
         self._seen[module] = True
         members = members_of(module)
-        state = [weight for weight in weights_in(members) if not known(weight)]
+        known = knows()
+        state = [weight for weight in weights_in(members) if not known(weight[2])]
         if not state:
             return False
         tracked = Tracked(module, 0, self._note_death)

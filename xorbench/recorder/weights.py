@@ -202,13 +202,16 @@ class RecordedWeights:
 
     def is_known(self, tensor: Tensor) -> bool:
         """Whether the tensor is a weight of a trained module or of an optimizer."""
-        if tensor in self._names or any(tensor is held for _, _, held in self.held):
-            return True
-        return self.is_optimized(tensor)
+        return self.knows()(tensor)
 
-    def is_optimized(self, tensor: Tensor) -> bool:
-        """Whether an optimizer has it."""
-        return any(tensor is parameter for parameter in self._optimized())
+    def knows(self) -> Callable[[Tensor], bool]:
+        """Whether a tensor is a weight of a trained module or of an optimizer, for many tensors."""
+        known = self.optimized() | {id(held) for _, _, held in self.held}
+        return lambda tensor: id(tensor) in known or tensor in self._names
+
+    def optimized(self) -> set[int]:
+        """The ids of the parameters of all live optimizers."""
+        return {id(tensor) for tensor in self._optimized()}
 
     def is_named(self, tensor: Tensor) -> bool:
         """Whether it is a weight of a module that was trained."""
@@ -294,7 +297,7 @@ class RecordedWeights:
 
     def _parts_of_dead(self, parts: list[Weight], index: int) -> Iterator[Weight]:
         """The parameters and buffers of a freed module that are in no live optimizer."""
-        owned = {id(tensor) for tensor in self._optimized()}
+        owned = self.optimized()
         for kind, name, tensor in parts:
             if id(tensor) not in owned:
                 identity = f"m{index}.{bare(name)}"

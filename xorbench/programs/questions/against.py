@@ -23,7 +23,7 @@ from xorbench.programs.cross_comparison import SIDES, compare_commands, cross_tr
 from xorbench.programs.experiment import MAIN, Experiment, Judgement, Row, RunMissing, run_rows
 from xorbench.programs.paired_speed import TURNS, Pairs, why_off
 from xorbench.programs.pairs import PairSide
-from xorbench.programs.questions.rerun import CheckRequest, detailed_pairs
+from xorbench.programs.questions.rerun import EXPLAINED, CheckRequest, detailed_pairs
 from xorbench.programs.request import require_command
 from xorbench.programs.run_processes import port_warning
 from xorbench.programs.step_time import (
@@ -192,7 +192,22 @@ class AgainstRequest:
         first_pair = across.diverged
         if first_pair is not None and step_of(first_pair) < min(s.diverges_at for s in own):
             across.detailed_pairs = detailed_pairs(first_pair, again, cross_traces)
-        return across, judge_bits(own[0], own[1], across)
+        bits = judge_bits(own[0], own[1], across)
+        return across, replace(bits, next_command=self.next_command(own[0], own[1], across, bits))
+
+    def next_command(
+        self, a: "SideRuns", b: "SideRuns", across: CheckRuns, bits: Conclusion
+    ) -> str:
+        """The command that looks for the switch behind a difference; empty if no switch may be."""
+        reference = shown_command(self.against)
+        if step_of(across.diverged) < min(a.diverges_at, b.diverges_at):
+            return self.check.explain(against=reference) if bits.component in EXPLAINED else ""
+        first = a if a.diverges_at < math.inf else b
+        if conclude(first.own).component not in EXPLAINED:
+            return ""
+        is_function = len(self.against) == 1 and FUNCTION.fullmatch(reference)
+        command = reference if is_function else f"-- {reference}"
+        return self.check.explain(command if first is a else "")
 
     def _timed(self, experiment: Experiment) -> tuple[StepSpeed, list[str], list[Ended]]:
         """The speed turn by turn, or else one after the other; notes; the runs."""
@@ -306,7 +321,7 @@ def _b_differs(across: CheckRuns) -> Conclusion:
 def _a_not_reproducible(a: SideRuns, b: SideRuns) -> Conclusion:
     reason = "A is not reproducible, so B cannot be compared with it"
     runs_of_b = "identical" if b.diverges_at == math.inf else b.finding
-    hint = "make A reproducible first: xorbench explain -- A finds the switch"
+    hint = "make A reproducible first"
     details = (("runs of B", runs_of_b),)
     return Conclusion("inconclusive", f"{reason}: {a.finding}", hint=hint, details=details)
 

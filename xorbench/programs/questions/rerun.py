@@ -84,10 +84,7 @@ class CheckRequest(CommandRequest):
         judged = judgement(observed, runs)
         if judged.conclusion.component not in EXPLAINED:
             return judged
-        steps = "" if self.steps is None else f"--steps {self.steps} "
-        words = self.command if self.target is not None else f"-- {self.command}"
-        command = f"xorbench explain {steps}{words}"
-        return replace(judged, conclusion=replace(judged.conclusion, next_command=command))
+        return replace(judged, conclusion=replace(judged.conclusion, next_command=self.explain()))
 
 
 def judgement(observed: CheckRuns, runs: Sequence[Ended]) -> Judgement:
