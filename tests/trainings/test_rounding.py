@@ -76,10 +76,10 @@ def test_a_fused_optimizer_is_the_same_up_to_rounding(fused: Reported) -> None:
 
 def test_the_page_has_a_picture_and_junit_a_case(fused: Reported) -> None:
     """Ratio and noise by step."""
-    page = (fused.folder / "report.html").read_text()
+    page = (fused.made / "report.html").read_text()
     assert "<svg" in page
     assert "Difference and noise by step" in page
-    (case,) = ET.fromstring((fused.folder.parents[2] / "j.xml").read_text()).iter("testcase")
+    (case,) = ET.parse(fused.folder / "j.xml").getroot().iter("testcase")
     assert "rounding" in case.attrib["classname"] + case.attrib["name"]
 
 
