@@ -317,6 +317,19 @@ def test_the_original_output_is_judged() -> None:
     assert executions.count(aten.exp.default) == 1
 
 
+def test_the_scaled_term_of_an_addition_may_be_rounded() -> None:
+    """`add(a, b, alpha)` has two roundings, which show where the terms cancel."""
+    a, b = random(512), random(512)
+    a = -0.1 * b * (1 + 1e-4 * a)
+    twice = replaced("add", lambda a, b: a + 0.1 * b)
+    assert wrong(lambda: torch.add(a, b, alpha=0.1), twice) == set()
+
+
+def test_an_in_place_bernoulli_has_its_own_default() -> None:
+    """Its tensor holds no chances."""
+    assert states(lambda: torch.zeros(100).bernoulli_())["bernoulli_"] == "correct"
+
+
 def test_a_python_number_may_be_rounded_to_the_type_or_not() -> None:
     """Both 0.1 in bfloat16 and 0.1 in float64 are correct factors."""
     x = random(64, dtype=torch.bfloat16)

@@ -66,11 +66,15 @@ def attention_backward(
 
 
 def softmax(x: Tensor, dim: int, _half_to_float: bool = False) -> Tensor:
+    if not x.numel():
+        return x.clone()
     weights = torch.exp(x - x.amax(dim, keepdim=True))
     return weights / weights.sum(dim, keepdim=True)
 
 
 def log_softmax(x: Tensor, dim: int, _half_to_float: bool = False) -> Tensor:
+    if not x.numel():
+        return x.clone()
     shifted = x - x.amax(dim, keepdim=True)
     return shifted - torch.log(torch.exp(shifted).sum(dim, keepdim=True))
 
@@ -106,7 +110,7 @@ def index_add(x: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any 
         return x + source.reshape(-1).sum() * alpha
     rows, added = x.movedim(dim, 0), source.movedim(dim, 0)
     hits = index.reshape(1, -1) == torch.arange(rows.shape[0]).unsqueeze(1)
-    total = torch.matmul(hits.to(x.dtype), added.reshape(added.shape[0], -1))
+    total = torch.matmul(hits.to(x.dtype), added.reshape(len(added), math.prod(added.shape[1:])))
     return (rows + total.reshape(rows.shape) * alpha).movedim(0, dim)
 
 

@@ -22,6 +22,7 @@ EXACT = "exact"  # comparisons, integers
 ROUNDED = "rounded"  # correctly rounded: add, multiply, divide, square root
 SUM = "sum"  # the error grows with the number of terms
 FUNCTION = "function"  # a special function, accurate to a few units in the last place
+POSITIONS = "positions"  # computes positions in an image and interpolates
 STEPS = "steps"  # the errors of its steps
 RANDOM, UNINITIALIZED, NOT_UNIQUE = "random", "uninitialized", "not unique"
 
@@ -79,8 +80,12 @@ BOUNDS = {
     SUM: """sum mean var std var_mean prod cumsum logcumsumexp cumprod norm linalg_vector_norm
     logsumexp std_mean nansum trace scatter_add scatter_reduce index_put_acc _unsafe_index_put
     index_reduce dot mv vdot mm bmm""",
-    FUNCTION: "erf erfc lgamma digamma polygamma erfinv igamma igammac mvlgamma i0 i1 sinc",
-    RANDOM: """native_dropout rand randn rand_like randn_like randint randperm multinomial random
+    FUNCTION: """erf erfc lgamma digamma polygamma erfinv igamma igammac mvlgamma i0 i1 sinc
+    bessel_i0 bessel_i1 bessel_i0e bessel_i1e bessel_j0 bessel_j1 spherical_bessel_j0 erf_inv erfcx
+    ndtri zeta""",
+    POSITIONS: """grid_sampler_3d _upsample_bilinear2d_aa _upsample_bicubic2d_aa
+    _upsample_bilinear2d_aa_backward _upsample_bicubic2d_aa_backward grid_sampler_3d_backward""",
+    RANDOM: """bernoulli_ normal_ native_dropout rand randn rand_like randn_like randint randperm multinomial random
     randint_like rrelu_with_noise geometric cauchy log_normal poisson binomial _fused_dropout
     _standard_gamma _sample_dirichlet normal_functional exponential uniform normal bernoulli
     fractional_max_pool2d fractional_max_pool3d""",
@@ -136,11 +141,12 @@ PROPERTIES: dict[str, Property] = {
     "argmin": properties.extreme_index("amin"),
     "topk": properties.top,
     "sort": properties.sort,
-    "bernoulli": properties.bernoulli,
+    "bernoulli": properties.bernoulli(None),
+    "bernoulli_": properties.bernoulli(0.5),
     "native_dropout": properties.dropout,
     "uniform": properties.distributed(properties.uniform, 0.0, 1.0),
     "rand": properties.distributed(lambda x: properties.uniform(x, 0.0, 1.0)),
-    "normal": properties.distributed(properties.normal, 0.0, 1.0),
+    "normal_": properties.distributed(properties.normal, 0.0, 1.0),
     "randn": properties.distributed(lambda x: properties.normal(x, 0.0, 1.0)),
     "exponential": properties.distributed(properties.exponential, 1.0),
     "randint": properties.whole_numbers,
