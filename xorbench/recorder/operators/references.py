@@ -80,8 +80,7 @@ BOUNDS = {
     SUM: """sum mean var std var_mean prod cumsum logcumsumexp cumprod norm linalg_vector_norm
     logsumexp std_mean nansum trace scatter_add scatter_reduce index_put_acc _unsafe_index_put
     index_reduce dot mv vdot mm bmm""",
-    FUNCTION: """erf erfc lgamma digamma polygamma erfinv igamma igammac mvlgamma i0 i1 sinc
-    bessel_i0 bessel_i1 bessel_i0e bessel_i1e bessel_j0 bessel_j1 spherical_bessel_j0 erf_inv erfcx
+    FUNCTION: """erf erfc lgamma digamma polygamma erfinv igamma igammac mvlgamma i0 i1 sinc bessel_i0 bessel_i1 bessel_i0e bessel_i1e bessel_j0 bessel_j1 spherical_bessel_j0 erf_inv erfcx
     ndtri zeta""",
     POSITIONS: """grid_sampler_3d _upsample_bilinear2d_aa _upsample_bicubic2d_aa
     _upsample_bilinear2d_aa_backward _upsample_bicubic2d_aa_backward grid_sampler_3d_backward""",
