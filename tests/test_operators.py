@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -44,6 +45,27 @@ def test_a_correct_model_causes_no_alarm(kind: str, precision: str) -> None:
     kinds = [k for k in kinds if k["text"] != "uninitialized"]
     assert [k for k in kinds if k["state"] == "wrong" and not known(k)] == []
     assert sum(k["state"] == "not judged" for k in kinds) <= 0.02 * len(kinds)
+
+
+def trained(kind: str, mode: Any) -> list[Tensor]:
+    """The parameters after a step, their gradients, and the state of the generator."""
+    torch.manual_seed(0)
+    model, loss = models.MODELS[kind]({"device": "cpu", "dtype": torch.float32})
+    optimizer = torch.optim.AdamW(model.parameters())
+    with mode:
+        loss().backward()
+        optimizer.step()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    return [*model.parameters(), *gradients, torch.get_rng_state()]
+
+
+@pytest.mark.parametrize("kind", ["gpt", "lstm", "resnet"])
+def test_a_judged_step_has_the_bits_of_a_step(kind: str) -> None:
+    """Judging changes no parameter, gradient or generator."""
+    mode = JudgedOperators(SimpleNamespace(root="", with_source=False), "")
+    pairs = zip(trained(kind, nullcontext()), trained(kind, mode), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert mode.kinds
 
 
 # Known defects of PyTorch
@@ -384,6 +406,20 @@ def test_a_kind_that_takes_too_long_is_named(monkeypatch: pytest.MonkeyPatch) ->
 
 
 # The registry
+
+
+def test_an_entry_point_names_a_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the name of the operator, with a dot, and names a mapping."""
+    folder = tmp_path / "my_ops-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: my-ops\nVersion: 1.0\n")
+    (folder / "entry_points.txt").write_text(
+        "[xorbench.references]\nmy_ops.double = my_rows:DOUBLE\n"
+    )
+    (tmp_path / "my_rows.py").write_text("DOUBLE = {'bound': 'rounded', 'formula': abs}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    row = references.Reference("rounded", abs)
+    assert references._added() == {"my_ops::double": row}
 
 
 def test_another_package_adds_a_reference(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,15 @@ for _ in range(2):
     loss.backward()
     optimizer.step()
 """
+POOL = """
+import torch
+from torch import nn
+model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(18, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for _ in range(2):
+    model(torch.randn(2, 1, 8, 8)).sum().backward()
+    optimizer.step()
+"""
 Run = Callable[..., Completed]
 
 
@@ -77,6 +86,12 @@ def test_operators_of_other_threads_are_judged(checked: Run) -> None:
     """A thread that starts within a step is part of it."""
     kinds = json.loads(checked(THREADS).stdout)["kinds"]
     assert "aten.erfinv" in {kind["operator"] for kind in kinds}
+
+
+def test_the_recorder_does_not_see_the_gradients_of_references(checked: Run) -> None:
+    """A reference that uses autograd is no second thread that trains."""
+    answer = json.loads(checked(POOL).stdout)
+    assert (answer["outcome"], answer["judged"], answer["notes"]) == ("pass", 1.0, [])
 
 
 def test_a_faulty_kernel_of_an_accelerator_is_detected_and_named(tmp_path: Path) -> None:

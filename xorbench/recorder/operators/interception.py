@@ -8,6 +8,7 @@ import math
 import os
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ class JudgedSteps(Detail):
         super().__init__(listener)
         self._chosen = listener.options.judge
         self.operators = JudgedOperators(listener.options, folder)
+        self.operators.shielded = listener.shielded
         self.operators.on, self._pushed = False, False
         _follow_threads(self.operators)
 
@@ -92,6 +94,7 @@ class JudgedOperators(TorchDispatchMode):
     def __init__(self, options: Any, folder: str, fault: Fault = None) -> None:
         super().__init__()
         self.on, self.step, self.fault = True, 0, fault
+        self.shielded: Callable[[Callable[[], None]], None] = lambda work: work()
         self.kinds: dict[Any, dict[str, Any]] = {}
         self._calls: dict[Any, int] = {}
         self._options, self._folder, self._file = options, folder, None
@@ -99,7 +102,9 @@ class JudgedOperators(TorchDispatchMode):
         os.register_at_fork(after_in_child=self._forked)
 
     def _forked(self) -> None:
-        self._lock, self._own, self._file = threading.Lock(), threading.local(), None
+        # loader processes are not judged; a training process turns it on again
+        self.on, self._file = False, None
+        self._lock, self._own = threading.Lock(), threading.local()
 
     @classmethod
     def ignore_compile_internals(cls) -> bool:
@@ -117,18 +122,25 @@ class JudgedOperators(TorchDispatchMode):
         if count > 1:
             return func(*args, **kwargs)
         began = time.process_time()
-        with torch.no_grad():
-            before, written, problem = _kept(func, args, kwargs)
+        unkept = (args, kwargs), [], "its arguments cannot be copied"
+        before, written, problem = self._hidden(_kept, unkept, func, args, kwargs)
         spent = time.process_time() - began
         result = func(*args, **kwargs)
         if self.fault is not None:
             result = self.fault(func, args, result)
         began = time.process_time()
         call = Call(func, before, result, (args, kwargs), written)
-        verdict, identical = self._judge(call, problem)
+        failed = Verdict(NOT_JUDGED, text="the reference failed"), True
+        verdict, identical = self._hidden(self._judge, failed, call, problem)
         spent += time.process_time() - began
         self._record(key, call, verdict, identical, spent)
         return result
+
+    def _hidden(self, work: Any, failed: Any, *arguments: Any) -> Any:
+        """The result of the recorder's own work, hidden from its hooks and from modes."""
+        results: list[Any] = []
+        self.shielded(lambda: results.append(work(*arguments)))
+        return results[0] if results else failed
 
     @staticmethod
     def _spaces() -> Any:
@@ -139,7 +151,7 @@ class JudgedOperators(TorchDispatchMode):
     def _judge(self, call: Call, problem: str) -> tuple[Verdict, bool]:
         """The verdict, and whether further executions return identical bits."""
         try:
-            with torch.no_grad(), _disable_current_modes():
+            with torch.no_grad(), _disable_current_modes():  # also without a recorder
                 tensors = [
                     t for t in tree_flatten((call.before, call.result))[0] if isinstance(t, Tensor)
                 ]
@@ -236,7 +248,7 @@ def _kept(func: Any, args: Any, kwargs: Any) -> tuple[Any, list[int], str]:
     problem = unreadable([flat[i] for i in positions])
     if problem:
         return (args, kwargs), [], problem
-    with _disable_current_modes():
+    with torch.no_grad(), _disable_current_modes():
         copies = {id(flat[i]): _copy(flat[i].detach()) for i in positions}
     kept = [copies.get(id(v), v) if isinstance(v, Tensor) else v for v in flat]
     return tree_unflatten(kept, spec), positions, ""
