@@ -302,14 +302,11 @@ def table(path: Path) -> None:
             for name in ("kinds", "calls", "kinds_missing", "calls_missing", "known"):
                 total[name] += row.get(name, 0)
         wrong = Counter(text.split(" ")[0] for row in own for text in row.get("wrong", ()))
-        print(
-            f"{part}: {len(own)} runs, {sum('crash' in row for row in own)} crashes, {dict(total)}"
-        )
+        crashes = sum("crash" in row for row in own)
+        print(f"{part}: {len(own)} runs, {crashes} crashes, {dict(total)}")
         print(f"  wrong: {dict(wrong)}")
         for row in own if part == "cost" else ():
-            print(
-                f"  {row['case']['model']}: {row.get('process_s')} s, judging {row.get('seconds')} s"
-            )
+            print(f"  {row['case']['model']}: {row.get('process_s')} s of processor time")
     smallest: dict[str, dict[str, float]] = defaultdict(dict)
     for row in rows:
         for name, sizes in row.get("caught", {}).items():

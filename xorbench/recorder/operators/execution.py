@@ -198,7 +198,9 @@ def execute(func: Any, args: Any, kwargs: Any, noise: Noise) -> tuple[Any, list[
         return func(*args, **kwargs), flat
 
 
-def _out_form(func: Any, args: Any, kwargs: Any, steps: Steps, flat: list[Any]) -> Any:
+def _out_form(
+    func: Any, args: Any, kwargs: Any, steps: Steps, flat: list[Any]
+) -> tuple[Any, list[Any]]:
     """An operator that writes into given tensors, by the form that returns its results."""
     outs = [a.name for a in func._schema.arguments if a.is_out]
     own = {name: value for name, value in kwargs.items() if name not in outs}

@@ -267,8 +267,10 @@ def rnn_layer(
 ) -> tuple[Any, ...]:  # fmt: skip
     if mode != LSTM:
         raise NotImplementedError("a recurrent layer other than LSTM")
-    bias = (w2, w3) if biases else (None, None)
-    y, h, c = _lstm(x, w0, w1, *bias, hx.reshape(hx.shape[-2:]), cx.reshape(cx.shape[-2:]), reverse)
+    bi, bh = (w2, w3) if biases else (None, None)
+    y, h, c = _lstm(
+        x, w0, w1, bi, bh, hx.reshape(hx.shape[-2:]), cx.reshape(cx.shape[-2:]), reverse
+    )
     return y, h.reshape(hx.shape), c.reshape(cx.shape), None
 
 
@@ -281,8 +283,8 @@ def rnn_layer_backward(
     rest = (reverse, sizes, mode, hidden, layers, biases, bidirectional, batch_first, True)
     inputs = [x, w0, w1, w2, w3, hx, cx]
 
-    def formula(*leaves: Tensor) -> list[Tensor]:
-        outputs = rnn_layer(*leaves, *rest)[:3]
+    def formula(*leaves: Any) -> list[Tensor]:
+        outputs = rnn_layer(*(*leaves, *rest))[:3]
         return [o for o, g in zip(outputs, (gy, gh, gc)) if g is not None]  # noqa: B905
 
     gx, g0, g1, g2, g3, ghx, gcx = gradient(formula, inputs, [g for g in (gy, gh, gc) if g is not None])  # fmt: skip # noqa: E501

@@ -82,7 +82,7 @@ def _follow_threads(operators: JudgedOperators) -> None:
             thread.run = judged  # type: ignore[method-assign]
         original(thread)
 
-    threading.Thread.start = start  # type: ignore[method-assign]
+    threading.Thread.start = start  # type: ignore[method-assign, assignment]
 
 
 WORKER = "xorbench-references"
@@ -97,7 +97,8 @@ class JudgedOperators(TorchDispatchMode):
         self.shielded: Callable[[Callable[[], None]], None] = lambda work: work()
         self.kinds: dict[Any, dict[str, Any]] = {}
         self._calls: dict[Any, int] = {}
-        self._options, self._folder, self._file = options, folder, None
+        self._options, self._folder = options, folder
+        self._file: Any = None
         self._lock, self._own = threading.Lock(), threading.local()
         os.register_at_fork(after_in_child=self._forked)
 
@@ -122,7 +123,7 @@ class JudgedOperators(TorchDispatchMode):
         if count > 1:
             return func(*args, **kwargs)
         began = time.process_time()
-        unkept = (args, kwargs), [], "its arguments cannot be copied"
+        unkept: Any = (args, kwargs), [], "its arguments cannot be copied"
         before, written, problem = self._hidden(_kept, unkept, func, args, kwargs)
         spent = time.process_time() - began
         result = func(*args, **kwargs)

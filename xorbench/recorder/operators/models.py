@@ -51,7 +51,7 @@ def transformer(new: New, causal: bool) -> Made:
 def llama(new: New) -> Made:
     """Root-mean-square norm, rotated queries, shared keys, gated feed-forward layer."""
     sizes = {"q": 32, "k": 16, "v": 16, "out": 32, "up": 64, "gate": 64}
-    net = nn.ModuleDict({n: nn.Linear(WIDTH, size, bias=False) for n, size in sizes.items()})
+    net: Any = nn.ModuleDict({n: nn.Linear(WIDTH, size, bias=False) for n, size in sizes.items()})
     net["tokens"], net["down"] = nn.Embedding(TOKENS, WIDTH), nn.Linear(64, WIDTH, bias=False)
     net["norm"], net["head"] = nn.LayerNorm(WIDTH, bias=False), nn.Linear(WIDTH, TOKENS)
     net.to(**new)
@@ -200,7 +200,8 @@ def train(kind: str, precision: str, device: str, optimizer: Any) -> None:
 
 def optimizers() -> Any:
     """AdamW and SGD, fused and with operators on lists, in turn."""
-    adam, sgd, lists = torch.optim.AdamW, torch.optim.SGD, {"foreach": True}
+    adam, sgd = torch.optim.AdamW, torch.optim.SGD
+    lists: dict[str, Any] = {"foreach": True}
     return itertools.cycle([
         lambda p: adam(p, 1e-3, fused=True),
         lambda p: sgd(p, 1e-2, momentum=0.9, weight_decay=1e-4, **lists),

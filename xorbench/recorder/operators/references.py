@@ -80,14 +80,15 @@ BOUNDS = {
     SUM: """sum mean var std var_mean prod cumsum logcumsumexp cumprod norm linalg_vector_norm
     logsumexp std_mean nansum trace scatter_add scatter_reduce index_put_acc _unsafe_index_put
     index_reduce dot mv vdot mm bmm""",
-    FUNCTION: """erf erfc lgamma digamma polygamma erfinv igamma igammac mvlgamma i0 i1 sinc bessel_i0 bessel_i1 bessel_i0e bessel_i1e bessel_j0 bessel_j1 spherical_bessel_j0 erf_inv erfcx
+    FUNCTION: """erf erfc lgamma digamma polygamma erfinv igamma igammac mvlgamma i0 i1 sinc
+    bessel_i0 bessel_i1 bessel_i0e bessel_i1e bessel_j0 bessel_j1 spherical_bessel_j0 erf_inv erfcx
     ndtri zeta""",
     POSITIONS: """grid_sampler_3d _upsample_bilinear2d_aa _upsample_bicubic2d_aa
     _upsample_bilinear2d_aa_backward _upsample_bicubic2d_aa_backward grid_sampler_3d_backward""",
-    RANDOM: """bernoulli_ normal_ native_dropout rand randn rand_like randn_like randint randperm multinomial random
-    randint_like rrelu_with_noise geometric cauchy log_normal poisson binomial _fused_dropout
-    _standard_gamma _sample_dirichlet normal_functional exponential uniform normal bernoulli
-    fractional_max_pool2d fractional_max_pool3d""",
+    RANDOM: """bernoulli_ normal_ native_dropout rand randn rand_like randn_like randint randperm
+    multinomial random randint_like rrelu_with_noise geometric cauchy log_normal poisson binomial
+    _fused_dropout _standard_gamma _sample_dirichlet normal_functional exponential uniform normal
+    bernoulli fractional_max_pool2d fractional_max_pool3d""",
     UNINITIALIZED: """empty empty_like new_empty empty_strided new_empty_strided empty_permuted
     resize set record_stream is_pinned _resize_output""",
     NOT_UNIQUE: """linalg_eig _linalg_eigh _linalg_svd linalg_qr geqrf ormqr svd_lowrank
