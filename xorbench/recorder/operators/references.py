@@ -65,10 +65,10 @@ BOUNDS = {
     flip roll diagonal as_strided contiguous zeros ones full zeros_like ones_like full_like
     new_zeros new_ones new_full scalar_tensor fill zero masked_fill constant_pad_nd repeat unfold
     _to_copy to broadcast_in_dim convert_element_type view_of collapse_view split_dim lift_fresh neg
-    tril triu scatter index_copy eye real imag conj view_as_real view_as_complex complex
-    _local_scalar_dense narrow lift_fresh_copy item expand_copy view_copy masked_scatter
+    tril triu index_copy eye real imag conj view_as_real view_as_complex complex
+    _local_scalar_dense narrow lift_fresh_copy item expand_copy view_copy
     masked_select take device_put _conj _neg_view resolve_conj resolve_neg copy_to copy_strided rev
-    slice_in_dim as_strided_scatter slice_scatter select_scatter diagonal_scatter unfold_copy rot90
+    slice_in_dim unfold_copy rot90
     copysign embedding pixel_shuffle pixel_unshuffle channel_shuffle reflection_pad1d
     reflection_pad2d replication_pad1d replication_pad2d""",
     EXACT: """arange amax amin maximum minimum max min clamp clamp_min clamp_max relu abs sign eq ne
@@ -94,6 +94,8 @@ BOUNDS = {
     NOT_UNIQUE: """linalg_eig _linalg_eigh _linalg_svd linalg_qr geqrf ormqr svd_lowrank
     linalg_householder_product linalg_lu_factor_ex linalg_lu lu_unpack""",
 }
+PREFIXES = ("", "masked_", "as_strided_", "slice_", "select_", "diagonal_")
+BOUNDS[BITS] += " ".join(("", *(f"{kind}scatter" for kind in PREFIXES)))
 LOW = """mkldnn_rnn_layer mkldnn_rnn_layer_backward _thnn_fused_lstm_cell _thnn_fused_gru_cell
     _scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_flash_attention
     _scaled_dot_product_efficient_attention _scaled_dot_product_cudnn_attention
