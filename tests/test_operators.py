@@ -186,6 +186,24 @@ def test_a_kernel_with_another_algorithm_is_detected(operator: str, work: Any, k
     assert operator in wrong(work, replaced(operator, kernel))
 
 
+@pytest.mark.parametrize(
+    ("operator", "work", "kernel"),
+    [
+        ("sum", lambda: torch.ones(64).sum(), lambda x: torch.full((), float(len(x) // 2))),
+        ("exp", lambda: torch.ones(64).exp(), lambda x: torch.ones_like(x)),
+        ("index_select", lambda: random(8, 4).index_select(0, torch.arange(7)),
+         lambda x, dim, index: x[index + 1]),
+    ],
+)  # fmt: skip
+def test_a_fault_in_a_kernel_of_all_types_is_detected(
+    operator: str, work: Any, kernel: Any
+) -> None:
+    """The reference does not use the kernel itself, not even in float64."""
+    with torch.library._scoped_library("aten", "IMPL") as library:
+        library.impl(operator, kernel, "CPU")
+        assert operator in wrong(work)
+
+
 def test_a_sign_of_zero_is_part_of_a_move() -> None:
     """A copy that turns -0 into 0 is wrong."""
     x = torch.tensor([-0.0, 1.0])

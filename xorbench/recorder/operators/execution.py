@@ -18,12 +18,12 @@ from .references import (
     BITS,
     EXACT,
     FUNCTION,
-    NUMPY,
     POSITIONS,
     RANDOM,
     ROUNDED,
     SUM,
     UNINITIALIZED,
+    independent,
     plain_name,
     reference_of,
 )  # fmt: skip
@@ -78,7 +78,7 @@ class Steps(TorchDispatchMode):
 
     def _step(self, func: Any, bound: str, args: Any, kwargs: Any) -> Any:
         noise, name, inplace = self.noise, plain_name(func), func._schema.is_mutable
-        compute = func if inplace else NUMPY.get(name, func)
+        compute = (not inplace and independent(name, args, kwargs)) or func
         if not noise.u or bound in KEPT:
             return compute(*args, **kwargs)
         if bound == ROUNDED and _scale_of(args, kwargs) != 1:  # the scaled argument is rounded too

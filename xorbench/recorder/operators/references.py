@@ -47,18 +47,45 @@ class Reference(NamedTuple):
 
 
 def _numpy(function: Callable[..., Any]) -> Callable[..., Any]:
-    def formula(*args: Any) -> Tensor:
+    def formula(*args: Any, **kwargs: Any) -> Tensor:
         arrays = (a.detach().numpy() if isinstance(a, Tensor) else a for a in args)
-        with np.errstate(all="ignore"):
-            return torch.from_numpy(np.array(function(*arrays)))  # np.array keeps 0 dimensions
+        kwargs.pop("dtype", None)
+        with np.errstate(all="ignore"):  # np.array keeps 0 dimensions
+            return torch.from_numpy(np.array(function(*arrays, **kwargs)))
 
     return formula
 
 
-NUMPY = {
-    name: _numpy(getattr(np, "matmul" if name in ("mm", "bmm") else name))
-    for name in ("mm", "bmm", "exp", "log", "tanh", "sin", "cos", "log1p", "expm1", "log2", "exp2")
-}
+def _sum(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    dims = (dim,) if isinstance(dim, int) else tuple(dim or ())
+    return np.sum(x, axis=dims or None, keepdims=keepdim)
+
+
+# Steps of references that do not use PyTorch's kernels, which may be the faulty ones.
+FUNCTIONS = "exp log tanh sin cos log1p expm1 log2 exp2 sqrt square reciprocal maximum minimum abs"
+NUMPY = {name: _numpy(getattr(np, name)) for name in FUNCTIONS.split()}
+NUMPY.update({
+    "mm": _numpy(np.matmul),
+    "bmm": _numpy(np.matmul),
+    "sum": _numpy(_sum),
+    "add": _numpy(lambda x, y, alpha=1: x + (y if alpha == 1 else alpha * y)),
+    "sub": _numpy(lambda x, y, alpha=1: x - (y if alpha == 1 else alpha * y)),
+    "mul": _numpy(lambda x, y: x * y),
+    "div": _numpy(lambda x, y: x / y),
+    "neg": _numpy(np.negative),
+    "index_select": _numpy(lambda x, dim, index: np.take(x, index.reshape(-1), dim)),
+    "embedding": _numpy(lambda table, index, *_: table[index]),
+    "flip": _numpy(lambda x, dims: np.flip(x, tuple(dims))),
+})  # fmt: skip
+
+
+def independent(name: str, args: Any, kwargs: Any) -> Callable[..., Any] | None:
+    """The step by NumPy, of a floating-point tensor; None if there is none."""
+    first = args[0] if args else None
+    fits = isinstance(first, Tensor) and first.is_floating_point() and first.dim()
+    return NUMPY.get(name) if fits and set(kwargs) <= {"alpha", "dtype"} else None
+
+
 BOUNDS = {
     BITS: """view _unsafe_view reshape permute transpose t expand slice select squeeze unsqueeze
     clone copy detach alias cat stack split split_with_sizes unbind index gather index_select where
