@@ -287,7 +287,7 @@ def _copy(value: Any) -> Any:
     """A copy with the strides of the original, which select the code of some kernels."""
     if not isinstance(value, Tensor):
         return value
-    if torch._debug_has_internal_overlap(value):
+    if torch._debug_has_internal_overlap(value) == 1:  # expanded
         return value.clone()
     same = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=value.device)
     return same.copy_(value)
