@@ -14,6 +14,7 @@ the cases that the file has, so an interrupted run continues. Parts:
 - `cost`: processor time of a judged step.
 """
 
+import functools
 import itertools
 import json
 import os
@@ -91,12 +92,11 @@ def run_models(case: dict[str, Any]) -> dict[str, Any]:
 
     torch.manual_seed(case.get("seed", 0))
     torch.set_num_threads(case.get("threads", 2))
-    models.CHANNELS_LAST = case.get("channels_last", False)
+    if case.get("channels_last"):
+        models.LAYOUT = torch.channels_last
     kinds = []
     optimizers = models.optimizers()
     for name in models.MODELS:
-        if case["type"] == "bfloat16" and name == "":
-            continue
         optimizer = next(optimizers)
         kinds += judged(lambda n=name, o=optimizer: models.train(n, case["type"], "cpu", o))
     return summary(kinds)
@@ -114,8 +114,8 @@ def run_samples(case: dict[str, Any]) -> dict[str, Any]:
         try:
             samples = itertools.islice(info.sample_inputs("cpu", dtype), MOST_SAMPLES)
             for sample in samples:
-                work = lambda s=sample: info(s.input, *s.args, **s.kwargs)  # noqa: E731
-                kinds += judged(work)
+                call = functools.partial(info, sample.input, *sample.args, **sample.kwargs)
+                kinds += judged(call)
         except Exception as error:
             crashes.append(f"{info.name}: {type(error).__name__}: {str(error)[:80]}")
     return {**summary(kinds), "errors": crashes}
@@ -302,14 +302,11 @@ def table(path: Path) -> None:
             for name in ("kinds", "calls", "kinds_missing", "calls_missing", "known"):
                 total[name] += row.get(name, 0)
         wrong = Counter(text.split(" ")[0] for row in own for text in row.get("wrong", ()))
-        print(
-            f"{part}: {len(own)} runs, {sum('crash' in row for row in own)} crashes, {dict(total)}"
-        )
+        crashes = sum("crash" in row for row in own)
+        print(f"{part}: {len(own)} runs, {crashes} crashes, {dict(total)}")
         print(f"  wrong: {dict(wrong)}")
         for row in own if part == "cost" else ():
-            print(
-                f"  {row['case']['model']}: {row.get('process_s')} s, judging {row.get('seconds')} s"
-            )
+            print(f"  {row['case']['model']}: {row.get('process_s')} s of processor time")
     smallest: dict[str, dict[str, float]] = defaultdict(dict)
     for row in rows:
         for name, sizes in row.get("caught", {}).items():

@@ -96,11 +96,11 @@ def _operators(options: dict[str, Any]) -> int:
     from xorbench.programs import outputs as check_outputs
     from xorbench.programs.experiment import ask
     from xorbench.programs.questions.operators import of_models
-    from xorbench.verdicts import exit_code
+    from xorbench.verdicts import Verdict, exit_code
 
     others = {"probes", "burn_in", "memory", "prometheus", "save", "machine_threshold"}
     refuse_given(others, "cannot be given with --operators")
-    exports, verdicts = exports_of(options), []
+    exports, verdicts = exports_of(options), list[Verdict]()
     for device in options["devices"] or ("cpu",):
         question = of_models(device, options["out"], strict=options["strict"])
         outcome = ask(question, note)

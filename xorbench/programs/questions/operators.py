@@ -78,8 +78,8 @@ class OperatorsRequest:
 
     def answer(self, experiment: Experiment) -> Judgement:
         """Run the command once and collect the verdicts of its processes."""
-        options = {"judge": self.operators, "stop_after": max(self.operators) + 1}
-        run = experiment.run("run-1", 1, "run", **options)
+        last = max(self.operators) + 1
+        run = experiment.run("run-1", 1, "run", judge=self.operators, stop_after=last)
         trouble = why_not_comparable(self.check.words, [run])
         kinds = read_kinds(run)
         if trouble is not None and (trouble.outcome == "fail" or not kinds):

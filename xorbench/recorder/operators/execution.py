@@ -18,11 +18,12 @@ from .references import (
     BITS,
     EXACT,
     FUNCTION,
-    NUMPY,
+    POSITIONS,
     RANDOM,
     ROUNDED,
     SUM,
     UNINITIALIZED,
+    independent,
     plain_name,
     reference_of,
 )  # fmt: skip
@@ -38,7 +39,7 @@ WIDE = {
 PRODUCTS = ("mm", "bmm", "dot", "mv", "vdot")
 ACCUMULATED = ("scatter_add", "scatter_reduce", "index_reduce", "_unsafe_index_put", "index_put")
 TERMS_ACCUMULATED = 64
-FUNCTION_ULPS = 7
+FUNCTION_ULPS = 8
 
 
 class Steps(TorchDispatchMode):
@@ -77,22 +78,35 @@ class Steps(TorchDispatchMode):
 
     def _step(self, func: Any, bound: str, args: Any, kwargs: Any) -> Any:
         noise, name, inplace = self.noise, plain_name(func), func._schema.is_mutable
-        compute = func if inplace else NUMPY.get(name, func)
+        compute = (not inplace and independent(name, args, kwargs)) or func
         if not noise.u or bound in KEPT:
             return compute(*args, **kwargs)
+        if bound == ROUNDED and _scale_of(args, kwargs) != 1:  # the scaled argument is rounded too
+            args = (args[0], noise.add(args[1], noise.u), *args[2:])
         if bound == SUM:
             size = noise.sums * _growth(func, name, args, kwargs)
             args = tuple(noise.add(value, size) for value in args)
         elif bound != ROUNDED and not inplace:
             args = tuple(noise.add(value, noise.u) for value in args)
         out = compute(*args, **kwargs)
+        absolute = noise.u * _reach(args[0]) if bound == POSITIONS else 0.0
         size = noise.u * (FUNCTION_ULPS if bound == FUNCTION or name.startswith("special_") else 1)
         if inplace:
             for value in tree_flatten(out)[0]:
                 if isinstance(value, Tensor):
                     value.copy_(noise.add(value, size))
             return out
-        return tree_map(lambda value: noise.add(value, size), out)
+        return tree_map(lambda value: noise.add(value, size, absolute), out)
+
+
+def _scale_of(args: Any, kwargs: Any) -> Any:
+    """The factor `alpha` of the second argument of an addition."""
+    return args[2] if len(args) > 2 else kwargs.get("alpha", 1)
+
+
+def _reach(x: Tensor) -> float:
+    """The change of a result if its position in an image is rounded, in units of the roundoff."""
+    return float(x.abs().max()) * max(x.shape[-3:]) if x.numel() else 0.0
 
 
 def _writes_alias(func: Any) -> bool:
@@ -184,7 +198,9 @@ def execute(func: Any, args: Any, kwargs: Any, noise: Noise) -> tuple[Any, list[
         return func(*args, **kwargs), flat
 
 
-def _out_form(func: Any, args: Any, kwargs: Any, steps: Steps, flat: list[Any]) -> Any:
+def _out_form(
+    func: Any, args: Any, kwargs: Any, steps: Steps, flat: list[Any]
+) -> tuple[Any, list[Any]]:
     """An operator that writes into given tensors, by the form that returns its results."""
     outs = [a.name for a in func._schema.arguments if a.is_out]
     own = {name: value for name, value in kwargs.items() if name not in outs}

@@ -66,11 +66,15 @@ def attention_backward(
 
 
 def softmax(x: Tensor, dim: int, _half_to_float: bool = False) -> Tensor:
+    if not x.numel():
+        return x.clone()
     weights = torch.exp(x - x.amax(dim, keepdim=True))
     return weights / weights.sum(dim, keepdim=True)
 
 
 def log_softmax(x: Tensor, dim: int, _half_to_float: bool = False) -> Tensor:
+    if not x.numel():
+        return x.clone()
     shifted = x - x.amax(dim, keepdim=True)
     return shifted - torch.log(torch.exp(shifted).sum(dim, keepdim=True))
 
@@ -106,7 +110,7 @@ def index_add(x: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any 
         return x + source.reshape(-1).sum() * alpha
     rows, added = x.movedim(dim, 0), source.movedim(dim, 0)
     hits = index.reshape(1, -1) == torch.arange(rows.shape[0]).unsqueeze(1)
-    total = torch.matmul(hits.to(x.dtype), added.reshape(added.shape[0], -1))
+    total = torch.matmul(hits.to(x.dtype), added.reshape(len(added), math.prod(added.shape[1:])))
     return (rows + total.reshape(rows.shape) * alpha).movedim(0, dim)
 
 
@@ -263,8 +267,10 @@ def rnn_layer(
 ) -> tuple[Any, ...]:  # fmt: skip
     if mode != LSTM:
         raise NotImplementedError("a recurrent layer other than LSTM")
-    bias = (w2, w3) if biases else (None, None)
-    y, h, c = _lstm(x, w0, w1, *bias, hx.reshape(hx.shape[-2:]), cx.reshape(cx.shape[-2:]), reverse)
+    bi, bh = (w2, w3) if biases else (None, None)
+    y, h, c = _lstm(
+        x, w0, w1, bi, bh, hx.reshape(hx.shape[-2:]), cx.reshape(cx.shape[-2:]), reverse
+    )
     return y, h.reshape(hx.shape), c.reshape(cx.shape), None
 
 
@@ -277,8 +283,8 @@ def rnn_layer_backward(
     rest = (reverse, sizes, mode, hidden, layers, biases, bidirectional, batch_first, True)
     inputs = [x, w0, w1, w2, w3, hx, cx]
 
-    def formula(*leaves: Tensor) -> list[Tensor]:
-        outputs = rnn_layer(*leaves, *rest)[:3]
+    def formula(*leaves: Any) -> list[Tensor]:
+        outputs = rnn_layer(*(*leaves, *rest))[:3]
         return [o for o, g in zip(outputs, (gy, gh, gc)) if g is not None]  # noqa: B905
 
     gx, g0, g1, g2, g3, ghx, gcx = gradient(formula, inputs, [g for g in (gy, gh, gc) if g is not None])  # fmt: skip # noqa: E501

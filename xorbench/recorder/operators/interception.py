@@ -8,6 +8,7 @@ import math
 import os
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ class JudgedSteps(Detail):
         super().__init__(listener)
         self._chosen = listener.options.judge
         self.operators = JudgedOperators(listener.options, folder)
+        self.operators.shielded = listener.shielded
         self.operators.on, self._pushed = False, False
         _follow_threads(self.operators)
 
@@ -80,7 +82,7 @@ def _follow_threads(operators: JudgedOperators) -> None:
             thread.run = judged  # type: ignore[method-assign]
         original(thread)
 
-    threading.Thread.start = start  # type: ignore[method-assign]
+    threading.Thread.start = start  # type: ignore[method-assign, assignment]
 
 
 WORKER = "xorbench-references"
@@ -92,14 +94,18 @@ class JudgedOperators(TorchDispatchMode):
     def __init__(self, options: Any, folder: str, fault: Fault = None) -> None:
         super().__init__()
         self.on, self.step, self.fault = True, 0, fault
+        self.shielded: Callable[[Callable[[], None]], None] = lambda work: work()
         self.kinds: dict[Any, dict[str, Any]] = {}
         self._calls: dict[Any, int] = {}
-        self._options, self._folder, self._file = options, folder, None
+        self._options, self._folder = options, folder
+        self._file: Any = None
         self._lock, self._own = threading.Lock(), threading.local()
         os.register_at_fork(after_in_child=self._forked)
 
     def _forked(self) -> None:
-        self._lock, self._own, self._file = threading.Lock(), threading.local(), None
+        # loader processes are not judged; a training process turns it on again
+        self.on, self._file = False, None
+        self._lock, self._own = threading.Lock(), threading.local()
 
     @classmethod
     def ignore_compile_internals(cls) -> bool:
@@ -117,18 +123,25 @@ class JudgedOperators(TorchDispatchMode):
         if count > 1:
             return func(*args, **kwargs)
         began = time.process_time()
-        with torch.no_grad():
-            before, written, problem = _kept(func, args, kwargs)
+        unkept: Any = (args, kwargs), [], "its arguments cannot be copied"
+        before, written, problem = self._hidden(_kept, unkept, func, args, kwargs)
         spent = time.process_time() - began
         result = func(*args, **kwargs)
         if self.fault is not None:
             result = self.fault(func, args, result)
         began = time.process_time()
         call = Call(func, before, result, (args, kwargs), written)
-        verdict, identical = self._judge(call, problem)
+        failed = Verdict(NOT_JUDGED, text="the reference failed"), True
+        verdict, identical = self._hidden(self._judge, failed, call, problem)
         spent += time.process_time() - began
         self._record(key, call, verdict, identical, spent)
         return result
+
+    def _hidden(self, work: Any, failed: Any, *arguments: Any) -> Any:
+        """The result of the recorder's own work, hidden from its hooks and from modes."""
+        results: list[Any] = []
+        self.shielded(lambda: results.append(work(*arguments)))
+        return results[0] if results else failed
 
     @staticmethod
     def _spaces() -> Any:
@@ -139,7 +152,7 @@ class JudgedOperators(TorchDispatchMode):
     def _judge(self, call: Call, problem: str) -> tuple[Verdict, bool]:
         """The verdict, and whether further executions return identical bits."""
         try:
-            with torch.no_grad(), _disable_current_modes():
+            with torch.no_grad(), _disable_current_modes():  # also without a recorder
                 tensors = [
                     t for t in tree_flatten((call.before, call.result))[0] if isinstance(t, Tensor)
                 ]
@@ -236,7 +249,7 @@ def _kept(func: Any, args: Any, kwargs: Any) -> tuple[Any, list[int], str]:
     problem = unreadable([flat[i] for i in positions])
     if problem:
         return (args, kwargs), [], problem
-    with _disable_current_modes():
+    with torch.no_grad(), _disable_current_modes():
         copies = {id(flat[i]): _copy(flat[i].detach()) for i in positions}
     kept = [copies.get(id(v), v) if isinstance(v, Tensor) else v for v in flat]
     return tree_unflatten(kept, spec), positions, ""
@@ -274,7 +287,7 @@ def _copy(value: Any) -> Any:
     """A copy with the strides of the original, which select the code of some kernels."""
     if not isinstance(value, Tensor):
         return value
-    if torch._debug_has_internal_overlap(value):
+    if torch._debug_has_internal_overlap(value) == 1:  # expanded
         return value.clone()
     same = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=value.device)
     return same.copy_(value)

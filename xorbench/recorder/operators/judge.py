@@ -180,7 +180,7 @@ def _by_properties(row: Reference, call: Call) -> Verdict | None:
     before, result, after = (
         tree if raw else tree_map(plain, tree) for tree in (call.before, call.result, call.after)
     )
-    error = row.properties(*before, result, after[0])
+    error = row.properties(before[0], before[1], result, after[0])
     if error is None:
         return None
     return Verdict(WRONG, math.inf, error) if error else Verdict(CORRECT)
@@ -202,9 +202,10 @@ class _Comparison:
         self.call, self.row, self.got = call, row, [plain(value) for value in call.outputs()]
         inputs = [t for t in tree_flatten(call.before)[0] if is_float(t)]
         self.floats = [g.dtype for g in self.got if is_float(g)] or [t.dtype for t in inputs]
-        self.low = max((*self.floats, *(t.dtype for t in inputs)), key=unit, default=None)
-        kinds = (COMPUTED_IN.get(dtype, dtype) for dtype in self.floats)
-        self.computed = max(kinds, key=unit, default=torch.float64)
+        kinds = (*self.floats, *(t.dtype for t in inputs))
+        self.low = max(kinds, key=unit, default=torch.float64)
+        computed = (COMPUTED_IN.get(dtype, dtype) for dtype in self.floats)
+        self.computed = max(computed, key=unit, default=torch.float64)
         self.began = time.process_time()
 
     def run(self, rounded: torch.dtype | None, noise: Noise) -> list[Any]:

@@ -33,7 +33,7 @@ class Noise:
         self.u, self.sums, self.tiny = u, sums, tiny
         self._generator = torch.Generator().manual_seed(seed)
 
-    def add(self, value: Any, u: float) -> Any:
+    def add(self, value: Any, u: float, absolute: float = 0.0) -> Any:
         """A floating-point tensor with a random relative error between u/2 and u."""
         if not isinstance(value, Tensor) or not self.u or not value.numel():
             return value
@@ -41,7 +41,9 @@ class Noise:
             return value
         draw = torch.rand(value.shape, generator=self._generator, dtype=torch.float64).sub_(0.5)
         draw.add_(torch.sign(draw), alpha=0.5)
-        return (value * (1 + u * draw)).add_(draw, alpha=self.tiny)  # infinities stay infinite
+        return (value * (1 + u * draw)).add_(
+            draw, alpha=self.tiny + absolute
+        )  # infinities stay infinite
 
 
 def growth(terms: float) -> float:

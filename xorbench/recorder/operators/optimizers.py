@@ -19,22 +19,23 @@ def lists(name: str, args: Any, kwargs: Any) -> Any:
         return _adam(name, *args[:6], **kwargs)
     if name.startswith("_amp_foreach"):
         return _unscale(*args)
-    if not name.startswith("_foreach_"):
-        raise NotImplementedError(name)
+    if name.startswith("_foreach_"):
+        return _each(name, args, kwargs)
+    raise NotImplementedError(name)
+
+
+def _each(name: str, args: Any, kwargs: Any) -> Any:
     plain = name[len("_foreach_") :].rstrip("_")
     operator = getattr(torch.ops.aten, RENAMED.get(plain, plain))
     count, args = len(args[0]), list(args)
-    if plain in ("addcmul", "addcdiv") and len(args) > 3:
-        kwargs = {**kwargs, "value": args.pop(3)}
     if plain == "copy":
         args, kwargs = args[:2], {}
+    scalars = args.pop() if plain in ("addcmul", "addcdiv") and len(args) > 3 else None
     results = []
     for i in range(count):
-        own = (a[i] if isinstance(a, (list, tuple)) and len(a) == count else a for a in args)
-        extra = kwargs
-        if isinstance(kwargs.get("value"), (list, tuple)):
-            extra = {**kwargs, "value": kwargs["value"][i]}
-        results.append(_called(operator, plain, [*own], extra))
+        own = [_nth(value, i, count) for value in args]
+        extra = {"value": _nth(scalars, i, count)} if scalars is not None else {}
+        results.append(operator(*own, **{**kwargs, **extra}))
     if not name.endswith("_"):
         return results
     for target, result in zip(args[0], results):  # noqa: B905 - Python 3.9
@@ -42,11 +43,11 @@ def lists(name: str, args: Any, kwargs: Any) -> Any:
     return None
 
 
-def _called(operator: Any, plain: str, args: list[Any], kwargs: Any) -> Any:
-    last = args[-1] if plain in ("addcmul", "addcdiv") else None
-    if isinstance(last, Tensor) and "value" not in kwargs and len(args) > 3:
-        args, kwargs = args[:3], {**kwargs, "value": last.item()}
-    return operator(*args, **kwargs)
+def _nth(value: Any, i: int, count: int) -> Any:
+    """The part of an argument that belongs to the tensor i; `value` of addcmul is a number."""
+    if isinstance(value, (list, tuple)):
+        return value[i] if len(value) == count else value
+    return value[i].item() if isinstance(value, Tensor) and value.shape == (count,) else value
 
 
 def _unscale(grads: Any, found: Tensor, inverse: Tensor) -> None:

@@ -140,16 +140,16 @@ def convolution_backward(
 # Pooling
 
 
-def _windows(x: Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil: bool) -> Any:
+def _windows(x: Tensor, settings: Any, ceil: bool) -> Any:
     """The indices of the elements of each window in a plane, and whether they are inside it.
 
     Both have one row per output element. Also returns the sizes of the output.
     """
-    axes, sizes = len(kernel), []
+    axes, sizes = len(settings[0]), []
     plane = x.shape[-axes:]
     flat = torch.zeros([1] * 2 * axes, dtype=torch.long)
     inside = torch.ones([1] * 2 * axes, dtype=torch.bool)
-    for i, (n, k, s, p, d) in enumerate(zip(plane, kernel, stride, padding, dilation)):  # noqa: B905
+    for i, (n, k, s, p, d) in enumerate(zip(plane, *settings)):  # noqa: B905
         count = (n + 2 * p - d * (k - 1) - 1 + (s - 1 if ceil else 0)) // s + 1
         if ceil and (count - 1) * s >= n + p:
             count -= 1
@@ -169,7 +169,7 @@ def _window_values(x: Tensor, axes: int, flat: Tensor, inside: Tensor, outside: 
     return torch.where(inside, values, torch.full_like(values, outside))
 
 
-def _settings(axes: int, kernel: Any, stride: Any, padding: Any, dilation: Any = 1) -> list[Any]:
+def _settings(axes: int, kernel: Any, stride: Any, padding: Any, dilation: Any = 1) -> Any:
     kernel = per_axis(kernel, axes)
     stride = per_axis(stride, axes) if stride else kernel
     return [kernel, stride, per_axis(padding, axes), per_axis(dilation, axes)]
@@ -181,7 +181,7 @@ def max_pool(axes: int) -> Callable[..., Any]:
         ceil: bool = False,
     ) -> tuple[Tensor, None]:  # fmt: skip
         settings = _settings(axes, kernel, stride, padding, dilation)
-        flat, inside, sizes = _windows(x, *settings, ceil)
+        flat, inside, sizes = _windows(x, settings, ceil)
         values = _window_values(x, axes, flat, inside, -math.inf)
         return values.amax(-1).reshape(*x.shape[:-axes], *sizes), None
 
@@ -194,7 +194,7 @@ def average_pool(axes: int) -> Callable[..., Tensor]:
         count_padding: bool = True, divisor: Any = None,
     ) -> Tensor:  # fmt: skip
         settings = _settings(axes, kernel, stride, padding)
-        flat, inside, sizes = _windows(x, *settings, ceil)
+        flat, inside, sizes = _windows(x, settings, ceil)
         total = _window_values(x, axes, flat, inside, 0.0).sum(-1)
         if divisor is None and not count_padding:
             count = inside.sum(-1)
@@ -227,12 +227,12 @@ def by_index(axes: int) -> Callable[..., Tensor]:
 def adaptive_pool(axes: int, largest: bool) -> Callable[..., Any]:
     def formula(x: Tensor, sizes: Any) -> Any:
         sizes = per_axis(sizes, axes)
-        bins = [
+        bins: Any = [
             [slice(i * n // o, -(-(i + 1) * n // o)) for i in range(o)]
             for n, o in zip(x.shape[-axes:], sizes)  # noqa: B905
         ]
         dims = list(range(-axes, 0))
-        cells = (x[(..., *cell)] for cell in itertools.product(*bins))
+        cells: Any = (x[(..., *cell)] for cell in itertools.product(*bins))
         parts = [cell.amax(dims) if largest else cell.mean(dims) for cell in cells]
         out = torch.stack(parts, -1).reshape(*x.shape[:-axes], *sizes)
         return (out, None) if largest else out

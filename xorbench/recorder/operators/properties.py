@@ -132,18 +132,21 @@ def _share(x: Tensor, p: float) -> str:
     return "" if abs(hits - count * p) <= limit else f"{hits / count:.4f} are nonzero, must be {p}"
 
 
-def bernoulli(args: Any, kwargs: Any, result: Any, after: Any) -> str | None:
-    p = _argument(args, kwargs, 1, "p", None)
-    if not bool(((result == 0) | (result == 1)).all()):
-        return "not only 0 and 1"
-    if isinstance(p, (int, float)):
-        return _share(result, float(p))
-    chances = (p if isinstance(p, Tensor) else args[0]).double()
-    if chances.shape != result.shape:
-        return None
-    limit = LARGEST_Z * float((chances * (1 - chances)).sum().clamp(min=0).sqrt()) + 1
-    wrong = abs(float((result.double() - chances).sum())) > limit
-    return "the share of ones does not fit" if wrong else ""
+def bernoulli(default: float | None) -> Property:
+    """Zeros and ones; without a default, the first argument holds the chances."""
+
+    def check(args: Any, kwargs: Any, result: Any, _after: Any) -> str | None:
+        p = _argument(args, kwargs, 1, "p", default)
+        if not bool(((result == 0) | (result == 1)).all()):
+            return "not only 0 and 1"
+        if isinstance(p, (int, float)):
+            return _share(result, float(p))
+        chances = (p if isinstance(p, Tensor) else args[0]).double().expand(result.shape)
+        limit = LARGEST_Z * float((chances * (1 - chances)).sum().clamp(min=0).sqrt()) + 1
+        wrong = abs(float((result.double() - chances).sum())) > limit
+        return "the share of ones does not fit" if wrong else ""
+
+    return check
 
 
 def dropout(args: Any, _kwargs: Any, result: Any, _after: Any) -> str | None:
@@ -256,9 +259,9 @@ def _svd(x: Tensor, u: Tensor, s: Tensor, vh: Tensor) -> Any:
 
 
 def _eigh(x: Tensor, values: Tensor, vectors: Tensor) -> Any:
-    lower = x.tril()
-    full = lower + x.tril(-1).mH
-    return (full @ vectors, vectors * values.unsqueeze(-2)), [vectors]
+    made = vectors * values.unsqueeze(-2)
+    halves = (x.tril() + x.tril(-1).mH) @ vectors, (x.triu() + x.triu(1).mH) @ vectors
+    return (min(halves, key=lambda half: float((half - made).abs().max())), made), [vectors]
 
 
 def _qr(x: Tensor, q: Tensor, r: Tensor) -> Any:

@@ -22,6 +22,7 @@ EXACT = "exact"  # comparisons, integers
 ROUNDED = "rounded"  # correctly rounded: add, multiply, divide, square root
 SUM = "sum"  # the error grows with the number of terms
 FUNCTION = "function"  # a special function, accurate to a few units in the last place
+POSITIONS = "positions"  # computes positions in an image and interpolates
 STEPS = "steps"  # the errors of its steps
 RANDOM, UNINITIALIZED, NOT_UNIQUE = "random", "uninitialized", "not unique"
 
@@ -46,28 +47,55 @@ class Reference(NamedTuple):
 
 
 def _numpy(function: Callable[..., Any]) -> Callable[..., Any]:
-    def formula(*args: Any) -> Tensor:
+    def formula(*args: Any, **kwargs: Any) -> Tensor:
         arrays = (a.detach().numpy() if isinstance(a, Tensor) else a for a in args)
-        with np.errstate(all="ignore"):
-            return torch.from_numpy(np.array(function(*arrays)))  # np.array keeps 0 dimensions
+        kwargs.pop("dtype", None)
+        with np.errstate(all="ignore"):  # np.array keeps 0 dimensions
+            return torch.from_numpy(np.array(function(*arrays, **kwargs)))
 
     return formula
 
 
-NUMPY = {
-    name: _numpy(getattr(np, "matmul" if name in ("mm", "bmm") else name))
-    for name in ("mm", "bmm", "exp", "log", "tanh", "sin", "cos", "log1p", "expm1", "log2", "exp2")
-}
+def _sum(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    dims = (dim,) if isinstance(dim, int) else tuple(dim or ())
+    return np.sum(x, axis=dims or None, keepdims=keepdim)
+
+
+# Steps of references that do not use PyTorch's kernels, which may be the faulty ones.
+FUNCTIONS = "exp log tanh sin cos log1p expm1 log2 exp2 sqrt square reciprocal maximum minimum abs"
+NUMPY = {name: _numpy(getattr(np, name)) for name in FUNCTIONS.split()}
+NUMPY.update({
+    "mm": _numpy(np.matmul),
+    "bmm": _numpy(np.matmul),
+    "sum": _numpy(_sum),
+    "add": _numpy(lambda x, y, alpha=1: x + (y if alpha == 1 else alpha * y)),
+    "sub": _numpy(lambda x, y, alpha=1: x - (y if alpha == 1 else alpha * y)),
+    "mul": _numpy(lambda x, y: x * y),
+    "div": _numpy(lambda x, y: x / y),
+    "neg": _numpy(np.negative),
+    "index_select": _numpy(lambda x, dim, index: np.take(x, index.reshape(-1), dim)),
+    "embedding": _numpy(lambda table, index, *_: table[index]),
+    "flip": _numpy(lambda x, dims: np.flip(x, tuple(dims))),
+})  # fmt: skip
+
+
+def independent(name: str, args: Any, kwargs: Any) -> Callable[..., Any] | None:
+    """The step by NumPy, of a floating-point tensor; None if there is none."""
+    first = args[0] if args else None
+    fits = isinstance(first, Tensor) and first.is_floating_point() and first.dim()
+    return NUMPY.get(name) if fits and set(kwargs) <= {"alpha", "dtype"} else None
+
+
 BOUNDS = {
     BITS: """view _unsafe_view reshape permute transpose t expand slice select squeeze unsqueeze
     clone copy detach alias cat stack split split_with_sizes unbind index gather index_select where
     flip roll diagonal as_strided contiguous zeros ones full zeros_like ones_like full_like
     new_zeros new_ones new_full scalar_tensor fill zero masked_fill constant_pad_nd repeat unfold
     _to_copy to broadcast_in_dim convert_element_type view_of collapse_view split_dim lift_fresh neg
-    tril triu scatter index_copy eye real imag conj view_as_real view_as_complex complex
-    _local_scalar_dense narrow lift_fresh_copy item expand_copy view_copy masked_scatter
+    tril triu index_copy eye real imag conj view_as_real view_as_complex complex
+    _local_scalar_dense narrow lift_fresh_copy item expand_copy view_copy
     masked_select take device_put _conj _neg_view resolve_conj resolve_neg copy_to copy_strided rev
-    slice_in_dim as_strided_scatter slice_scatter select_scatter diagonal_scatter unfold_copy rot90
+    slice_in_dim unfold_copy rot90
     copysign embedding pixel_shuffle pixel_unshuffle channel_shuffle reflection_pad1d
     reflection_pad2d replication_pad1d replication_pad2d""",
     EXACT: """arange amax amin maximum minimum max min clamp clamp_min clamp_max relu abs sign eq ne
@@ -79,16 +107,22 @@ BOUNDS = {
     SUM: """sum mean var std var_mean prod cumsum logcumsumexp cumprod norm linalg_vector_norm
     logsumexp std_mean nansum trace scatter_add scatter_reduce index_put_acc _unsafe_index_put
     index_reduce dot mv vdot mm bmm""",
-    FUNCTION: "erf erfc lgamma digamma polygamma erfinv igamma igammac mvlgamma i0 i1 sinc",
-    RANDOM: """native_dropout rand randn rand_like randn_like randint randperm multinomial random
-    randint_like rrelu_with_noise geometric cauchy log_normal poisson binomial _fused_dropout
-    _standard_gamma _sample_dirichlet normal_functional exponential uniform normal bernoulli
-    fractional_max_pool2d fractional_max_pool3d""",
+    FUNCTION: """erf erfc lgamma digamma polygamma erfinv igamma igammac mvlgamma i0 i1 sinc
+    bessel_i0 bessel_i1 bessel_i0e bessel_i1e bessel_j0 bessel_j1 spherical_bessel_j0 erf_inv erfcx
+    ndtri zeta""",
+    POSITIONS: """grid_sampler_3d _upsample_bilinear2d_aa _upsample_bicubic2d_aa
+    _upsample_bilinear2d_aa_backward _upsample_bicubic2d_aa_backward grid_sampler_3d_backward""",
+    RANDOM: """bernoulli_ normal_ native_dropout rand randn rand_like randn_like randint randperm
+    multinomial random randint_like rrelu_with_noise geometric cauchy log_normal poisson binomial
+    _fused_dropout _standard_gamma _sample_dirichlet normal_functional exponential uniform normal
+    bernoulli fractional_max_pool2d fractional_max_pool3d""",
     UNINITIALIZED: """empty empty_like new_empty empty_strided new_empty_strided empty_permuted
     resize set record_stream is_pinned _resize_output""",
     NOT_UNIQUE: """linalg_eig _linalg_eigh _linalg_svd linalg_qr geqrf ormqr svd_lowrank
     linalg_householder_product linalg_lu_factor_ex linalg_lu lu_unpack""",
 }
+PREFIXES = ("", "masked_", "as_strided_", "slice_", "select_", "diagonal_")
+BOUNDS[BITS] += " ".join(("", *(f"{kind}scatter" for kind in PREFIXES)))
 LOW = """mkldnn_rnn_layer mkldnn_rnn_layer_backward _thnn_fused_lstm_cell _thnn_fused_gru_cell
     _scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_flash_attention
     _scaled_dot_product_efficient_attention _scaled_dot_product_cudnn_attention
@@ -136,11 +170,12 @@ PROPERTIES: dict[str, Property] = {
     "argmin": properties.extreme_index("amin"),
     "topk": properties.top,
     "sort": properties.sort,
-    "bernoulli": properties.bernoulli,
+    "bernoulli": properties.bernoulli(None),
+    "bernoulli_": properties.bernoulli(0.5),
     "native_dropout": properties.dropout,
     "uniform": properties.distributed(properties.uniform, 0.0, 1.0),
     "rand": properties.distributed(lambda x: properties.uniform(x, 0.0, 1.0)),
-    "normal": properties.distributed(properties.normal, 0.0, 1.0),
+    "normal_": properties.distributed(properties.normal, 0.0, 1.0),
     "randn": properties.distributed(lambda x: properties.normal(x, 0.0, 1.0)),
     "exponential": properties.distributed(properties.exponential, 1.0),
     "randint": properties.whole_numbers,
