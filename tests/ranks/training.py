@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Iterator
 
 import torch
@@ -201,6 +202,8 @@ def main(rank: int = -1) -> None:
     for _ in range(0 if fault == "sampler reset" else done * options.accumulate):
         next(batches)
     for step in range(done, options.steps):
+        if fault == "hang" and step == 2 and dist.get_rank() == 1:
+            time.sleep(1_000)
         optimizer.zero_grad()
         for micro in range(options.accumulate):
             x, y = next(batches)

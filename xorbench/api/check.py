@@ -166,9 +166,9 @@ def check(
         bits_only: with `against`, do not compare the speed.
         speed_only: with `against`, do not compare the bits.
         turns: with `against`, `off` times one after the other, not turn by turn.
+        pages: with `against`, `default` times without huge pages for malloc.
         ranks: the numbers of ranks to compare, such as `[1, 2]`; the command contains `{ranks}`.
         loss: with `ranks`, `mean` or `sum`: how the losses of the ranks make the whole.
-        pages: with `against`, `default` times without huge pages for malloc.
         processes: the number of runs; 2 by default, with `against` 5 each.
         steps: end each run after this number of optimizer steps.
         timeout: the time limit of one run (s).
