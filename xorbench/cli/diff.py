@@ -18,6 +18,11 @@ from xorbench.cli.printing import echo
 )
 @click.argument("a")
 @click.argument("b")
+@click.option(
+    "--up-to-rounding",
+    is_flag=True,
+    help="Allow differences that rounding explains, in traces recorded with this option.",
+)
 @timeout_option()
 @OUT
 @JSON
@@ -29,7 +34,7 @@ def diff(**options: Any) -> int:
     from xorbench.xor.trace.diff import diff as command
 
     a, b = options["a"], options["b"]
-    between = diff.diff(a, b)
+    between = diff.diff(a, b, up_to_rounding=options["up_to_rounding"])
     if between is not None:
         conclusion, code = between
         as_json = json.dumps(programs.for_programs(conclusion, code), indent=2)

@@ -56,7 +56,9 @@ from xorbench.xor.matrix.recipe import RECIPE_OPTIONS
     low=0,
     high=10_000_000,
 )
-@program_options("trace", "steps", "detail", "max_record", "with_source", "anonymous")
+@program_options(
+    "trace", "steps", "detail", "up_to_rounding", "max_record", "with_source", "anonymous"
+)
 @recipe_options(RECIPE_OPTIONS)
 @program_options("trace", "timeout", "out")
 @with_faults()

@@ -237,6 +237,9 @@ PROGRAM_OPTIONS: Final = (
         ),
     ),
     Option(
+        "up_to_rounding", FLAG, "Record sketches, and four more runs with noise.", TRACE,
+    ),
+    Option(
         "skip", whole(0, 1_000_000), "With --against: do not time the first N steps.", CHECK, "N",
         "3", python="int | None", needs=NEEDS_AGAINST,
     ),

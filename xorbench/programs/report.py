@@ -44,8 +44,8 @@ def changed(checked: CheckReport, sharing: Sharing) -> CheckReport:
         replace(section, frame=section.frame.map(sharing.value), csv=None)
         for section in checked.sections
     ]
-    kept = {"sections": sections, "pictures": checked.pictures}  # pictures have only numbers
-    return replace(shared, anonymous=sharing.anonymous, **kept)
+    pictures = checked.pictures  # they have only numbers
+    return replace(shared, sections=sections, pictures=pictures, anonymous=sharing.anonymous)
 
 
 def content(checked: CheckReport) -> Content:

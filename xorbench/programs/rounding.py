@@ -26,8 +26,10 @@ FLOORS: Final = ("initial", "output", "buffer", "batch", "draw")  # whose floor 
 EPS: Final = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 WHOLE: Final = ("initial", "gradient", "parameter", "buffer")  # the same in every rank
 # Decisions after which the forward pass is continuous: they change only gradients by much.
-CONTINUOUS: Final = ("relu", "max_pool", "adaptive_max_pool", "clamp", "hardtanh", "abs", "max")
-CONTINUOUS += ("leaky_relu", "prelu", "threshold", "min", "l1_loss", "smooth_l1", "huber", "fm")
+CONTINUOUS: Final = (
+    *("relu", "max_pool", "adaptive_max_pool", "clamp", "hardtanh", "abs", "max", "min", "fm"),
+    *("leaky_relu", "prelu", "threshold", "l1_loss", "smooth_l1", "huber"),
+)
 # Kinds after all others of a step.
 ORDER: Final = {"gradient": 1, "hyperparameters": 2, "parameter": 3, "buffer": 3}
 # Settings of an optimizer that select a kernel and leave the formula as it is.
@@ -233,7 +235,7 @@ class Comparison:
 
     Attributes:
         a: the steps of A.
-        center: the run around which the noisy runs scatter: A, or its eager run.
+        center: the run with which the noisy runs are compared: A, or its eager run.
         b: the steps of B.
         noisy: the steps of the noisy runs.
         reset: whether every run begins each step after the first with the state of A.

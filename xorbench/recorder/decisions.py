@@ -15,26 +15,26 @@ from torch import Tensor
 
 from .noise import FLOATS, base_name
 
-Decision = Callable[[Any, Any], Tensor]  # takes the arguments and the result of an operator
+Decision = Callable[[Any, Any], Any]  # takes the arguments and the result of an operator
 
 
-def _positive(args: Any, _out: Any) -> Tensor:
+def _positive(args: Any, _out: Any) -> Any:
     return args[0] > 0
 
 
-def _unchanged(args: Any, out: Any) -> Tensor:
+def _unchanged(args: Any, out: Any) -> Any:
     return args[0] == out
 
 
-def _larger(args: Any, _out: Any) -> Tensor:
+def _larger(args: Any, _out: Any) -> Any:
     return args[0] > args[1]
 
 
-def _result(_args: Any, out: Any) -> Tensor:
+def _result(_args: Any, out: Any) -> Any:
     return out
 
 
-def _indices(_args: Any, out: Any) -> Tensor:
+def _indices(_args: Any, out: Any) -> Any:
     """Which elements were chosen, as a number between -1 and 1 for each."""
     chosen = out[1] if isinstance(out, (list, tuple)) else out
     return (chosen * 40503 % 1021).float() / 510.5 - 1
@@ -60,7 +60,7 @@ IN_PLACE = (_positive, _unchanged)  # they need the argument before it is overwr
 LABELS = ("nll_loss_forward", "nll_loss2d_forward")
 
 
-def decision_before(func: Any, args: Any) -> Tensor | None:
+def decision_before(func: Any, args: Any) -> Any:
     """The decision of an operator that overwrites its argument; None for other operators."""
     if not func.overloadpacket.__name__.endswith("_"):
         return None

@@ -29,23 +29,22 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 EXACT = _names(
     """
     abs adaptive_max_pool2d adaptive_max_pool3d alias amax amin aminmax amp_update_scale argmax
-    argmin argsort as_strided_scatter assert_async bernoulli block_diag bucketize cat ceil chunk
-    clamp clamp_max clamp_min clone col2im conj_physical constant_pad_nd copy_from_and_resize
-    copysign count_nonzero cummax cummin detach_copy diag_embed diagonal_copy diagonal_scatter
-    dropout embedding empty_like eq equal expand_copy fill flip floor fmax fmin fmod full_like
-    fused_sdp_choice gather ge gt hardshrink hardtanh heaviside im2col index index_copy
-    index_fill index_select is_nonzero isfinite isinf isnan kthvalue le lift lift_fresh
-    local_scalar_dense logical_and logical_not logical_or logical_xor lt masked_fill
-    masked_scatter masked_select max max_pool2d_with_indices max_pool3d_with_indices
-    max_unpool2d max_unpool3d maximum median min minimum mode multinomial nan_to_num nanmedian
-    narrow_copy native_dropout ne neg new_empty new_empty_strided new_full new_ones new_zeros
-    nonzero normal ones_like permute_copy pin_memory pixel_shuffle pixel_unshuffle positive put
-    rand_like randint_like randn_like record_stream reflection_pad1d reflection_pad2d
-    reflection_pad3d relu relu6 repeat repeat_interleave replication_pad1d replication_pad2d
-    replication_pad3d reshape_alias resize resize_as roll rot90 round scatter searchsorted
-    select_backward select_scatter set sgn sign signbit slice_backward slice_scatter sort
-    split_with_sizes_copy squeeze_copy stack t_copy take threshold to_dense topk transpose_copy
-    tril triu trunc unfold_backward unfold_copy uniform unsafe_index unsafe_split
+    argmin argsort assert_async bernoulli block_diag bucketize cat ceil chunk clamp clamp_max
+    clamp_min clone col2im conj_physical constant_pad_nd copy_from_and_resize copysign
+    count_nonzero cummax cummin detach_copy diag_embed diagonal_copy dropout embedding
+    empty_like eq equal expand_copy fill flip floor fmax fmin fmod full_like fused_sdp_choice
+    gather ge gt hardshrink hardtanh heaviside im2col index index_copy index_fill index_select
+    is_nonzero isfinite isinf isnan kthvalue le lift lift_fresh local_scalar_dense logical_and
+    logical_not logical_or logical_xor lt masked_fill masked_select max max_pool2d_with_indices
+    max_pool3d_with_indices max_unpool2d max_unpool3d maximum median min minimum mode
+    multinomial nan_to_num nanmedian narrow_copy native_dropout ne neg new_empty
+    new_empty_strided new_full new_ones new_zeros nonzero normal ones_like permute_copy
+    pin_memory pixel_shuffle pixel_unshuffle positive put rand_like randint_like randn_like
+    record_stream reflection_pad1d reflection_pad2d reflection_pad3d relu relu6 repeat
+    repeat_interleave replication_pad1d replication_pad2d replication_pad3d reshape_alias resize
+    resize_as roll rot90 round searchsorted select_backward set sgn sign signbit slice_backward
+    sort split_with_sizes_copy squeeze_copy stack t_copy take threshold to_dense topk
+    transpose_copy tril triu trunc unfold_backward unfold_copy uniform unsafe_index unsafe_split
     unsafe_split_with_sizes unsafe_view unsqueeze_copy view_copy where zero zeros_like
     """
 )
@@ -65,8 +64,10 @@ SUMS = _names(
 )
 SUMMING = ("convolution", "attention", "_norm", "rnn", "lstm", "gru", "linalg_", "fft_")
 PRODUCTS = ("mm", "bmm", "addmm", "baddbmm", "addbmm", "mv", "addmv", "scaled_mm")
-ROUNDS = ("log_sigmoid", "upsample_", "fused_", "foreach_", "amp_foreach_", "glu", "prelu", "rrelu")
-ROUNDS += ("linspace", "logspace", "polar", "complex", "thnn_", "cosine_", "channel_shuffle")
+ROUNDS = (
+    *("log_sigmoid", "upsample_", "fused_", "foreach_", "amp_foreach_", "glu", "prelu", "rrelu"),
+    *("linspace", "logspace", "polar", "complex", "thnn_", "cosine_", "channel_shuffle"),
+)
 CONVERSIONS = ("to_copy", "copy")
 REDUCTIONS = ("allreduce", "all_reduce", "reduce_scatter", "reduce")  # of ranks
 ENDINGS = ("_backward_data", "_backward_input", "_backward", "_forward")
@@ -74,7 +75,7 @@ ENDINGS = ("_backward_data", "_backward_input", "_backward", "_forward")
 
 def base_name(func: Any) -> str:
     """The name of an operator without underscores around it."""
-    return func.overloadpacket.__name__.strip("_")
+    return str(func.overloadpacket.__name__).strip("_")
 
 
 def rule_of(func: Any) -> str:
@@ -97,6 +98,8 @@ def _listed_rule(name: str) -> str:
         for names, rule in ((SUMS, "sums"), (EXACT, "exact"), (CONVERSIONS, "converts")):
             if text in names:
                 return rule
+        if text.endswith("scatter"):
+            return "exact"
     return "sums" if any(part in name for part in SUMMING) else ""
 
 
@@ -190,7 +193,8 @@ class Noise:
         if rule != "sums" or result.dtype not in FLOATS[2:]:  # half precision: summed in float32
             self._disturb(result)
             return
-        name, times = base_name(func), growth(sum_length(func, args, out, result))
+        name, length = base_name(func), sum_length(func, args, out, result)
+        times = growth(length * (BLOCK / 4 if "batch_norm" in name else 1))  # channels_last
         if "batch_norm" in name and "backward" not in name and result.dim() > 1:
             channels = [1, result.shape[1], *([1] * (result.dim() - 2))]
             result.mul_(self._factors(result.new_empty(channels), times * _eps(result)))
@@ -235,7 +239,7 @@ def sum_length(func: Any, args: Any, out: Any, result: Tensor) -> float:
     if name in PRODUCTS:
         return float(args[name.startswith(("add", "badd"))].shape[-1])
     if "convolution" in name and "backward" not in name:
-        return args[1].numel() / args[1].shape[0]
+        return float(args[1].numel() / args[1].shape[0])
     largest = max(tensor.numel() for tensor in float_tensors(args))
     parts = [t.numel() for t in float_tensors([out])] if "backward" not in name else []
     return max(1.0, largest / min([result.numel(), *parts]))

@@ -96,7 +96,7 @@ class Rounding:
             finally:
                 self.loading -= 1
 
-        kind.__next__ = following  # type: ignore[method-assign]
+        kind.__next__ = following  # type: ignore[assignment,method-assign]
 
 
 class StepMode(TorchDispatchMode):

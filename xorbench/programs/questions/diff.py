@@ -3,30 +3,51 @@
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from xorbench.errors import BadOption
+from xorbench.errors import PASSED, BadOption
 from xorbench.machine import kernels
 from xorbench.programs.conclusion import CheckRuns, Conclusion, RunPair, conclude
 from xorbench.programs.first_difference import DETAIL, compare
+from xorbench.programs.questions import trace
+from xorbench.programs.questions.rounding import NOISY_RUNS, conclusion_of
+from xorbench.programs.rounding import Comparison, judge, read_steps
 from xorbench.records import trace as traces
 from xorbench.records.redaction import shown_command
 from xorbench.records.trace import TraceFile
 from xorbench.verdicts import OUTCOME_CODES
 
+TRACE_NOISE: Final = "record A and B with xorbench trace --up-to-rounding -o FILE -- CMD"
 
-def diff(a: str, b: str) -> tuple[Conclusion, int] | None:
+
+def diff(a: str, b: str, *, up_to_rounding: bool = False) -> tuple[Conclusion, int] | None:
     """Compare two traces: the conclusion and the exit code; None if neither is a program's trace.
 
-    Raises `BadOption` if only one is a program's trace.
+    Raises `BadOption` if only one is a program's trace, and with `up_to_rounding` if any is none.
     """
     program_a, program_b = _program(a), _program(b)
     if program_a is None and program_b is None:
+        if up_to_rounding:
+            raise BadOption("--up-to-rounding: A is not a trace of a program", TRACE_NOISE)
         return None
     if program_a is None or program_b is None:
         lacking = "A" if program_a is None else "B"
         raise BadOption(f"{lacking}: not a trace of a program, unlike the other file")
-    return between(program_a, program_b)
+    exact = between(program_a, program_b)
+    if not up_to_rounding or exact[1] == PASSED:
+        return exact
+    return _up_to_rounding(program_a, program_b, exact[0])
+
+
+def _up_to_rounding(a: TraceFile, b: TraceFile, exact: Conclusion) -> tuple[Conclusion, int]:
+    """Judge the difference by the noisy runs next to A."""
+    paths = [trace.noisy(a.path, number) for number in range(1, NOISY_RUNS + 1)]
+    for path in paths:
+        if not path.exists():
+            raise BadOption(f"--up-to-rounding: no file {path.name} next to A", TRACE_NOISE)
+    own, other, *noisy = (read_steps(t.lines()) for t in (a, b, *map(traces.opened, paths)))
+    conclusion = conclusion_of(judge(Comparison(own, own, other, noisy)), exact)
+    return conclusion, OUTCOME_CODES[conclusion.outcome]
 
 
 def _program(text: str) -> TraceFile | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from xorbench.errors import CHECK_FAILED, INCONCLUSIVE, PASSED, BadFile, why
 from xorbench.programs.command_run import CommandRun, called
 from xorbench.programs.command_runs import cut_short
+from xorbench.programs.questions.rounding import NOISY_RUNS
 from xorbench.programs.request import here_or_refused, require_command
 from xorbench.programs.run_maker import RunMaker
 from xorbench.records.ended import KILLED, Ended
@@ -26,6 +27,7 @@ class TraceCommandRequest:
     output: Path
     steps: int | None = None
     detail: tuple[int, int] | None = None
+    up_to_rounding: bool = False
     max_record: int = 10**9
     with_source: bool = False
     anonymous: bool = False
@@ -42,7 +44,10 @@ class TraceCommandOutcome:
 
 
 def trace_command(request: TraceCommandRequest) -> TraceCommandOutcome:
-    """Run the command once in the current folder and write one trace per process that trains."""
+    """Run the command in the current folder and write one trace per process that trains.
+
+    With `up_to_rounding` it runs again with noise; `noisy` names these traces.
+    """
     require_command("trace", request.words, request.target)
     words = request.words if request.target is None else called(request.target)
     run = CommandRun(words, here_or_refused(), None, request.timeout_s)
@@ -51,6 +56,7 @@ def trace_command(request: TraceCommandRequest) -> TraceCommandOutcome:
         "stop_after": request.steps,
         "max_bytes": request.max_record,
         "with_source": request.with_source,
+        "sketches": request.up_to_rounding,
     }
     names = local_names() if request.anonymous else None
     with terminable(), temporary_folder() as folder:
@@ -58,9 +64,18 @@ def trace_command(request: TraceCommandRequest) -> TraceCommandOutcome:
         ended = maker.run(run, 1, "run", "run 1", through=True)
         problem = _problem(ended)
         files = _write(ended.traces, request.output)
+        for number in range(1, 1 + (NOISY_RUNS if request.up_to_rounding and not problem else 0)):
+            more = maker.run(run, 1, f"run-{number}", f"run {number}", through=True, noise=number)
+            problem = problem or _problem(more)
+            files += _write(more.traces, noisy(request.output, number))
     if problem is None and not any(count for _, count in files):
         problem = INCONCLUSIVE, "no training step was recorded"
     return TraceCommandOutcome(files, *(problem or (PASSED, "")))
+
+
+def noisy(trace: Path, number: int) -> Path:
+    """The file of a run with noise, next to the trace of the run without."""
+    return trace.with_name(f"{trace.name}.noise{number}")
 
 
 def _problem(run: Ended) -> tuple[int, str] | None:
