@@ -66,7 +66,7 @@ CASES = (
          answer="BatchNorm ffn.norm normalizes by the rows of each rank"),
     Case("no sampler", "--layout ddp --fault 'no sampler' --rows 32 --steps 4",
          answer="16 seen twice, 16 never"),
-    Case("another sampler on each rank", "--layout ddp --fault 'sampler by rank' --rows 32 --steps 4",
+    Case("another sampler on rank 1", "--layout ddp --fault 'sampler by rank' --rows 32 --steps 4",
          answer="seen twice"),
     Case("DCP, 2 to 1, DDP", SAVED.format("ddp"), f"{RESUME} 1"),
     Case("DCP, 2 to 1, FSDP2", SAVED.format("fsdp2"), f"{RESUME} 1"),

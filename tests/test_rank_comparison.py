@@ -15,6 +15,7 @@ KEY = ("gradient", "w")
 
 
 def tensor(seed: int) -> Array:
+    """A tensor by its sketch."""
     return np.random.default_rng(seed).standard_normal(251)
 
 
