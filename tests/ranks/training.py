@@ -226,7 +226,7 @@ def main(rank: int = -1) -> None:
             reduce_by_hand(parallel)
         if options.clip:
             clip(parallel)
-        if fault == "changed parameter" and step == 3 and dist.get_rank() == 1:
+        if fault == "changed parameter" and step == 1 and dist.get_rank() == 1:
             with torch.no_grad():
                 model.ffn.w2.bias.add_(1e-6)
         optimizer.step()
