@@ -90,7 +90,7 @@ def described() -> dict[str, set[str]]:
 DIFFERENT = {
     *("--against", "--anonymous", "--atlas", "--baseline", "--devices", "--drop-last", "--dry-run"),
     *("--env", "--epochs", "--json", "--out", "--processes", "--resume", "--seeds", "--threads"),
-    *("--timeout", "--with-source"),
+    *("--timeout", "--up-to-rounding", "--with-source"),
 }
 
 

@@ -85,6 +85,9 @@ def test_a_sketch_has_the_logical_order() -> None:
         (ATEN.gelu.default, "rounds"),
         (ATEN._foreach_addcdiv_.Scalar, "rounds"),
         (ATEN._fused_adamw_.default, "rounds"),
+        (ATEN.leaky_relu_backward.default, "rounds"),
+        (ATEN._embedding_bag_dense_backward.default, "sums"),
+        (ATEN._unique2.default, "exact"),
         (ATEN._to_copy.default, "converts"),
         (torch.ops.c10d.allreduce_.default, "reduces"),
         (torch.ops.c10d.broadcast_.default, "exact"),
@@ -403,6 +406,58 @@ def test_a_missing_gradient_is_not_zero() -> None:
     answer = compared(b)
     assert answer.first is not None
     assert (answer.first.step, answer.first.text) == (4, "is missing in B")
+
+
+def test_a_value_that_is_not_finite_in_b_only_is_beyond_rounding() -> None:
+    """A difference with NaN has no ratio."""
+    b = record(9, 1e-6)
+    sums = b[2].sketches["output", "net"].sums * np.nan
+    b[2].sketches["output", "net"] = Sketch(sums, 5_000, "float32")
+    answer = compared(b)
+    assert answer.first is not None
+    assert (answer.first.step, answer.first.text) == (2, "is not finite in B")
+
+
+def test_a_different_number_of_steps_is_beyond_rounding() -> None:
+    """The common steps are the same up to rounding."""
+    answer = compared(record(9, 1e-6)[:7])
+    assert answer.first is not None
+    assert (answer.word, answer.first.text) == ("beyond", "10 in A, 7 in B")
+
+
+def test_decisions_that_b_hides_explain_few_steps_and_no_output() -> None:
+    """A compiled program shows no decisions."""
+    a = with_decision(record(), {})
+    noisy = [with_decision(record(seed, 1e-6), {}) for seed in (1, 2, 3, 4)]
+    words = {}
+    for kind, steps in (("gradient", (4,)), ("gradient", (2, 4, 6)), ("output", (4,))):
+        b = record(9, 1e-6)
+        for number in steps:
+            sums = b[number].sketches[kind, "w" if kind == "gradient" else "net"].sums * 1.5
+            key = kind, "w" if kind == "gradient" else "net"
+            b[number].sketches[key] = Sketch(sums, 5_000, "float32")
+        for step in (step for run in (b, *noisy) for step in run):
+            step.reset = True
+        words[kind, steps] = judge(Comparison(a, a, b, noisy, reset=True)).word
+    assert list(words.values()) == ["same", "beyond", "beyond"]
+
+
+def test_sketches_of_the_shards_of_ranks_add_up() -> None:
+    """A whole tensor is taken from one rank; losses of different numbers of ranks are not kept."""
+    ranks = []
+    for rank in range(2):
+        step = Step()
+        step.sketches["gradient", "w"] = Sketch(np.full(251, 1.0 + rank), 500, "float32", "", True)
+        step.sketches["gradient", "v"] = Sketch(np.ones(251), 500, "float32")
+        step.sketches["loss", ""] = Sketch(np.ones(251), 1, "float32")
+        ranks.append([step])
+    (whole,) = rounding.merged(ranks, whole=True)
+    assert {key: s.sums[0] for key, s in whole.sketches.items()} == {
+        ("gradient", "w"): 3.0,
+        ("gradient", "v"): 1.0,
+    }
+    (each,) = rounding.merged(ranks, whole=False)
+    assert ("loss", " of rank 1") in each.sketches
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ BUCKETS: Final = 251  # sums of a sketch, `recorder/sketch.py`
 LIMIT: Final = 10.0
 SCALE_LIMIT: Final = 20.0
 SATURATED: Final = 0.1  # noise of a tensor, relative to it, above which it is not judged
+SIGNED: Final = 1e-3  # the same of gradients whose signs the first step of Adam may take
 SMALL: Final = 100  # elements up to which a tensor pools the noise of `POOLED` steps
 POOLED: Final = 5
 ENOUGH: Final = 0.5  # share of the steps that must be judged
@@ -167,14 +168,11 @@ def merged(ranks: Sequence[list[Step]], *, whole: bool) -> list[Step]:
         first = numbered[0]
         step = Step(hyperparameters=first.hyperparameters, reset=all(s.reset for s in numbered))
         for rank, own in enumerate(numbered):
-            for (kind, name), sketch in own.sketches.items():
-                _add_rank(
-                    step, (kind, name), sketch, "" if whole or not rank else f" of rank {rank}"
-                )
-            if not whole:
-                step.exact |= {
-                    (k, f"{n}, rank {rank}"): value for (k, n), value in own.exact.items()
-                }
+            suffix = "" if whole or not rank else f" of rank {rank}"
+            for key, sketch in own.sketches.items():
+                _add_rank(step, key, sketch, suffix)
+            exact = {} if whole else own.exact
+            step.exact |= {(kind, name + suffix): value for (kind, name), value in exact.items()}
         if whole:
             step.sketches = {key: s for key, s in step.sketches.items() if key[0] in WHOLE}
         steps.append(step)
@@ -249,13 +247,13 @@ class Comparison:
     _start: dict[str, Array] = field(default_factory=dict)  # of A's parameters
     _recent: dict[Key, list[float]] = field(default_factory=dict)
     _forked: list[bool] = field(default_factory=list)  # of the noisy runs
-    _noise_only: set[str] = field(default_factory=set)  # parameters whose gradients are noise
+    _gradients: dict[str, float] = field(default_factory=dict)  # their largest relative noise
 
     @property
     def step_count(self) -> int:
         """The number of steps that every run has, and all but A have begun with its state."""
-        counts = map(len, (self.a, self.center, self.b, *self.noisy))
-        return min(counts) if not self.reset else min(map(reset_steps, (self.b, *self.noisy)))
+        counts = list(map(len, (self.a, self.center, self.b, *self.noisy)))
+        return min(counts + [reset_steps(s) for s in (self.b, *self.noisy) if self.reset])
 
     def steps(self) -> Iterator[list[Row]]:
         """The rows of each step, in program order."""
@@ -290,6 +288,10 @@ class Comparison:
             same = [digest == digests[1] for digest in digests[2:]]
             row = self._decision(step, key, (gap, digests[0] == own.digest), (gaps, same))
             return replace(row, text=hidden)
+        if not np.isfinite(own.sums).all() or not np.isfinite(gaps).all():
+            return Row(step, *key, noise=1.0)
+        if not np.isfinite(gap).all():
+            return Row(step, *key, text="is not finite in B")
         return self._tensor(step, key, own, gap, gaps)
 
     def _shift(self, run: Sequence[Step], step: int, key: Key) -> Array | float:
@@ -334,10 +336,11 @@ class Comparison:
             along = abs(float(gap @ unit)) / max(np.sqrt(((used @ unit) ** 2).mean()), floor)
         norm = float(np.linalg.norm(own.sums))
         relative = noise / (size or norm) if (size or norm) else 0.0
-        if kind == "gradient" and relative > SATURATED:
-            self._noise_only.add(name)
-        if kind == "parameter" and name in self._noise_only:
-            relative = max(relative, 1.0)  # an optimizer may scale its gradient, which is noise, up
+        rough = self._gradients.get(name, 0.0)
+        if kind == "gradient":
+            self._gradients[name] = max(rough, relative)
+        if kind == "parameter" and rough > (SATURATED if step else SIGNED):
+            relative = max(relative, 1.0)  # Adam divides noise by its size, and first takes signs
         return Row(step, kind, name, float(np.linalg.norm(gap) / noise), along, relative)
 
 
@@ -502,7 +505,10 @@ def judge(comparison: Comparison) -> RoundingAnswer:
         answer.forks |= {step: cause} if cause is not None and not is_noisy else {}
         if not comparison.reset:
             break
-    if len(answer.judged) < max(1, ENOUGH * answer.total):
+    if len(comparison.a) != len(comparison.b):
+        text = f"{len(comparison.a)} in A, {len(comparison.b)} in B"
+        answer.word, answer.first = "beyond", Row(total, "steps", "", text=text)
+    elif len(answer.judged) < max(1, ENOUGH * answer.total):
         answer.word = "cannot tell"
     return answer
 

@@ -28,45 +28,52 @@ def _names(text: str) -> frozenset[str]:
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 EXACT = _names(
     """
-    abs adaptive_max_pool2d adaptive_max_pool3d alias amax amin aminmax amp_update_scale argmax
-    argmin argsort assert_async bernoulli block_diag bucketize cat ceil chunk clamp clamp_max
-    clamp_min clone col2im conj_physical constant_pad_nd copy_from_and_resize copysign
-    count_nonzero cummax cummin detach_copy diag_embed diagonal_copy dropout embedding
-    empty_like eq equal expand_copy fill flip floor fmax fmin fmod full_like fused_sdp_choice
+    abs absolute adaptive_max_pool2d adaptive_max_pool3d alias alias_copy amax amin aminmax
+    amp_update_scale argmax argmin argsort as_strided as_strided_copy assert_async bernoulli
+    block_diag bucketize cat ceil chunk chunk_cat clamp clamp_max clamp_min clone col2im
+    conj_physical constant_pad_nd copy_from_and_resize copysign count_nonzero cummax cummin
+    detach_copy diag diag_embed diagonal diagonal_copy dropout embedding empty_like eq equal
+    expand_copy fill flip floor fmax fmin fmod fractional_max_pool2d full_like fused_sdp_choice
     gather ge gt hardshrink hardtanh heaviside im2col index index_copy index_fill index_select
-    is_nonzero isfinite isinf isnan kthvalue le lift lift_fresh local_scalar_dense logical_and
-    logical_not logical_or logical_xor lt masked_fill masked_select max max_pool2d_with_indices
-    max_pool3d_with_indices max_unpool2d max_unpool3d maximum median min minimum mode
-    multinomial nan_to_num nanmedian narrow_copy native_dropout ne neg new_empty
-    new_empty_strided new_full new_ones new_zeros nonzero normal ones_like permute_copy
-    pin_memory pixel_shuffle pixel_unshuffle positive put rand_like randint_like randn_like
-    record_stream reflection_pad1d reflection_pad2d reflection_pad3d relu relu6 repeat
-    repeat_interleave replication_pad1d replication_pad2d replication_pad3d reshape_alias resize
-    resize_as roll rot90 round searchsorted select_backward set sgn sign signbit slice_backward
-    sort split_with_sizes_copy squeeze_copy stack t_copy take threshold to_dense topk
-    transpose_copy tril triu trunc unfold_backward unfold_copy uniform unsafe_index unsafe_split
-    unsafe_split_with_sizes unsafe_view unsqueeze_copy view_copy where zero zeros_like
+    is_nonzero isfinite isin isinf isnan kthvalue le lift lift_fresh lift_fresh_copy
+    local_scalar_dense logical_and logical_not logical_or logical_xor lt masked_fill
+    masked_select max max_pool2d_with_indices max_pool3d_with_indices max_unpool2d max_unpool3d
+    maximum median min minimum mode multinomial nan_to_num nanmedian narrow_copy native_dropout
+    ne neg negative new_empty new_empty_strided new_full new_ones new_zeros nonzero
+    nonzero_static normal ones_like pack_padded_sequence pad_sequence permute_copy pin_memory
+    pixel_shuffle pixel_unshuffle positive put rand_like randint_like randn_like record_stream
+    reflection_pad1d reflection_pad2d reflection_pad3d relu relu6 repeat repeat_interleave
+    replication_pad1d replication_pad2d replication_pad3d reshape_alias reshape_copy resize
+    resize_as resize_output roll rot90 round searchsorted select_backward set sgn sign signbit
+    slice_backward sort split_with_sizes_copy squeeze_copy stack t t_copy take threshold
+    to_dense topk transpose transpose_copy tril triu trunc unbind_copy unfold_backward
+    unfold_copy uniform unique unique2 unsafe_chunk unsafe_index unsafe_split
+    unsafe_split_with_sizes unsafe_view unsqueeze unsqueeze_copy view_copy where zero zeros_like
     """
 )
 # Their errors are relative to the terms, not to a result in which the terms cancel.
 SUMS = _names(
     """
-    adaptive_avg_pool2d adaptive_avg_pool3d addbmm addmm addmv addr avg_pool2d avg_pool3d
-    baddbmm binary_cross_entropy binary_cross_entropy_with_logits bmm cdist cholesky
-    cholesky_solve ctc_loss cumprod cumsum dist dot embedding_bag embedding_dense_backward
-    grid_sampler_2d grid_sampler_3d huber_loss index_add index_put index_reduce int_mm kl_div
-    log_softmax logcumsumexp logsumexp mean mm mse_loss multi_margin_loss multilabel_margin_loss
-    mv nansum nll_loss nll_loss2d norm pdist prod renorm scaled_mm scatter_add scatter_reduce
+    adaptive_avg_pool2d adaptive_avg_pool3d addbmm addmm addmm_activation addmv addr avg_pool2d
+    avg_pool3d baddbmm binary_cross_entropy binary_cross_entropy_with_logits bmm cdist cholesky
+    cholesky_solve conv2d ctc_loss cumprod cumsum dist dot embedding_bag embedding_bag_dense
+    embedding_bag_forward_only embedding_bag_per_sample_weights embedding_dense_backward
+    euclidean_dist grid_sampler_2d grid_sampler_3d grouped_mm huber_loss index_add index_put
+    index_reduce int_mm istft kl_div linear log_softmax logcumsumexp logsumexp matmul mean mm
+    mse_loss multi_margin_loss multilabel_margin_loss mv nansum nll_loss nll_loss2d norm pdist
+    prod renorm safe_softmax scaled_grouped_mm scaled_mm scatter_add scatter_reduce
     segment_reduce smooth_l1_loss soft_margin_loss softmax sparse_addmm sparse_mm std std_mean
-    sum trace triangular_solve trilinear unsafe_index_put unsafe_masked_index_put_accumulate var
-    var_mean vdot weight_norm_interface
+    stft sum svd trace transformer_encoder_layer_fwd triangular_solve trilinear unsafe_index_put
+    unsafe_masked_index_put_accumulate var var_mean vdot weight_norm_interface
     """
 )
 SUMMING = ("convolution", "attention", "_norm", "rnn", "lstm", "gru", "linalg_", "fft_")
 PRODUCTS = ("mm", "bmm", "addmm", "baddbmm", "addbmm", "mv", "addmv", "scaled_mm")
 ROUNDS = (
     *("log_sigmoid", "upsample_", "fused_", "foreach_", "amp_foreach_", "glu", "prelu", "rrelu"),
-    *("linspace", "logspace", "polar", "complex", "thnn_", "cosine_", "channel_shuffle"),
+    *("linspace", "logspace", "polar", "complex", "thnn_", "cosine_", "elu", "gelu", "hardswish"),
+    *("hardsigmoid", "leaky_relu", "softplus", "mish", "masked_scale", "multiply", "subtract"),
+    *("divide", "true_divide", "special_", "arc"),
 )
 CONVERSIONS = ("to_copy", "copy")
 REDUCTIONS = ("allreduce", "all_reduce", "reduce_scatter", "reduce")  # of ranks

@@ -55,13 +55,9 @@ class Rounding:
 
     def is_on(self, mode: StepMode) -> bool:
         """Whether an operator belongs to the training: not to the recorder, nor to loading."""
-        listener = self._listener
-        return (
-            mode is self.mode
-            and not self.loading
-            and listener.busy is None
-            and listener.pid == os.getpid()
-        )
+        is_forked = mode.pid != os.getpid()  # a loader process inherits the mode
+        free = not self.loading and self._listener.busy is None
+        return mode is self.mode and free and not is_forked
 
     def run(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Run an operator and record its decisions."""
@@ -105,6 +101,7 @@ class StepMode(TorchDispatchMode):
     def __init__(self, rounding: Rounding) -> None:
         super().__init__()
         self._rounding = rounding
+        self.pid = os.getpid()
 
     @classmethod
     def ignore_compile_internals(cls) -> bool:

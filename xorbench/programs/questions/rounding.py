@@ -4,7 +4,7 @@ The exact comparison runs first. Only if the bits differ, A runs again with nois
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -94,56 +94,63 @@ class RoundingRequest:
             shutil.rmtree(states, ignore_errors=True)
 
     def _answer(self, experiment: Experiment, runs: dict[str, Ended], states: Path) -> Judgement:
+        keep = {"A": {"keep_states": str(states)}, MAIN: {}}
+        exact: Conclusion | None = None
         with suppress(RunMissing):
             for side in SIDES:
-                label = f"run of {side}"
-                keep = {"keep_states": str(states)} if side == "A" else {}
-                runs[side] = self._run(experiment, side.lower(), label, side, notice=True, **keep)
-                if trouble := self._trouble(side, runs):
+                runs[side] = self._run(
+                    experiment, f"run of {side}", side, notice=True, **keep[side]
+                )
+                if trouble := self._trouble(side, runs[side]):
                     return _judgement(trouble, runs)
-        across = compare_commands(runs["A"], runs["B"])
-        exact = conclude(across)
-        if exact.outcome == "pass":
-            return _judgement(exact, runs)
-        eager = EAGER if "compilation" in _used(runs["A"]) else {}
-        options: dict[str, Any] = {"variables": eager}
-        with suppress(RunMissing):
-            label = "B, each step from the state of A"
-            runs["reset"] = self._run(experiment, "b-reset", label, MAIN, start_from=str(states))
-            if reset_steps(read(runs["reset"])) > 1:
-                options["start_from"] = str(states)
-            else:
-                del runs["reset"]
-            if eager:
-                runs["eager"] = self._run(experiment, "eager", "A, eager", "A", **options)
-            for number in range(1, NOISY_RUNS + 1):
-                name, label = f"noise-{number}", f"A with noise, run {number}"
-                runs[name] = self._run(experiment, name, label, "A", noise=number, **options)
-                if trouble := self._trouble("A", {"A": runs[name]}):
-                    return _judgement(trouble, runs)
+            exact = conclude(compare_commands(runs["A"], runs[MAIN]))
+            if exact.outcome == "pass":
+                return _judgement(exact, runs)
+            self._make_noise(experiment, runs, states)
+        noisy = [run for name, run in runs.items() if name.startswith("noise")]
+        troubles = [self._trouble("A", run) for run in noisy]
+        if exact is None or len(noisy) < NOISY_RUNS or any(troubles):
+            unfinished = Conclusion("inconclusive", "the check was stopped during its runs")
+            return _judgement(next(filter(None, troubles), unfinished), runs)
+        ends = [trace.end() for run in noisy for trace in run.traces]
+        unknown = sorted({name for end in ends if end for name in end.unknown_rounding})
+        texts = [f"no noise, because their rounding is unknown: {some(unknown)}"] if unknown else []
         answer = judge(_comparison(runs))
-        return _judgement(conclusion_of(answer, exact), runs, answer)
+        return _judgement(conclusion_of(answer, exact), runs, answer, texts)
+
+    def _make_noise(self, experiment: Experiment, runs: dict[str, Ended], states: Path) -> None:
+        """Run B from the states of A, and A with noise, from its states too if B could."""
+        label = "B, each step from the state of A"
+        options: dict[str, Any] = {"start_from": str(states)}
+        reset = self._run(experiment, label, MAIN, name="b-reset", **options)
+        if self._trouble(MAIN, reset) is None and reset_steps(read(reset)) > 1:
+            runs["reset"] = reset
+        else:
+            options = {}
+        if any(line.why == "compilation" for line in runs["A"].events("used")):
+            options["variables"] = EAGER
+            runs["eager"] = self._run(experiment, "A, eager", "A", name="eager", **options)
+        for number in range(1, NOISY_RUNS + 1):
+            label, name = f"A with noise, run {number}", f"noise-{number}"
+            runs[name] = self._run(experiment, label, "A", name=name, noise=number, **options)
 
     def _run(
-        self, experiment: Experiment, name: str, label: str, command: str, **options: Any
+        self, experiment: Experiment, label: str, command: str, name: str = "", **options: Any
     ) -> Ended:
+        name = name or command.lower()
         return experiment.run(name, 1, label, command=command, sketches=True, **options)
 
-    def _trouble(self, side: str, runs: Mapping[str, Ended]) -> Conclusion | None:
+    def _trouble(self, side: str, run: Ended) -> Conclusion | None:
         """The conclusion if a run is not comparable."""
         words = self.against if side == "A" else self.check.words or ("python",)
-        return why_not_comparable(words, [runs[side]])
-
-
-def _used(run: Ended) -> set[str]:
-    return {line.why for line in run.events("used")}
+        return why_not_comparable(words, [run])
 
 
 def _comparison(runs: Mapping[str, Ended]) -> Comparison:
     counts = {len(_training(run)) for run in runs.values()}
     steps = {name: read(run, whole=len(counts) > 1) for name, run in runs.items()}
     noisy = [own for name, own in steps.items() if name.startswith("noise")]
-    a, b = steps["A"], steps.get("reset", steps["B"])
+    a, b = steps["A"], steps.get("reset", steps[MAIN])
     return Comparison(a, steps.get("eager", a), b, noisy, "reset" in runs)
 
 
@@ -179,11 +186,17 @@ def conclusion_of(answer: RoundingAnswer, exact: Conclusion) -> Conclusion:
         finding = f"cannot tell: {steps}; {cause}"
         meaning = f"In these steps {_largest_text(answer)}." if answer.judged else ""
     details += [("not judged", text) for text in _unjudged(answer)]
+    hint = (
+        "give both commands the same model, and steps of the same batches"
+        if answer.word == "cannot tell"
+        else ""
+    )
     return Conclusion(
         OUTCOMES[answer.word],
         finding,
         "rounding" if answer.word == "beyond" else "",
         meaning,
+        hint,
         details=tuple(details),
         notes=exact.notes,
         step=answer.first.step if answer.first else None,
@@ -217,6 +230,7 @@ def row_text(row: Row) -> str:
         "batch": f"the batch ({name})",
         "label": "the labels",
         "draw": f"a random draw ({name})",
+        "steps": "the number of steps",
     }
     if row.kind == "decision":
         differs = f"decided differently in {counted(round(row.ratio), 'element')}"
@@ -226,9 +240,12 @@ def row_text(row: Row) -> str:
 
 
 def _judgement(
-    conclusion: Conclusion, runs: Mapping[str, Ended], answer: RoundingAnswer | None = None
+    conclusion: Conclusion,
+    runs: Mapping[str, Ended],
+    answer: RoundingAnswer | None = None,
+    texts: Sequence[str] = (),
 ) -> Judgement:
-    notes = dict.fromkeys([*conclusion.notes, *notes_of(list(runs.values()))])
+    notes = dict.fromkeys([*conclusion.notes, *texts, *notes_of(list(runs.values()))])
     rows = [{**row, "run": name} for name, row in zip(runs, run_rows(runs.values()), strict=True)]
     verdict = Verdict(
         check=CHECK,
@@ -284,8 +301,12 @@ def _draw(frame: pd.DataFrame) -> str:
     with drawn(2.2, columns=2) as (axes, svg):
         for number, (own, column) in enumerate(zip(axes, COLUMNS[1:], strict=True)):
             own.plot(frame["step"], frame[column], marker=".", **line_style(number))
-            own.set_yscale("symlog" if not frame[column].max() else "log")
+            own.yaxis.set_major_formatter("{x:g}")  # matplotlib's is in TeX
             own.set_xlabel("step")
             own.set_ylabel("ratio to the noise" if column == "ratio" else "noise of the gradients")
+        if frame["ratio"].max() > 0:
+            axes[0].set_yscale("log")
+            axes[0].yaxis.set_major_formatter("{x:g}")
+        axes[1].set_ylim(0)
         axes[0].axhline(LIMIT, **line_style(6))
     return svg.getvalue()
