@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import Completed, call_in
 
 from xorbench.errors import BAD_INPUT
@@ -15,7 +16,7 @@ from xorbench.errors import BAD_INPUT
 SCRIPT = Path(__file__).parents[1] / "ranks" / "training.py"
 TORCHRUN = f"{Path(sys.executable).with_name('torchrun')} --standalone --nproc-per-node"
 SHARDS = pytest.mark.skipif(
-    "torch.__version__.startswith('2.6')", reason="PyTorch 2.6 cannot train FSDP2 on a CPU"
+    torch.__version__.startswith("2.6"), reason="PyTorch 2.6 cannot train FSDP2 on a CPU"
 )
 
 
@@ -52,12 +53,11 @@ def test_gradients_that_are_not_reduced_are_found_in_one_run(tmp_path: Path) -> 
     ("fault", "place"),
     [
         ("learning rate", "0, in the hyperparameters: learning rate (lr) 0.01 and 0.02"),
-        ("changed parameter", "2, in parameter ffn.w2.bias"),
         ("no broadcast", "1, in buffer ffn.norm.running_mean"),
     ],
 )
 def test_what_differs_between_ranks_is_named(tmp_path: Path, fault: str, place: str) -> None:
-    """A hyperparameter, a parameter, a broadcast buffer."""
+    """A hyperparameter, and a broadcast buffer."""
     result = checked(tmp_path, "--batchnorm", "--fault", fault)
     assert result["sentence"].partition("first in step ")[2] == place
     assert result["exit_code"] == 1
@@ -103,21 +103,6 @@ def test_a_missing_reduction_is_named(tmp_path: Path) -> None:
         " rank 0 and rank 1 have a share each: a reduction is missing"
     )
     assert (result["exit_code"], len(result["runs"])) == (1, 2)
-
-
-def test_dropout_makes_the_answer_inconclusive(tmp_path: Path) -> None:
-    """Masks differ between ranks by design."""
-    result = checked(tmp_path, "--dropout", "0.5", ranks="1,2")
-    assert (result["exit_code"], "draws random numbers" in result["sentence"]) == (3, True)
-
-
-def test_a_number_of_ranks_that_does_not_divide_the_batch_is_refused(tmp_path: Path) -> None:
-    """The rows of a step differ; nothing is left."""
-    command = ("--", "python", "training.py", "--processes", "{ranks}", "--steps", "1")
-    done = called(tmp_path, "--ranks", "1,3", *command)
-    assert done.returncode == BAD_INPUT
-    assert "--ranks: a step has 8 rows with 1 rank, 6 with 3 ranks" in done.stderr
-    assert not (tmp_path / "results").exists()
 
 
 @pytest.mark.parametrize(
