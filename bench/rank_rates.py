@@ -118,7 +118,7 @@ def report(out: Path) -> None:
         own = list({row["seed"]: row for row in rows if row["case"] == case.name}.values())
         if own:
             right = sum(is_right(case, row) for row in own)
-            words = "check " + " ".join(command(case, own[-1]["seed"]))
+            words = shlex.join(["check", *command(case, own[-1]["seed"])])
             print(f"| {case.name} | `{words}` | {right} of {len(own)} | {own[-1]['sentence']} |")
 
 
