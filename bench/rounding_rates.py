@@ -1,6 +1,7 @@
 """How often `check --up-to-rounding` is right: false alarms, detection and place, by class.
 
 python bench/rounding_rates.py OUT             run what OUT does not have yet, print the tables
+python bench/rounding_rates.py OUT --second    only the scripts that did not set the limits
 python bench/rounding_rates.py OUT --report    print the tables of what OUT has
 python bench/rounding_rates.py child MODEL SEED OUT JOB…    the jobs of one model, in one process
 
@@ -243,12 +244,15 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--first", action="store_true", help="only the scripts that set the limits")
+    parser.add_argument("--second", action="store_true", help="only the other scripts")
     args = parser.parse_args()
-    scripts = FIRST if args.first else (*FIRST, *SECOND[:10], *HALF[:4], *SECOND[10:], *HALF[4:])
+    others = (*SECOND[:5], *HALF[:2], *SECOND[5:10], *HALF[2:4], *SECOND[10:], *HALF[4:])
+    scripts = FIRST if args.first else others if args.second else (*FIRST, *others)
     limits = {"limit": rounding.LIMIT, "scale_limit": rounding.SCALE_LIMIT}
     for name, seed in () if args.report else scripts:
         if (name, seed) not in FIRST:
             written = args.out / "limits.json"
+            args.out.mkdir(parents=True, exist_ok=True)
             if not written.exists():
                 written.write_text(json.dumps(limits))
             if json.loads(written.read_text()) != limits:
