@@ -235,9 +235,9 @@ class RunsCompared:
         if cause is None and self.samples.is_lost:
             finding = f"samples: {self.samples.text}"
             return self._different(finding, self.samples.step, details, hint=ORDER)
-        if cause is None and count:
+        if count and (cause is None or (cause.step and not cause.hint)):  # or began earlier
             answer = judge_up_to_rounding(a, b, [run[:count] for run in self.noise.steps()])
-            cause = _cause_of_row(answer.first, a, b) if answer.first else None
+            cause = _cause_of_row(answer.first, a, b) if answer.first else cause
         if cause is not None:
             return self._by_cause(cause, answer, details, draws=a[cause.step].draws)
         return self._same(answer, details)
