@@ -66,7 +66,7 @@ CASES = (
          answer="BatchNorm ffn.norm normalizes by the rows of each rank"),
     Case("no sampler", "--layout ddp --fault 'no sampler' --rows 32 --steps 4",
          answer="16 seen twice, 16 never"),
-    Case("another sampler on each rank", "--layout ddp --fault 'sampler by rank' --rows 32 --steps 4",
+    Case("another sampler on rank 1", "--layout ddp --fault 'sampler by rank' --rows 32 --steps 4",
          answer="seen twice"),
     Case("DCP, 2 to 1, DDP", SAVED.format("ddp"), f"{RESUME} 1"),
     Case("DCP, 2 to 1, FSDP2", SAVED.format("fsdp2"), f"{RESUME} 1"),
@@ -118,7 +118,7 @@ def report(out: Path) -> None:
         own = list({row["seed"]: row for row in rows if row["case"] == case.name}.values())
         if own:
             right = sum(is_right(case, row) for row in own)
-            words = "check " + " ".join(command(case, own[-1]["seed"]))
+            words = shlex.join(["check", *command(case, own[-1]["seed"])])
             print(f"| {case.name} | `{words}` | {right} of {len(own)} | {own[-1]['sentence']} |")
 
 

@@ -2,11 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from xorbench.errors import BadOption
 from xorbench.programs.questions.rank_resume import starts_other_ranks
+from xorbench.programs.questions.ranks import RunsCompared, require_equal_batches
 from xorbench.programs.rank_comparison import compare_samples, gross_difference
 from xorbench.programs.rounding import Array, Sketch, Step
 from xorbench.programs.whole_steps import WholeStep, with_loss
@@ -15,6 +18,7 @@ KEY = ("gradient", "w")
 
 
 def tensor(seed: int) -> Array:
+    """A tensor by its sketch."""
     return np.random.default_rng(seed).standard_normal(251)
 
 
@@ -85,6 +89,32 @@ def test_samples_are_multisets(a: list[str], b: list[str], text: str, is_lost: b
         [step(tensor(0), samples=rows) for rows in b],
     )
     assert (compared.text, compared.is_lost) == (text, is_lost)
+
+
+def test_a_number_of_ranks_that_does_not_divide_the_batch_is_refused() -> None:
+    """The ranks together have fewer rows than one rank."""
+    samples = compare_samples(
+        [step(tensor(0), samples="abcdefgh")], [step(tensor(0), samples="abcdef")]
+    )
+    with pytest.raises(BadOption, match="a step has 8 rows with 1 rank, 6 with 3 ranks"):
+        require_equal_batches(samples, ("1 rank", "3 ranks"))
+
+
+@pytest.mark.parametrize(
+    ("draws", "shares", "outcome"),
+    [
+        (False, [tensor(1), tensor(1)], "fail"),
+        (True, [tensor(1), tensor(1)], "inconclusive"),
+        (True, [2 * tensor(0), 2 * tensor(0)], "fail"),
+    ],
+)
+def test_random_draws_of_the_model_explain_a_difference_without_a_pattern(
+    draws: bool, shares: list[Array], outcome: str
+) -> None:
+    """Masks of dropout differ between ranks by design; a factor of 2 has another cause."""
+    a = [replace(step(tensor(0), samples="ab"), draws=draws)]
+    compared = RunsCompared(("1 rank", "2 ranks"), a, [step(shares[0], shares, "ab")], noise=None)  # type: ignore[arg-type]
+    assert compared.conclusion().outcome == outcome
 
 
 @pytest.mark.parametrize(

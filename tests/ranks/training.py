@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Iterator
 
 import torch
@@ -201,6 +202,8 @@ def main(rank: int = -1) -> None:
     for _ in range(0 if fault == "sampler reset" else done * options.accumulate):
         next(batches)
     for step in range(done, options.steps):
+        if fault == "hang" and step == 2 and dist.get_rank() == 1:
+            time.sleep(1_000)
         optimizer.zero_grad()
         for micro in range(options.accumulate):
             x, y = next(batches)
@@ -223,7 +226,7 @@ def main(rank: int = -1) -> None:
             reduce_by_hand(parallel)
         if options.clip:
             clip(parallel)
-        if fault == "changed parameter" and step == 3 and dist.get_rank() == 1:
+        if fault == "changed parameter" and step == 1 and dist.get_rank() == 1:
             with torch.no_grad():
                 model.ffn.w2.bias.add_(1e-6)
         optimizer.step()

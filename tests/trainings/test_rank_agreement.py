@@ -1,27 +1,42 @@
-"""`check` compares the ranks of one run: real processes, two ranks, gloo."""
+"""`check` of several ranks: the ranks of one run, other numbers of ranks, a resume. Real, gloo."""
 
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import call_in
+import torch
+from conftest import Completed, call_in
+
+from xorbench.errors import BAD_INPUT
 
 SCRIPT = Path(__file__).parents[1] / "ranks" / "training.py"
+TORCHRUN = f"{Path(sys.executable).with_name('torchrun')} --standalone --nproc-per-node"
+SHARDS = pytest.mark.skipif(
+    torch.__version__.startswith("2.6"), reason="PyTorch 2.6 cannot train FSDP2 on a CPU"
+)
 
 
-def checked(folder: Path, *words: str) -> dict[str, Any]:
-    """Check the training on two ranks; return its result."""
+def called(folder: Path, *arguments: str) -> Completed:
+    """Run `check` in a folder with the training."""
     shutil.copy(SCRIPT, folder)
-    command = ("python", "training.py", "--processes", "2", "--steps", "5", *words)
-    done = call_in(
-        folder, "check", "--json", "--", *command, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+    return call_in(folder, "check", *arguments, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def checked(folder: Path, *words: str, ranks: str = "") -> dict[str, Any]:
+    """Check the training on two ranks, or on these numbers of ranks; return its result."""
+    count = ("--ranks", ranks) if ranks else ()
+    command = ("python", "training.py", "--processes", "{ranks}" if ranks else "2")
+    done = called(folder, "--json", *count, "--", *command, "--steps", "4", *words)
     result: dict[str, Any] = json.loads(done.stdout)
     assert result["exit_code"] == done.returncode
     return result
+
+
+# The ranks of one run
 
 
 def test_gradients_that_are_not_reduced_are_found_in_one_run(tmp_path: Path) -> None:
@@ -38,12 +53,11 @@ def test_gradients_that_are_not_reduced_are_found_in_one_run(tmp_path: Path) -> 
     ("fault", "place"),
     [
         ("learning rate", "0, in the hyperparameters: learning rate (lr) 0.01 and 0.02"),
-        ("changed parameter", "4, in parameter ffn.w2.bias"),
         ("no broadcast", "1, in buffer ffn.norm.running_mean"),
     ],
 )
 def test_what_differs_between_ranks_is_named(tmp_path: Path, fault: str, place: str) -> None:
-    """A hyperparameter, a parameter, a broadcast buffer."""
+    """A hyperparameter, and a broadcast buffer."""
     result = checked(tmp_path, "--batchnorm", "--fault", fault)
     assert result["sentence"].partition("first in step ")[2] == place
     assert result["exit_code"] == 1
@@ -59,9 +73,9 @@ def test_correct_ranks_agree_with_own_statistics_and_masks(tmp_path: Path) -> No
     )
 
 
+@SHARDS
 def test_shards_are_not_compared_and_listed(tmp_path: Path) -> None:
     """The shards of FSDP2 differ; the optimizer's hyperparameters must not."""
-    pytest.importorskip("torch", "2.7", reason="PyTorch 2.6 cannot train FSDP2 on a CPU")
     result = checked(tmp_path, "--layout", "fsdp2")
     assert result["outcome"] == "pass", result["sentence"]
     assert result["details"]["replicated tensors"] == (
@@ -69,8 +83,57 @@ def test_shards_are_not_compared_and_listed(tmp_path: Path) -> None:
     )
 
 
-def test_a_module_with_a_communication_hook_is_listed(tmp_path: Path) -> None:
-    """A hook may reduce in its own way."""
-    result = checked(tmp_path, "--hook", "--fault", "no_sync")
+# Different numbers of ranks
+
+
+@SHARDS
+def test_uneven_shards_make_the_updates_of_one_rank(tmp_path: Path) -> None:
+    """The sketches of shards add up, and the rows of both ranks are the batch."""
+    result = checked(tmp_path, "--layout", "fsdp2", "--width", "15", ranks="1,2")
     assert result["outcome"] == "pass", result["sentence"]
-    assert "4 parameters (a communication hook)" in result["details"]["replicated tensors"]
+    assert result["sentence"].startswith("2 ranks and 1 rank: same up to rounding: 4 of 4 steps")
+    assert result["details"]["samples"] == "The same in 4 steps"
+
+
+def test_a_missing_reduction_is_named(tmp_path: Path) -> None:
+    """Each rank has a share of the gradient, without DistributedDataParallel."""
+    result = checked(tmp_path, "--layout", "plain", "--fault", "one not reduced", ranks="1,2")
+    assert result["sentence"] == (
+        "2 ranks are not 1 rank: first in step 0, in the gradient of ffn.w2.weight:"
+        " rank 0 and rank 1 have a share each: a reduction is missing"
+    )
+    assert (result["exit_code"], len(result["runs"])) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--ranks", "1,2", "--", "python", "training.py"), "the command has no {ranks}"),
+        (("--ranks", "2", "--", "python", "{ranks}"), "must be two or more numbers of ranks"),
+        (("--ranks", "1,2", "--loss", "max", "--", "python", "{ranks}"), "--loss: "),
+        (("--loss", "sum", "--", "python", "training.py"), "--loss: needs --ranks LIST"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(
+    tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    """Nothing runs."""
+    done = called(tmp_path, *arguments)
+    assert (done.returncode, message in done.stderr) == (BAD_INPUT, True), done.stderr
+
+
+# A resume on another number of ranks
+
+
+@SHARDS
+def test_a_shard_that_is_lost_in_a_resume_is_found(tmp_path: Path) -> None:
+    """torch.distributed.checkpoint, saved on one rank and loaded on two."""
+    training = "training.py --layout fsdp2 --save 1 --steps 5 --fault 'shard lost'"
+    resume = f"{TORCHRUN} 2 {training} --resume"
+    words = (*TORCHRUN.split(), "1", *training.replace("'shard lost'", "").split(), "shard lost")
+    done = called(tmp_path, "--kill-after", "3", "--resume", resume, "--", *words)
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.startswith(
+        "Resume is not exact: killed on 1 rank after 3 steps, resumed on 2 ranks at step 3:"
+        " first in step 3, in the initial value of ffn.w2.weight"
+    )

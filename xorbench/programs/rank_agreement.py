@@ -48,7 +48,6 @@ MEANINGS: Final = {
 class Disagreement:
     """The first replicated tensor that differs between two ranks."""
 
-    run: int
     step: int
     kind: str
     name: str
@@ -78,7 +77,6 @@ class Agreement:
     """
 
     ranks: set[int] = field(default_factory=set)
-    steps: int = 0
     counts: dict[str, set[str]] = field(default_factory=dict)
     not_judged: Counter[str] = field(default_factory=Counter)
     first: Disagreement | None = None
@@ -124,19 +122,18 @@ def _of_run(run: Ended) -> Iterator[Agreement]:
             ranks[int(process.rank)] = trace
     for ranks in launches.values():
         if len(ranks) > 1:
-            yield compare_ranks(run.number, dict(sorted(ranks.items())))
+            yield compare_ranks(dict(sorted(ranks.items())))
 
 
-def compare_ranks(run: int, traces: Mapping[int, TraceFile]) -> Agreement:
+def compare_ranks(traces: Mapping[int, TraceFile]) -> Agreement:
     """Compare the ranks of one launch step by step, up to the first difference."""
     agreement = Agreement(set(traces))
     states = [_Rank(rank) for rank in traces]
     for lines in zip(*(trace.steps() for trace in traces.values()), strict=False):
         for state, line in zip(states, lines, strict=True):
             state.read(line)
-        agreement.steps += 1
         agreement.not_judged = states[0].not_judged()
-        agreement.first = _first(run, lines[0].step, states)
+        agreement.first = _first(lines[0].step, states)
         if agreement.first is not None:
             break
         for kind, name in states[0].shared:
@@ -144,7 +141,7 @@ def compare_ranks(run: int, traces: Mapping[int, TraceFile]) -> Agreement:
     return agreement
 
 
-def _first(run: int, step: int, states: Sequence["_Rank"]) -> Disagreement | None:
+def _first(step: int, states: Sequence["_Rank"]) -> Disagreement | None:
     """The first tensor of a step that differs, in program order of the lowest rank."""
     by_rank = {state.rank: state for state in states}
     for kind, name in dict.fromkeys(key for state in states for key in state.shared):
@@ -155,7 +152,7 @@ def _first(run: int, step: int, states: Sequence["_Rank"]) -> Disagreement | Non
                 if other < state.rank and its_own is not None and its_own[1] != digest:
                     reference = by_rank[other].hyperparameters
                     values = changed(reference, state.hyperparameters)
-                    return Disagreement(run, step, kind, name, (other, state.rank), values)
+                    return Disagreement(step, kind, name, (other, state.rank), values)
     return None
 
 
@@ -171,36 +168,31 @@ class _Rank:
         self.shared: dict[Kind, tuple[Ranks, str]] = {}
         self.hyperparameters: dict[str, list[dict[str, object]]] = {}
         self._marks: dict[str, Mark] = {}
+        self._names: dict[str, str] = {}  # distinct: two models may have equal names
+        self._owners: dict[str, str] = {}  # the first identity with a name
 
     def read(self, line: TraceStep) -> None:
         """Read the next step."""
         for identity, (name, identical, everyone, reason) in line.replicated.items():
             self._marks[identity] = (name, tuple(identical), tuple(everyone), reason)
+            taken = not name or self._owners.setdefault(name, identity) != identity
+            self._names[identity] = f"{name} ({identity})".strip() if taken else name
         self.hyperparameters |= line.hyperparameters
-        names = self._names()
         self.shared = {
             key: (ranks, event.digest)
             for event in line.events
-            for key, ranks in self._shared(event, names)
+            for key, ranks in self._shared(event)
             if event.digest is not None
         }
 
-    def _names(self) -> dict[str, str]:
-        """A distinct name for each parameter: two models may have equal names."""
-        names: dict[str, str] = {}
-        for identity, (name, *_) in self._marks.items():
-            taken = not name or name in names.values()
-            names[identity] = f"{name} ({identity})".strip() if taken else name
-        return names
-
-    def _shared(self, event: TraceEvent, names: Mapping[str, str]) -> Iterator[tuple[Kind, Ranks]]:
+    def _shared(self, event: TraceEvent) -> Iterator[tuple[Kind, Ranks]]:
         """The kind and name of an event that ranks share, and the ranks."""
         mark = self._marks.get(event.identity)
         if event.kind in REPLICATED:
-            name = names.get(event.identity, event.identity)
+            name = self._names.get(event.identity, event.identity)
             yield (event.kind.removeprefix("replicated "), name), _ranks(event.more.of)
         elif event.kind == "parameter" and mark is not None and len(mark[1]) > 1:
-            yield ("parameter", names[event.identity]), mark[1]
+            yield ("parameter", self._names[event.identity]), mark[1]
         elif event.kind == "hyperparameters":
             owned = (m for i, m in self._marks.items() if i.startswith(f"{event.identity}."))
             ranks = tuple(sorted({rank for mark in owned for rank in mark[2]}))

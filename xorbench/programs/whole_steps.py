@@ -73,6 +73,8 @@ def _rank_steps(trace: TraceFile, first: int) -> _RankSteps:
     for line in trace.lines():
         names |= line.names
         groups |= line.hyperparameters
+        if isinstance(line, TraceStep) and not lines and _makes_state(line):
+            first += 1
         if isinstance(line, TraceStep) and line.step < first:
             continue
         own = _of_whole_tensors(line, first)
@@ -86,6 +88,11 @@ def _rank_steps(trace: TraceFile, first: int) -> _RankSteps:
             rank.draws.append(any(event.kind == "draw" for event in line.events))
     rank.steps = read_steps(lines)
     return rank
+
+
+def _makes_state(line: TraceStep) -> bool:
+    """Whether a step trains nothing: torch.distributed.checkpoint makes one before it loads."""
+    return not any(event.kind in ("call", "loss") for event in line.events)
 
 
 def _of_whole_tensors(line: ProgramLine, first: int) -> ProgramLine:

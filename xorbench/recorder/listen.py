@@ -403,7 +403,7 @@ class Listener:
             self.add("clock", f"o{index}", None)
             return
         self._add_tensors(self.weights.new_parameters(optimizer, index))
-        self.replicas.take(optimizer)
+        self.replicas.take(optimizer, index)
         self._hyperparameters(optimizer, index)
         self.detail.before_step(optimizer, index, closure=closure)
 

@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.utils.weak import WeakIdKeyDictionary
 
-from .identity import bare
+from .identity import bare, parameters_of
 
 if TYPE_CHECKING:
     from .listen import Listener
@@ -90,14 +90,12 @@ class Replicas:
             if name not in wrapper.parameters_to_ignore and len(copies) > 1:
                 self._listener.tensor("replicated buffer", bare(name), buffer, of=_text(copies))
 
-    def take(self, optimizer: Optimizer) -> None:
+    def take(self, optimizer: Optimizer, index: int) -> None:
         """Record the gradients that an optimizer is about to use, if they are replicated."""
-        if not in_job():
-            return
-        optimized = {id(tensor) for group in optimizer.param_groups for tensor in group["params"]}
-        for kind, identity, tensor in self._listener.weights.held:
-            if kind == "parameter" and id(tensor) in optimized and tensor.requires_grad:
-                self._take(identity, tensor)
+        if in_job():
+            for identity, tensor in parameters_of(optimizer.param_groups, index):
+                if tensor.requires_grad:
+                    self._take(identity, tensor)
 
     def _take(self, identity: str, tensor: Tensor) -> None:
         gradient = tensor.grad
@@ -152,7 +150,9 @@ def _data_ranks(part: nn.Module) -> list[int]:
         return list(distributed.get_process_group_ranks(part.process_group))
     if type(part).__name__ == "FullyShardedDataParallel":
         return list(range(distributed.get_world_size()))
-    group = getattr(getattr(part, "_get_fsdp_state", lambda: None)(), "_fsdp_param_group", None)
+    state = getattr(part, "_get_fsdp_state", lambda: None)()
+    group = next(iter(getattr(state, "_fsdp_param_groups", ())), None)
+    group = group or getattr(state, "_fsdp_param_group", None)
     return [] if group is None else group.mesh_info.mesh.mesh.flatten().tolist()  # type: ignore[no-any-return]
 
 

@@ -1,6 +1,7 @@
 """`check --resume` on another number of ranks: does the resumed training make the same updates?"""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -117,15 +118,12 @@ class RankResumeRequest:
 
 
 def resumed_at(a: Sequence[WholeStep], b: Sequence[WholeStep]) -> int:
-    """The step of the first run whose parameters are closest to the initial ones of the second."""
-    start = {name: s.sums for (kind, name), s in b[0].step.sketches.items() if kind == "initial"}
-    before = [("initial", a[0]), *(("parameter", step) for step in a[:-1])]
-    gaps = [
-        sum(
-            float(np.linalg.norm(sketch.sums - start[name]))
-            for (kind, name), sketch in whole.step.sketches.items()
-            if kind == wanted and name in start
-        )
-        for wanted, whole in before
-    ]
-    return gaps.index(min(gaps))
+    """The step of the first run in which most parameters are closest to the initial ones of `b`."""
+    starts = [("initial", a[0]), *(("parameter", step) for step in a[:-1])]
+    votes = Counter[int]()
+    for (kind, name), sketch in b[0].step.sketches.items():
+        known = [whole.step.sketches.get((wanted, name)) for wanted, whole in starts]
+        if kind == "initial" and None not in known:
+            gaps = [float(np.linalg.norm(k.sums - sketch.sums)) for k in known if k]
+            votes[gaps.index(min(gaps))] += 1
+    return max(votes, key=lambda step: (votes[step], step), default=0)

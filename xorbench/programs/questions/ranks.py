@@ -216,8 +216,10 @@ class RunsCompared:
     difference: str = ""
     first: int = 0
     samples: SampleComparison = field(init=False)
+    steps: tuple[int, int] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.steps = (len(self.a), len(self.b))
         pairs = list(zip(self.a, self.b, strict=False))
         self.a = [with_loss(x, x, self.loss) for x, _ in pairs]
         self.b = [with_loss(y, x, self.loss) for x, (_, y) in zip(self.a, pairs, strict=True)]
@@ -227,18 +229,23 @@ class RunsCompared:
         """The answer: from the samples, from gross differences, or in units of noise."""
         count = self.samples.same_steps
         a, b = self.a[:count], self.b[:count]
-        details = (("samples", capitalized(self.samples.text)),)
+        details = (("samples", capitalized(self.samples.text)), *self._counts())
         cause = gross_difference(a, b)
         answer = None
         if cause is None and self.samples.is_lost:
             finding = f"samples: {self.samples.text}"
             return self._different(finding, self.samples.step, details, hint=ORDER)
-        if cause is None and count:
+        if count and (cause is None or (cause.step and not cause.hint)):  # or began earlier
             answer = judge_up_to_rounding(a, b, [run[:count] for run in self.noise.steps()])
-            cause = _cause_of_row(answer.first, a, b) if answer.first else None
+            cause = _cause_of_row(answer.first, a, b) if answer.first else cause
         if cause is not None:
             return self._by_cause(cause, answer, details, draws=a[cause.step].draws)
         return self._same(answer, details)
+
+    def _counts(self) -> list[tuple[str, str]]:
+        """The numbers of steps, if they differ."""
+        texts = [f"{n} with {name}" for n, name in zip(self.steps, self.names, strict=True)]
+        return [("steps", ", ".join(texts))] if len(set(self.steps)) > 1 else []
 
     def _by_cause(
         self,
@@ -254,12 +261,9 @@ class RunsCompared:
                 " ranks by design; the batches are the same, the gradients are not"
             )
             return Conclusion("inconclusive", finding, hint=WITHOUT_DRAWS, details=details)
-        row = Row(cause.step, cause.kind, cause.name)
-        place = row_text(row).partition(":")[0] if answer is None or answer.first is None else ""
-        pattern = cause.pattern
-        if answer is not None and answer.first is not None:
-            place, _, noise = row_text(answer.first).partition(": ")
-            pattern = pattern if cause.hint else noise
+        row = answer and answer.first
+        place, _, noise = row_text(row or Row(cause.step, cause.kind, cause.name)).partition(": ")
+        pattern = noise if row and not cause.hint else cause.pattern
         finding = f"first in step {self.first + cause.step}, in {place}: {pattern}"
         return self._different(finding, cause.step, details, hint=cause.hint)
 
@@ -276,7 +280,7 @@ class RunsCompared:
     def _same(
         self, answer: RoundingAnswer | None, details: tuple[tuple[str, str], ...]
     ) -> Conclusion:
-        if answer is None or answer.word == "cannot tell":
+        if answer is None or answer.word == "cannot tell" or self.samples.less:
             judged = 0 if answer is None else len(answer.judged)
             steps = f"{judged} of {counted(len(self.a), 'step')} judged"
             finding = f"cannot tell: {steps}; samples: {self.samples.text}"
@@ -308,6 +312,8 @@ def judgement(
     conclusions: Mapping[str, Conclusion], runs: Mapping[str, Ended], note: str = ""
 ) -> Judgement:
     """The worst answer, with a verdict for each number of ranks."""
+    stopped = Conclusion("inconclusive", "the check was stopped before two runs could be compared")
+    conclusions = conclusions or {"the runs": stopped}
     worst = worst_outcome(conclusion.outcome for conclusion in conclusions.values())
     chosen = next(c for c in conclusions.values() if c.outcome == worst)
     notes = tuple(filter(None, [*notes_of(list(runs.values())), note]))
