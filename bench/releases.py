@@ -140,10 +140,13 @@ class Tested:
         """The folder of compiled code."""
         return self.python.parents[1] / "inductor"
 
-    def make(self, cases: Sequence[str]) -> None:
-        """Add the results of this release on its own."""
+    def train(self, cases: Sequence[str]) -> None:
+        """Add the digests of the trainings."""
         self.release.add("build", self.build)
         self.release.add("digests", lambda: self.digests(cases))
+
+    def test(self) -> None:
+        """Add the results of xorbench's own trainings and tests."""
         self.release.add("canary", self.canary)
         self.release.add("engines", self.engines)
         self.release.add("suite", self.suite)
@@ -290,11 +293,12 @@ def run(names: Sequence[str], folder: Path, cases: Sequence[str]) -> None:
     for index, release in enumerate(releases):
         if release.lacks(own if not index else (*own, *across)):
             tested = Tested(release, environment(folder, release.name))
-            tested.make(cases)
+            tested.train(cases)
             if index:
                 before = releases[index - 1]
                 previous = Tested(before, environment(folder, before.name))
                 Compared(previous, tested).make(cases)
+            tested.test()
         if index:
             shutil.rmtree(folder / names[index - 1], ignore_errors=True)
 
@@ -321,7 +325,7 @@ def page(releases: Sequence[Release]) -> str:
         "## First differences",
         DIFFERENCES_TEXT,
         _differences(later),
-        *_explanations(),
+        EXPLANATIONS.read_text().strip(),
         "## Each release on its own",
         OWN_TEXT,
         _own(releases),
@@ -351,7 +355,8 @@ OWN_TEXT: Final = (
     "The fast tests that depend most on PyTorch, `canary`, and the weights of the XOR training of"
     " each engine (first digits of their digest)."
 )
-EXPLANATIONS: Final = DATA / "explanations"
+NOT_TESTED: Final = "not tested"
+EXPLANATIONS: Final = DATA / "explanations.md"  # by hand
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -377,7 +382,7 @@ def _case_text(case: str) -> str:
 
 def _cell(answer: Values | None) -> str:
     if answer is None:
-        return "not tested"
+        return NOT_TESTED
     names = {"pass": "identical", "fail": f"differs in step {answer.get('step')}"}
     return names.get(answer["outcome"], answer["outcome"])
 
@@ -402,31 +407,34 @@ def _place(answer: Values) -> str:
     return str(answer["sentence"]).partition(" first differs from A in ")[2] or answer["sentence"]
 
 
-def _explanations() -> list[str]:
-    """Each difference that a script shows with PyTorch only: its text and the script."""
-    parts = []
-    for path in sorted(EXPLANATIONS.glob("*.py")):
-        text, _, code = path.read_text().removeprefix('"""').partition('"""\n')
-        parts.append(f"### {text.strip()}\n\n```python\n{code.strip()}\n```")
-    return parts
-
-
 def _own(releases: Sequence[Release]) -> str:
     rows = []
     for release in releases:
         values = release.values
-        suite, canary = values["suite"], values["canary"]
-        passed = suite["tests"] - len(suite["failed"])
+        engines = values.get("engines", {})
         rows.append(
             [
                 values["build"]["version"],
-                f"{passed} of {suite['tests']} passed",
-                "pass" if canary["exit_code"] == 0 else f"exit code {canary['exit_code']}",
-                *(f"`{values['engines'].get(name, 'none')[:8]}`" for name in ENGINES),
+                _suite_text(values.get("suite")),
+                _canary_text(values.get("canary")),
+                *(f"`{engines[name][:8]}`" if name in engines else NOT_TESTED for name in ENGINES),
                 f"{sum(values['seconds'].values()) / 60:.0f} min",
             ]
         )
     return _table(["build", "tests", "canary", *ENGINES, "duration"], rows)
+
+
+def _suite_text(suite: Values | None) -> str:
+    if suite is None:
+        return NOT_TESTED
+    passed = suite["tests"] - len(suite["failed"])
+    return f"{passed} of {suite['tests']} passed"
+
+
+def _canary_text(canary: Values | None) -> str:
+    if canary is None:
+        return NOT_TESTED
+    return "pass" if canary["exit_code"] == 0 else f"exit code {canary['exit_code']}"
 
 
 def main() -> None:
