@@ -21,10 +21,12 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 from xml.etree import ElementTree as ET
@@ -59,8 +61,14 @@ print(torch.__version__, processor(), torch.backends.cpu.get_cpu_capability(), s
 """
 # One row per question about a pair of releases, with its options of `check --against`.
 QUESTIONS: Final = {"bits": ("--bits-only", "--processes", "2")}
+TRAINED: Final = ("build", "digests")
+TESTED: Final = ("canary", "engines", "suite")
+COMPARED: Final = ("previous", *(f"trainings {name}" for name in QUESTIONS), "checkpoints bits")
+CASE_PARTS: Final = ("digests", *(f"trainings {name}" for name in QUESTIONS))
 
 Values = dict[str, Any]
+Pair = tuple["Release", "Release"]
+MakeCases = Callable[[Sequence[str]], Iterable[dict[str, Any]]]
 
 
 @dataclass(slots=True)
@@ -82,15 +90,39 @@ class Release:
             return
         began = time.monotonic()
         self.values[part] = make()
-        self.values.setdefault("seconds", {})[part] = round(time.monotonic() - began)
+        self._store(part, began)
+
+    def add_cases(self, part: str, cases: Sequence[str], make: MakeCases) -> None:
+        """Make and store the results of the cases that are missing, group by group."""
+        known = self.values.setdefault(part, {})
+        missing = [case for case in cases if case not in known]
+        began = time.monotonic()
+        for results in make(missing) if missing else ():
+            known |= results
+            self._store(part, began)
+            began = time.monotonic()
+
+    def _store(self, part: str, began: float) -> None:
+        seconds = self.values.setdefault("seconds", {})
+        seconds[part] = seconds.get(part, 0) + round(time.monotonic() - began)
         DATA.mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.values, indent=1)
         (DATA / f"{self.name}.json").write_text(f"{text}\n")
-        print(f"{self.name} {part}: {self.values['seconds'][part]} s", flush=True)
+        print(f"{self.name} {part}: {seconds[part]} s", flush=True)
 
-    def lacks(self, parts: Iterable[str]) -> bool:
-        """Whether a result is missing."""
-        return any(part not in self.values for part in parts)
+    def require_previous(self, name: str) -> None:
+        """Forget the comparisons with another release."""
+        if self.values.get("previous", name) != name:
+            for part in COMPARED:
+                self.values.pop(part, None)
+
+    def lacks(self, parts: Iterable[str], cases: Sequence[str] = ()) -> bool:
+        """Whether a result is missing, or of a part with cases the result of one."""
+        return any(
+            part not in self.values
+            or (part in CASE_PARTS and not self.values[part].keys() >= set(cases))
+            for part in parts
+        )
 
 
 # Environments
@@ -104,7 +136,9 @@ def environment(folder: Path, release: str) -> Path:
         shutil.rmtree(place, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", place], check=True)
         pip = [python, "-m", "pip", "install", "--quiet", "--no-compile", "--no-cache-dir"]
-        subprocess.run([*pip, f"torch=={release}.*"], check=True)
+        # only from the index, so that every release is the same kind of build
+        variables = {**os.environ, "PIP_FIND_LINKS": ""}
+        subprocess.run([*pip, f"torch=={release}.*"], check=True, env=variables)
         complete.touch()
     (packages,) = place.glob("lib/python*/site-packages")
     own = sysconfig.get_paths()["purelib"]
@@ -129,7 +163,7 @@ def called(words: Sequence[object], folder: Path, cache: Path) -> subprocess.Com
 
 
 @dataclass(frozen=True, slots=True)
-class Tested:
+class Installed:
     """A release in its environment."""
 
     release: Release
@@ -143,7 +177,7 @@ class Tested:
     def train(self, cases: Sequence[str]) -> None:
         """Add the digests of the trainings."""
         self.release.add("build", self.build)
-        self.release.add("digests", lambda: self.digests(cases))
+        self.release.add_cases("digests", cases, lambda missing: [self.digests(missing)])
 
     def test(self) -> None:
         """Add the results of xorbench's own trainings and tests."""
@@ -216,29 +250,35 @@ class Tested:
 class Compared:
     """A release and the previous one, each in its environment."""
 
-    previous: Tested
-    tested: Tested
+    previous: Installed
+    tested: Installed
 
     def make(self, cases: Sequence[str]) -> None:
         """Add the comparisons with the previous release."""
         release = self.tested.release
         release.add("previous", lambda: self.previous.release.name)
         for question, options in QUESTIONS.items():
-            release.add(f"trainings {question}", lambda o=options: self.trainings(cases, o))
-        release.add("checkpoints bits", lambda: self.checkpoints(QUESTIONS["bits"]))
+            make = partial(self.trainings, options)
+            release.add_cases(f"trainings {question}", cases, make)
+        make = partial(self.checkpoints, QUESTIONS["bits"])
+        release.add_cases("checkpoints bits", [case for case in cases if case in RESUMED], make)
 
-    def trainings(self, cases: Sequence[str], options: Sequence[str]) -> dict[str, Values]:
+    def trainings(
+        self, options: Sequence[str], cases: Sequence[str]
+    ) -> Iterator[dict[str, Values]]:
         """The answer of `check --against` for each training."""
         digests = [side.release.values["digests"] for side in (self.previous, self.tested)]
-        return self.answers(cases, digests, options, ())
+        yield from self.answers(cases, digests, options, ())
 
-    def checkpoints(self, options: Sequence[str]) -> dict[str, Values]:
+    def checkpoints(
+        self, options: Sequence[str], cases: Sequence[str]
+    ) -> Iterator[dict[str, Values]]:
         """The same for trainings that both resume from a checkpoint of the previous release."""
         with tempfile.TemporaryDirectory() as folder:
-            self.previous.digests(RESUMED, "--save", folder)
+            self.previous.digests(cases, "--save", folder)
             resume = ("--resume", folder)
-            digests = [side.digests(RESUMED, *resume) for side in (self.previous, self.tested)]
-            return self.answers(RESUMED, digests, options, resume)
+            digests = [side.digests(cases, *resume) for side in (self.previous, self.tested)]
+            yield from self.answers(cases, digests, options, resume)
 
     def answers(
         self,
@@ -246,22 +286,21 @@ class Compared:
         digests: Sequence[dict[str, str]],
         options: Sequence[str],
         words: Sequence[str],
-    ) -> dict[str, Values]:
+    ) -> Iterator[dict[str, Values]]:
         """Check cases of equal digests together, as one command, and the others one by one."""
         a, b = digests
         ran = [case for case in cases if a.get(case) and b.get(case)]
         equal = [case for case in ran if a[case] == b[case]]
         groups = [equal] * bool(equal)
         groups += [[case] for case in ran if case not in equal]
-        answers: dict[str, Values] = {}
+        yield {case: {"outcome": "failed"} for case in cases if case not in ran}
         while groups:
             group = groups.pop(0)
             answer = self.answer(group, options, words)
             if answer["outcome"] != "pass" and len(group) > 1:
                 groups += [[case] for case in group]
             else:
-                answers |= dict.fromkeys(group, answer)
-        return {case: answers.get(case, {"outcome": "failed"}) for case in cases}
+                yield dict.fromkeys(group, answer)
 
     def answer(self, cases: Sequence[str], options: Sequence[str], words: Sequence[str]) -> Values:
         """The answer of one check."""
@@ -287,20 +326,26 @@ class Compared:
 
 def run(names: Sequence[str], folder: Path, cases: Sequence[str]) -> None:
     """Test each release, and compare it with the one before it in the list."""
-    own = ("build", "digests", "canary", "engines", "suite")
-    across = ("previous", *(f"trainings {name}" for name in QUESTIONS), "checkpoints bits")
     releases = [Release.read(name) for name in names]
-    for index, release in enumerate(releases):
-        if release.lacks(own if not index else (*own, *across)):
-            tested = Tested(release, environment(folder, release.name))
+    for before, release in zip([None, *releases], releases, strict=False):
+        if before is not None:
+            release.require_previous(before.name)
+        if release.lacks(TRAINED if before is None else (*TRAINED, *COMPARED), cases):
+            tested = Installed(release, environment(folder, release.name))
             tested.train(cases)
-            if index:
-                before = releases[index - 1]
-                previous = Tested(before, environment(folder, before.name))
+            if before is not None:
+                previous = Installed(before, environment(folder, before.name))
                 Compared(previous, tested).make(cases)
-            tested.test()
-        if index:
-            shutil.rmtree(folder / names[index - 1], ignore_errors=True)
+        if before is not None:
+            finish(before, folder)
+    finish(releases[-1], folder)
+
+
+def finish(release: Release, folder: Path) -> None:
+    """Add the other results of a release, and remove its environment."""
+    if release.lacks(TESTED):
+        Installed(release, environment(folder, release.name)).test()
+    shutil.rmtree(folder / release.name, ignore_errors=True)
 
 
 # The page
@@ -314,10 +359,11 @@ def read() -> list[Release]:
 
 def page(releases: Sequence[Release]) -> str:
     """The text of docs/releases.md."""
-    later = [release for release in releases if "previous" in release.values]
+    later = list(pairwise(releases))
     parts = [
         HEAD.format(**releases[-1].values["build"]),
         "## Trainings",
+        TRAININGS_TEXT,
         _matrix(later, "trainings bits", CASES),
         "## Resumed from a checkpoint of the previous release",
         RESUMED_TEXT,
@@ -344,6 +390,10 @@ under each release and compares it with the previous one in the table by `check 
 own training: [compare two commands][against].
 
 [against]: your-training.md#did-my-change-alter-the-results-or-the-speed"""
+TRAININGS_TEXT: Final = (
+    "*Identical* and *differs* are answers of `check`. A training that `check` has not compared yet"
+    " has the digest of its losses and final weights."
+)
 RESUMED_TEXT: Final = (
     "Both releases resume the training from a checkpoint that the previous release saved."
 )
@@ -364,36 +414,38 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _step(release: Release) -> str:
-    return f"{release.values['previous']} → {release.name}"
+def _step(before: Release, release: Release) -> str:
+    return f"{before.name} → {release.name}"
 
 
-def _matrix(later: Sequence[Release], part: str, cases: Sequence[str]) -> str:
-    rows = [
-        [_case_text(case), *(_cell(release.values.get(part, {}).get(case)) for release in later)]
-        for case in cases
-    ]
-    return _table(["training", *map(_step, later)], rows)
+def _matrix(later: Sequence[Pair], part: str, cases: Sequence[str]) -> str:
+    rows = [[_case_text(case), *(_cell(*pair, part, case) for pair in later)] for case in cases]
+    return _table(["training", *(_step(*pair) for pair in later)], rows)
 
 
 def _case_text(case: str) -> str:
     return case.replace("+compile", ", torch.compile").replace("+", ", ")
 
 
-def _cell(answer: Values | None) -> str:
+def _cell(before: Release, release: Release, part: str, case: str) -> str:
+    """The answer of the check, or without it whether the digests of the trainings are equal."""
+    answer = release.values.get(part, {}).get(case)
     if answer is None:
-        return NOT_TESTED
+        a, b = (each.values.get("digests", {}).get(case) for each in (before, release))
+        if not part.startswith("trainings") or not (a and b):
+            return NOT_TESTED
+        return "equal digest" if a == b else "different digest"
     names = {"pass": "identical", "fail": f"differs in step {answer.get('step')}"}
     return names.get(answer["outcome"], answer["outcome"])
 
 
-def _differences(later: Sequence[Release]) -> str:
+def _differences(later: Sequence[Pair]) -> str:
     places: dict[tuple[str, str], list[str]] = {}
-    for release in later:
+    for before, release in later:
         for part in ("trainings bits", "checkpoints bits"):
             for case, answer in release.values.get(part, {}).items():
                 if answer["outcome"] == "fail":
-                    cases = places.setdefault((_step(release), _place(answer)), [])
+                    cases = places.setdefault((_step(before, release), _place(answer)), [])
                     cases += [_case_text(case)] * (_case_text(case) not in cases)
     rows = [[step, escape(place), "; ".join(cases)] for (step, place), cases in places.items()]
     return _table(["releases", "first difference", "trainings"], rows)

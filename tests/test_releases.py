@@ -46,3 +46,15 @@ def test_a_result_is_made_once_and_stored(
     again.add("canary", lambda: {"exit_code": 1})
     assert again.values["canary"] == {"exit_code": 0}
     assert again.lacks(["canary", "suite"])
+
+
+def test_comparisons_with_another_release_are_made_again(
+    releases: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If a release is inserted before it; its own results are kept."""
+    monkeypatch.setattr(releases, "DATA", tmp_path)
+    release = releases.Release("2.9", {"digests": {}, "previous": "2.6", "trainings bits": {}})
+    release.require_previous("2.6")
+    assert not release.lacks(["previous", "trainings bits"])
+    release.require_previous("2.8")
+    assert release.values == {"digests": {}}
