@@ -340,7 +340,7 @@ def test_a_training_with_several_processes_or_a_compiled_step_takes_turns(
     (tmp_path / "train.py").write_text(program)
     result, made = checked(tmp_path, words, words, "--processes", "2", "--threshold", "90%")
     assert result["speed"]["pairs"] is not None, result["sentence"]
-    assert result["notes"] == []
+    assert not any("one after the other" in note for note in result["notes"])
     turns = Turns.read(made / "turns-1.json")
     assert sum(turn.steps for turn in turns.turns["A"]) >= 3
     for side in "ab":
