@@ -1,12 +1,13 @@
 """Small trainings that run under every PyTorch release, with PyTorch only.
 
 python bench/release_trainings.py gpt --steps 4
-python bench/release_trainings.py gpt --dtype bfloat16 --compile
-python bench/release_trainings.py gpt --steps 2 --save gpt.pt     # then, under another release:
-python bench/release_trainings.py gpt --resume gpt.pt
+python bench/release_trainings.py xor gpt+bfloat16 gpt+compile
+python bench/release_trainings.py gpt --save FOLDER
+python bench/release_trainings.py gpt --resume FOLDER    # under another release
 """
 
 import argparse
+import hashlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -235,41 +236,47 @@ TRAININGS = {
 }
 
 
-def main() -> None:
-    """Train for some steps, from a seed or from a checkpoint."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("training", choices=TRAININGS)
-    parser.add_argument("--steps", type=int, default=4)
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--save", type=Path)
-    parser.add_argument("--resume", type=Path)
-    options = parser.parse_args()
-
+def train(case: str, steps: int, save: Path | None, resume: Path | None) -> str:
+    """Train from a seed or from a checkpoint; the digest of the losses and the final state."""
+    name, *settings = case.split("+")
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
-    model, loss = TRAININGS[options.training]()
+    model, loss = TRAININGS[name]()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    if options.resume:
-        state = torch.load(options.resume)
+    if resume:
+        state = torch.load(resume / f"{case}.pt")
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         generator.set_state(state["batches"])
         torch.set_rng_state(state["torch"])
-    run = torch.compile(model) if options.compile else model
-    for _ in range(options.steps):
+    run = torch.compile(model) if "compile" in settings else model
+    digest = hashlib.sha256()
+    for _ in range(steps):
         optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=options.dtype == "bfloat16"):
+        with torch.autocast("cpu", torch.bfloat16, enabled="bfloat16" in settings):
             value = loss(run, generator)
         value.backward()
         optimizer.step()
-        print(f"loss {value.item():.6f}")
-    if options.save:
+        digest.update(str(value.item()).encode())
+    for tensor in model.state_dict().values():
+        digest.update(bytes(tensor.detach().reshape(-1).view(torch.uint8).numpy()))
+    if save:
         state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-        torch.save(
-            {**state, "batches": generator.get_state(), "torch": torch.get_rng_state()},
-            options.save,
-        )
+        state |= {"batches": generator.get_state(), "torch": torch.get_rng_state()}
+        torch.save(state, save / f"{case}.pt")
+    return digest.hexdigest()
+
+
+def main() -> None:
+    """Train each case, and print its digest."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cases", nargs="+", metavar="TRAINING[+bfloat16][+compile]")
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--save", type=Path, help="write a checkpoint of each into this folder")
+    parser.add_argument("--resume", type=Path, help="resume each from its checkpoint")
+    options = parser.parse_args()
+    for case in options.cases:
+        print(case, train(case, options.steps, options.save, options.resume), flush=True)
 
 
 if __name__ == "__main__":

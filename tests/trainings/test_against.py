@@ -184,7 +184,7 @@ def test_dry_run_prints_the_runs_and_makes_none(tmp_path: Path) -> None:
     """Each script would create a file."""
     done = checked(tmp_path, "open('a', 'w')", "open('b', 'w')", "--dry-run", "--in-place")
     assert done.returncode == 0
-    assert "5 runs each, interleaved A B B A" in done.stdout
+    assert "8 runs each, interleaved A B B A" in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new.py", "old.py"]
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -29,8 +30,11 @@ model = torch.nn.Linear(3, 1)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 for step in range(int(sys.argv[1])):
     time.sleep(0.02)
-    if step == int(os.environ.get("FAILS_AT", -1)) and sys.argv[2:] == ["fails"]:
-        raise SystemExit("no more data")
+    if step == int(os.environ.get("FAILS_AT", -1)):
+        if sys.argv[2:] == ["fails"]:
+            raise SystemExit("no more data")
+        if sys.argv[2:] == ["dies"]:
+            os.kill(os.getpid(), 9)
     optimizer.zero_grad()
     model(torch.ones(8, 3)).square().mean().backward()
     optimizer.step()
@@ -236,14 +240,21 @@ def test_sides_with_different_numbers_of_steps_take_turns_until_one_ends(
     assert set(turns.order) <= {"A", "B"}
 
 
+@pytest.mark.parametrize(
+    ("how", "sentence"),
+    [
+        ("fails", "B: the command failed in run 1: exit code 1: no more data"),
+        ("dies", "B: the command failed in run 1: killed by signal 9"),
+    ],
+)
 def test_a_side_that_fails_in_its_turn_ends_the_pair(
-    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, sentence: str
 ) -> None:
     """It is named with its last output, and the other side is ended."""
     monkeypatch.setenv("FAILS_AT", "8")
-    result, made = checked(tmp_path, f"{script} 500", f"{script} 500 fails")
+    result, made = checked(tmp_path, f"{script} 500", f"{script} 500 {how}")
     assert result["exit_code"] == 1
-    assert "B: the command failed in run 1: exit code 1: no more data" in result["sentence"]
+    assert sentence in result["sentence"]
     assert json.loads((made / "turns-a-1/ended.json").read_text())["how"] == "stopped"
 
 
@@ -269,6 +280,17 @@ for (batch,) in loader:
     optimizer.zero_grad()
     model(batch).square().mean().backward()
     optimizer.step()
+"""
+COMPILED_BY_INDUCTOR = """
+import torch
+torch.set_num_threads(1)
+model = torch.nn.Linear(3, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+run, step = torch.compile(model), torch.compile(optimizer.step)
+for _ in range(400):
+    optimizer.zero_grad()
+    run(torch.ones(8, 3)).square().mean().backward()
+    step()
 """
 COMPILED = """
 import torch
@@ -302,6 +324,12 @@ TORCHRUN = f"{sys.executable} -m torch.distributed.run --standalone --nproc-per-
     [
         pytest.param(LOADER, f"{sys.executable} train.py", id="loader processes"),
         pytest.param(COMPILED, f"{sys.executable} train.py", id="compiled step"),
+        pytest.param(
+            COMPILED_BY_INDUCTOR,
+            f"{sys.executable} train.py",
+            id="compiled model and step",
+            marks=pytest.mark.skipif(shutil.which("g++") is None, reason="needs a compiler"),
+        ),
         pytest.param(RANKS, TORCHRUN, id="two ranks"),
     ],
 )
@@ -312,7 +340,7 @@ def test_a_training_with_several_processes_or_a_compiled_step_takes_turns(
     (tmp_path / "train.py").write_text(program)
     result, made = checked(tmp_path, words, words, "--processes", "2", "--threshold", "90%")
     assert result["speed"]["pairs"] is not None, result["sentence"]
-    assert result["notes"] == []
+    assert not any("one after the other" in note for note in result["notes"])
     turns = Turns.read(made / "turns-1.json")
     assert sum(turn.steps for turn in turns.turns["A"]) >= 3
     for side in "ab":
