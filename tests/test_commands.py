@@ -89,8 +89,8 @@ def described() -> dict[str, set[str]]:
 # Options with several sentences, because they do different things.
 DIFFERENT = {
     *("--against", "--anonymous", "--atlas", "--baseline", "--devices", "--drop-last", "--dry-run"),
-    *("--env", "--epochs", "--json", "--out", "--processes", "--resume", "--seeds", "--threads"),
-    *("--timeout", "--up-to-rounding", "--with-source"),
+    *("--env", "--epochs", "--json", "--operators", "--out", "--processes", "--resume", "--seeds"),
+    *("--threads", "--timeout", "--up-to-rounding", "--with-source"),
 }
 
 

@@ -146,7 +146,7 @@ def test_state_in_plain_variables_is_noted_at_the_end(tmp_path: Path) -> None:
     """A check of a resume notes it after the main file has ended."""
     (tmp_path / "records").mkdir()
     _, end, _ = run(tmp_path, state=True)
-    assert ("state", "count", line("count += 1")) in {
+    assert ("state", "count", line("count = 0")) in {
         (source.kind, source.name, source.where) for source in end.sources
     }
 
