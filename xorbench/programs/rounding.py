@@ -489,7 +489,8 @@ def judge(comparison: Comparison) -> RoundingAnswer:
     """
     total = min(len(comparison.a), len(comparison.b))
     answer, forks = RoundingAnswer(total=total), Forks()
-    for step, rows in enumerate(comparison.steps()):
+    steps = enumerate(comparison.steps())
+    for step, rows in steps:
         tensors = [row for row in rows if row.kind != "decision"]
         forks.fork = None if comparison.reset else forks.fork
         first = forks.first_beyond(rows)
@@ -497,6 +498,8 @@ def judge(comparison: Comparison) -> RoundingAnswer:
         is_noisy = _is_noisy(tensors)
         if first is not None and (first.text or not is_noisy) and not forks.may_be_hidden(first):
             answer.word, answer.first = "beyond", [*forks.guessed, first][0]
+            for later, others in steps:  # only for the picture
+                _note(answer, later, [row for row in others if row.kind != "decision"])
             return answer
         if first is None and not is_noisy and all(row.share <= 1 for row in tensors):
             answer.judged.append(step)

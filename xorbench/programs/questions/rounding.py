@@ -44,6 +44,9 @@ EAGER: Final = {"TORCHDYNAMO_DISABLE": "1"}  # a compiled region shows no operat
 OUTCOMES: Final[dict[str, Outcome]] = {
     "same": "pass", "beyond": "fail", "cannot tell": "inconclusive",
 }  # fmt: skip
+LABELS: Final = {"reset": "B, from the states of A", "eager": "A, eager"} | {
+    f"noise-{number}": f"A with noise, run {number}" for number in range(1, NOISY_RUNS + 1)
+}
 COLUMNS: Final = ("step", "ratio", "noise")
 EXPECTED: Final = "no larger than rounding explains"
 
@@ -205,7 +208,14 @@ def conclusion_of(answer: RoundingAnswer, exact: Conclusion) -> Conclusion:
 
 def _largest_text(answer: RoundingAnswer) -> str:
     times = answer.worst.times if answer.worst else 0.0
-    return f"the largest difference is {times:.2g} times the noise of rounding (limit {LIMIT:.0f})"
+    return (
+        f"the largest difference is {_times(times)} times the noise of rounding (limit {LIMIT:.0f})"
+    )
+
+
+def _times(ratio: float) -> str:
+    """A ratio with two digits, or without decimals."""
+    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.2g}"
 
 
 def _unjudged(answer: RoundingAnswer) -> list[str]:
@@ -235,7 +245,7 @@ def row_text(row: Row) -> str:
     if row.kind == "decision":
         differs = f"decided differently in {counted(round(row.ratio), 'element')}"
         return f"{name} {row.text or differs}"
-    difference = row.text or f"{row.times:,.3g} times the noise of rounding (limit {LIMIT:.0f})"
+    difference = row.text or f"{_times(row.times)} times the noise of rounding (limit {LIMIT:.0f})"
     return f"{texts[row.kind]}: {difference}"
 
 
@@ -246,7 +256,10 @@ def _judgement(
     texts: Sequence[str] = (),
 ) -> Judgement:
     notes = dict.fromkeys([*conclusion.notes, *texts, *notes_of(list(runs.values()))])
-    rows = [{**row, "run": name} for name, row in zip(runs, run_rows(runs.values()), strict=True)]
+    rows = [
+        {**row, "run": LABELS.get(name, name)}
+        for name, row in zip(runs, run_rows(runs.values()), strict=True)
+    ]
     verdict = Verdict(
         check=CHECK,
         subject="A and B",
@@ -285,23 +298,26 @@ def _picture(answer: RoundingAnswer) -> Picture:
         "rounding",
         "Difference and noise by step",
         "Left: the largest difference of B from A in each step, in units of the noise of rounding."
-        " Right: the median noise of the gradients, relative to them.",
+        " Right: the median noise of the gradients, relative to them",
         lambda: pd.DataFrame(answer.by_step, columns=list(COLUMNS)),
         _draw,
         lambda frame: (
-            f"{len(frame)} steps; the largest ratio is {frame['ratio'].max():.3g}, the limit"
-            f" {LIMIT:.0f}; the largest noise is {frame['noise'].max():.2g}."
+            f"{counted(len(frame), 'step')}; the largest ratio is {_times(frame['ratio'].max())},"
+            f" the limit {LIMIT:.0f}; the largest noise is {frame['noise'].max():.2g}."
         ),
     )
 
 
 def _draw(frame: pd.DataFrame) -> str:
-    from xorbench.report.drawing import drawn, line_style  # slow to import
+    from matplotlib.ticker import MaxNLocator  # slow to import
+
+    from xorbench.report.drawing import drawn, line_style
 
     with drawn(2.2, columns=2) as (axes, svg):
         for number, (own, column) in enumerate(zip(axes, COLUMNS[1:], strict=True)):
             own.plot(frame["step"], frame[column], marker=".", **line_style(number))
             own.yaxis.set_major_formatter("{x:g}")  # matplotlib's is in TeX
+            own.xaxis.set_major_locator(MaxNLocator(integer=True))
             own.set_xlabel("step")
             own.set_ylabel("ratio to the noise" if column == "ratio" else "noise of the gradients")
         if frame["ratio"].max() > 0:
