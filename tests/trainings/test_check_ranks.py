@@ -225,6 +225,7 @@ def test_ranks_without_a_launcher_are_identified_by_their_process_group(folder: 
     assert result["notes"] == []
 
 
+@pytest.mark.variant
 def test_a_restart_by_the_launcher_is_a_separate_process(folder: Path) -> None:
     """The number of steps before the launcher ended the surviving rank is not compared."""
     words = (*TWO, "--max-restarts", "1", "once.py")

@@ -235,6 +235,7 @@ for step in range(4):
 UNSEEDED = SEEDED.replace("torch.manual_seed(0)", "")
 
 
+@pytest.mark.variant
 def test_an_existing_fix_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A missing seed of PyTorch's generator, among two switches, by real runs."""
     two = [switch for switch in TRAINING_SWITCHES if switch.name in ("python-seed", "torch-seed")]

@@ -116,6 +116,7 @@ def test_no_line_ends_in_a_traceback_and_a_bad_one_leaves_nothing(
     assert wrong == [], "\n".join(map(str, wrong[:30]))
 
 
+@pytest.mark.variant
 def test_real_processes_say_the_same_of_bad_lines(
     no_processes: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -23,6 +23,7 @@ def test_a_training_that_fails_has_no_digest(tested: Installed) -> None:
     assert len(digests["xor"]) == len(digests["lstm+bfloat16"]) == 64
 
 
+@pytest.mark.variant
 def test_a_release_equals_itself_also_when_it_resumes(tested: Installed, tmp_path: Path) -> None:
     """Several trainings are one command of the check."""
     cases = ["xor", "vae"]

@@ -87,6 +87,7 @@ def test_a_file_that_the_resumed_training_does_not_restore_differs(place: Path) 
     assert json.loads(again.stdout)["details"] == result["details"]
 
 
+@pytest.mark.variant
 def test_python_kills_it_within_a_save(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The keywords are those of the options."""
     monkeypatch.chdir(place)
@@ -98,6 +99,7 @@ def test_python_kills_it_within_a_save(place: Path, monkeypatch: pytest.MonkeyPa
     assert "resume is exact after each of 2 kills" in answer.sentence
 
 
+@pytest.mark.variant
 def test_every_rank_resumes_after_a_kill_within_a_save(place: Path) -> None:
     """One rank saves and dies, and the launch is killed with it."""
     launch = [TORCHRUN, "--standalone", "--nproc-per-node", "2", "train.py"]

@@ -87,7 +87,7 @@ def test_the_page_has_a_picture_and_junit_a_case(fused: Reported) -> None:
     ("b", "text"),
     [
         ("tanh", "first in step 0, in the output of 2: "),
-        ("rate", "the hyperparameters of 0.weight"),
+        pytest.param("rate", "the hyperparameters of 0.weight", marks=pytest.mark.variant),
     ],
 )
 def test_another_formula_and_rate_are_beyond_rounding(tmp_path: Path, b: str, text: str) -> None:
@@ -106,7 +106,9 @@ def test_identical_bits_need_no_noise(tmp_path: Path) -> None:
     assert "with noise, run 1" not in done.stderr
 
 
-@pytest.mark.parametrize(("word", "code"), [("", 0), ("alone", 1)])
+@pytest.mark.parametrize(
+    ("word", "code"), [pytest.param("", 0, marks=pytest.mark.variant), ("alone", 1)]
+)
 def test_two_ranks_are_the_same_as_one_if_they_reduce(tmp_path: Path, word: str, code: int) -> None:
     """Gradients and parameters decide; the loss of a rank is a share."""
     done = checked(tmp_path, *("torchrun --standalone --nproc-per-node 2 train.py " + word).split())
@@ -114,6 +116,7 @@ def test_two_ranks_are_the_same_as_one_if_they_reduce(tmp_path: Path, word: str,
     assert ("in the gradient of" in done.stdout) is bool(code)
 
 
+@pytest.mark.variant
 def test_in_python(tmp_path: Path) -> None:
     """The keyword of `xorbench.check`, which the fixture of pytest passes on."""
     (tmp_path / "train.py").write_text(SCRIPT)

@@ -109,6 +109,7 @@ def test_a_training_whose_weights_stay_is_one_training(tmp_path: Path) -> None:
     assert result["sentence"] == "bitwise identical in 2 runs: 6 steps"
 
 
+@pytest.mark.variant
 def test_a_rank_that_waits_for_a_stopped_one_has_made_its_steps(tmp_path: Path) -> None:
     """Two pipelines in a row end after their steps, with complete records."""
     (tmp_path / "pipeline.py").write_text(PIPELINE)
@@ -119,7 +120,9 @@ def test_a_rank_that_waits_for_a_stopped_one_has_made_its_steps(tmp_path: Path) 
     assert "2: pipeline.py --second, 2 steps" in result["details"]["trainings"]
 
 
-@pytest.mark.parametrize(("seeded", "code"), [(True, 0), (False, 1)])
+@pytest.mark.parametrize(
+    ("seeded", "code"), [(True, 0), pytest.param(False, 1, marks=pytest.mark.variant)]
+)
 def test_the_folds_of_a_pool_are_compared_in_any_order(
     tmp_path: Path, seeded: bool, code: int
 ) -> None:

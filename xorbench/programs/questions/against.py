@@ -84,6 +84,7 @@ class AgainstRequest:
     turns: str = TURNS[0]
     pages: str = PAGES[0]
     waiting: str = WAITING[0]
+    most_pairs: int | None = None  # of processes; None for the number of runs
     asker: ClassVar[str] = "check"
 
     @classmethod
@@ -92,7 +93,7 @@ class AgainstRequest:
         return cls(
             check,
             tuple(saved["against"]),
-            **{name: saved[name] for name in OPTIONS if name in saved},
+            **{name: saved[name] for name in (*OPTIONS, "most_pairs") if name in saved},
         )
 
     @property
@@ -133,7 +134,11 @@ class AgainstRequest:
     def saved(self) -> dict[str, Any]:
         """The command A, and the options of the answer."""
         options = {name: getattr(self, name) for name in OPTIONS}
-        return {**options, "against": shown_words(self.against)}
+        return {**options, "against": shown_words(self.against), "most_pairs": self._most_pairs}
+
+    @property
+    def _most_pairs(self) -> int:
+        return self.most_pairs or self.check.processes
 
     def answer(self, experiment: Experiment) -> Judgement:
         """Compare the bits, with detailed recording if they differ, and then the speed."""
@@ -240,7 +245,7 @@ class AgainstRequest:
                 for side in order
             }
 
-        return Pairs(self.check.processes, self.threshold, self.skip, sides, self._trouble)
+        return Pairs(self._most_pairs, self.threshold, self.skip, sides, self._trouble)
 
     def _speed(self, sides: Sides) -> StepSpeed:
         for side, runs in sides.items():
