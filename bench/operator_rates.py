@@ -9,7 +9,7 @@ the cases that the file has, so an interrupted run continues. Parts:
 - `models`: the ten packaged models in float32, bfloat16 and with autocast.
 - `alarms`: the same in float32 and float64, in a fractional design of 15 runs: each pair of levels
   of seed (5), instruction set (3), threads (2), memory format (2) and type (2) occurs in a run.
-- `samples`: the samples of PyTorch's own operator tests, in float32 and float64.
+- `samples`: the samples of PyTorch's own operator tests, in float32 and float64; needs expecttest.
 - `faults`: one wrong element in the result of 33 operators, by relative size.
 - `cost`: processor time of a judged step.
 """
