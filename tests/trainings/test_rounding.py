@@ -71,7 +71,8 @@ def test_a_fused_optimizer_is_the_same_up_to_rounding(fused: Reported) -> None:
     rounding = fused.result["rounding"]
     assert (rounding["answer"], rounding["judged"]) == ("same", [0, 1, 2, 3])
     assert 0 < rounding["largest"] < rounding["limit"]
-    assert [run["run"] for run in fused.result["runs"]][:3] == ["A", "B", "reset"]
+    names = [run["run"] for run in fused.result["runs"]]
+    assert names[:4] == ["A", "B", "B, from the states of A", "A with noise, run 1"]
 
 
 def test_the_page_has_a_picture_and_junit_a_case(fused: Reported) -> None:
