@@ -54,6 +54,17 @@ class Conclusion:
         """The complete answer in one sentence."""
         return f"{self.lead}{self.finding}"
 
+    def verdict(self, check: str, subject: str, expected: str) -> Verdict:
+        """The answer as the verdict of a check."""
+        return Verdict(
+            check=check,
+            subject=subject,
+            outcome=self.outcome,
+            expected=expected,
+            actual=self.sentence,
+            hint=self.hint,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class DetailedPair:
@@ -423,9 +434,8 @@ def verdicts(observed: CheckRuns, conclusion: Conclusion) -> list[Verdict]:
     """The answer as verdicts, one per process and run."""
     expected = "identical bits in every run"
     if observed.trouble is not None or observed.unpaired or not observed.pairs:
-        make = failed if conclusion.outcome == "fail" else inconclusive
         expected = f"{expected} and on all ranks" if conclusion.component == "ranks" else expected
-        return [make(CHECK, "the command", expected, conclusion.sentence, conclusion.hint)]
+        return [conclusion.verdict(CHECK, "the command", expected)]
     return [_pair_verdict(pair, expected, conclusion) for pair in observed.pairs]
 
 

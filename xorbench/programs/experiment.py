@@ -7,7 +7,7 @@ same procedure evaluates new runs and the records of earlier runs.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Final, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from xorbench.answers import Answer
 from xorbench.programs import check_folder
@@ -22,9 +22,11 @@ from xorbench.programs.step_time import StepSpeed
 from xorbench.programs.turns import Turns
 from xorbench.records.ended import Ended, read_ended
 from xorbench.records.redaction import local_names
-from xorbench.report.content import Picture
 from xorbench.runtime.interrupt import terminable
 from xorbench.verdicts import OUTCOME_CODES, Verdict
+
+if TYPE_CHECKING:
+    from xorbench.report.content import Picture  # loads pandas, which is slow to import
 
 MAIN: Final = "B"  # the command that a question is about; A is the reference
 EVERY_RUN: Final = 1_000_000  # more runs than any check makes: reads every recorded run
@@ -58,7 +60,7 @@ class Judgement:
     answers: Sequence[Answer] = ()
     tables: Sequence[tuple[str, str, Sequence[Row]]] = ()
     speed: StepSpeed | None = None
-    pictures: Sequence[Picture] = ()
+    pictures: "Sequence[Picture]" = ()
 
 
 @dataclass(slots=True)
@@ -249,14 +251,16 @@ def machine_of(run: Ended) -> dict[str, Any]:
     return {}
 
 
-def run_rows(runs: Iterable[Ended]) -> list[Row]:
-    """One row per run: how it ended."""
+def run_rows(runs: Iterable[Ended], names: Iterable[str] | None = None) -> list[Row]:
+    """One row per run: how it ended; with its name, or else its number."""
+    runs = list(runs)
+    labels = [run.number for run in runs] if names is None else names
     return [
         {
-            "run": run.number,
+            "run": label,
             "ended": run.how,
             "exit code": run.code,
             "wall time (s)": round(run.wall_s, 2),
         }
-        for run in runs
+        for label, run in zip(labels, runs, strict=True)
     ]

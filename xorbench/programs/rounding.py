@@ -491,7 +491,7 @@ def judge(comparison: Comparison) -> RoundingAnswer:
     answer, forks = RoundingAnswer(total=total), Forks()
     steps = enumerate(comparison.steps())
     for step, rows in steps:
-        tensors = [row for row in rows if row.kind != "decision"]
+        tensors = _tensors(rows)
         forks.fork = None if comparison.reset else forks.fork
         first = forks.first_beyond(rows)
         _note(answer, step, tensors)
@@ -499,7 +499,7 @@ def judge(comparison: Comparison) -> RoundingAnswer:
         if first is not None and (first.text or not is_noisy) and not forks.may_be_hidden(first):
             answer.word, answer.first = "beyond", [*forks.guessed, first][0]
             for later, others in steps:  # only for the picture
-                _note(answer, later, [row for row in others if row.kind != "decision"])
+                answer.by_step.append(_figures(later, _tensors(others)))
             return answer
         if first is None and not is_noisy and all(row.share <= 1 for row in tensors):
             answer.judged.append(step)
@@ -517,16 +517,28 @@ def judge(comparison: Comparison) -> RoundingAnswer:
     return answer
 
 
+def _tensors(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row.kind != "decision"]
+
+
 def _is_noisy(rows: Sequence[Row]) -> bool:
     """Whether rounding changes half of the gradients of a step too much to judge it."""
+    return _median_noise(rows) > SATURATED
+
+
+def _median_noise(rows: Sequence[Row]) -> float:
+    """The median noise of the gradients; 0 without gradients."""
     noises = [row.noise for row in rows if row.kind == "gradient" and not row.text]
-    return bool(noises) and float(np.median(noises)) > SATURATED
+    return float(np.median(noises)) if noises else 0.0
+
+
+def _figures(step: int, rows: Sequence[Row]) -> tuple[int, float, float]:
+    """The largest ratio and the noise of a step."""
+    return step, max((row.times for row in rows if not row.text), default=0.0), _median_noise(rows)
 
 
 def _note(answer: RoundingAnswer, step: int, rows: Sequence[Row]) -> None:
-    noises = [row.noise for row in rows if row.kind == "gradient" and not row.text]
-    times = max((row.times for row in rows if not row.text), default=0.0)
-    answer.by_step.append((step, times, float(np.median(noises)) if noises else 0.0))
+    answer.by_step.append(_figures(step, rows))
     answer.noisy |= {f"{row.kind} {row.name}" for row in rows if row.noise > SATURATED}
 
 

@@ -31,6 +31,15 @@ STANDARD = sysconfig.get_paths()["stdlib"]
 SITE = os.sep + "site-packages" + os.sep
 
 
+def leave_innermost(mode: TorchDispatchMode) -> bool:
+    """Leave a dispatch mode if it is the innermost; whether it was left."""
+    stack = torch.utils._python_dispatch._get_current_dispatch_mode_stack()
+    if not stack or stack[-1] is not mode:
+        return False
+    mode.__exit__(None, None, None)
+    return True
+
+
 class Detail:
     """Records the details of the requested steps; in other steps it does nothing."""
 
@@ -92,9 +101,7 @@ class Detail:
         first, last = self._steps or (1, 0)
         if first <= self._listener.steps() <= last:
             return  # it notes the lines that make the next batch
-        stack = torch.utils._python_dispatch._get_current_dispatch_mode_stack()
-        if stack and stack[-1] is mode:
-            mode.__exit__(None, None, None)
+        if leave_innermost(mode):
             self._mode = None
 
     def note_maker(self, tensor: Tensor, line: str) -> None:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch.nn.parameter import Parameter
-from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import dataloader
 
 from .decisions import decision_before, observed
+from .detail import leave_innermost
 from .head import process_rank
 from .noise import Noise, base_name
 
@@ -49,9 +50,8 @@ class Rounding:
     def pop(self) -> None:
         """Leave the mode when a step has ended; it does nothing if it is not the innermost."""
         mode, self.mode = self.mode, None
-        stack = _get_current_dispatch_mode_stack() if mode is not None else []
-        if mode is not None and stack and stack[-1] is mode:
-            mode.__exit__(None, None, None)
+        if mode is not None:
+            leave_innermost(mode)
 
     def is_on(self, mode: StepMode) -> bool:
         """Whether an operator belongs to the training: not to the recorder, nor to loading."""

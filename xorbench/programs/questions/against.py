@@ -37,7 +37,7 @@ from xorbench.programs.step_time import (
 from xorbench.records.ended import Ended
 from xorbench.records.redaction import shown_command, shown_words
 from xorbench.stats.thresholds import THRESHOLD
-from xorbench.verdicts import Verdict, capitalized, failed, inconclusive, worst_outcome
+from xorbench.verdicts import Verdict, capitalized, worst_outcome
 
 PROCESSES: Final = 8  # runs of each command, and at most as many pairs of processes
 SKIP: Final = 3
@@ -154,10 +154,7 @@ class AgainstRequest:
             speed, speed_notes, speed_runs = self._timed(experiment)
         runs = [run for side in SIDES for run in bits_runs[side]] + speed_runs
         notes = dict.fromkeys([*across.notes, *speed_notes, *notes_of(runs)])
-        rows = [
-            {**row, "run": run.folder.name}  # each command has a run 1
-            for row, run in zip(run_rows(runs), runs, strict=True)
-        ]
+        rows = run_rows(runs, [run.folder.name for run in runs])  # each command has a run 1
         return judgement(bits, across, speed, list(notes), rows)
 
     def _run(
@@ -378,5 +375,4 @@ def _bits_verdicts(bits: Conclusion, across: CheckRuns) -> list[Verdict]:
         return [
             changed(verdict, check=BITS, expected=expected) for verdict in verdicts(across, bits)
         ]
-    make = failed if bits.outcome == "fail" else inconclusive
-    return [make(BITS, "A and B", expected, bits.sentence, bits.hint)]
+    return [bits.verdict(BITS, "A and B", expected)]

@@ -83,7 +83,9 @@ class OperatorsRequest:
         trouble = why_not_comparable(self.check.words, [run])
         kinds = read_kinds(run)
         if trouble is not None and (trouble.outcome == "fail" or not kinds):
-            return Judgement(trouble, [_verdict(trouble)], run_rows([run]), {"kinds": []})
+            return Judgement(
+                trouble, [trouble.verdict(CHECK, "all", EXPECTED)], run_rows([run]), {"kinds": []}
+            )
         return judgement(kinds, self._steps, notes_of([run]), run, self.known_defects)
 
     @property
@@ -100,11 +102,6 @@ def of_models(device: str, root: Path, *, strict: bool) -> OperatorsRequest:
     words = (training_python(), str(MODELS), "--device", device)
     check = CheckRequest(words, in_place=True, root=root)
     return OperatorsRequest(check, tuple(range(MOST_MODELS)), "fail" if strict else "ok")
-
-
-def _verdict(conclusion: Conclusion) -> Verdict:
-    make = failed if conclusion.outcome == "fail" else inconclusive
-    return make(CHECK, "all", EXPECTED, conclusion.sentence, conclusion.hint)
 
 
 def read_kinds(run: Ended) -> list[Row]:

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
-from xorbench.options.option_text import option
 from xorbench.programs.command_run import CommandRun
 from xorbench.programs.conclusion import Conclusion
 from xorbench.programs.experiment import MAIN, Experiment, Judgement, RunMissing
@@ -23,9 +22,8 @@ from xorbench.programs.questions.ranks import (
     trouble_of,
 )
 from xorbench.programs.questions.rerun import CheckRequest
-from xorbench.programs.questions.resume import FROM_SCRATCH, HINTS
+from xorbench.programs.questions.resume import FROM_SCRATCH, HINTS, commands_of, title
 from xorbench.programs.questions.rounding import NOISY_RUNS
-from xorbench.programs.request import require_command
 from xorbench.programs.whole_steps import Loss, WholeStep, ranks_of, whole_steps
 from xorbench.records.ended import Ended
 from xorbench.records.redaction import shown_command, shown_words
@@ -58,13 +56,11 @@ class RankResumeRequest:
     @property
     def title(self) -> str:
         """Both commands."""
-        return f"{self.check.command}, resumed by {shown_command(self.resume)}"
+        return title(self.resume, self.check)
 
     def commands(self) -> dict[str, CommandRun]:
         """The command and the resume command; raises `BadOption`."""
-        run = self.check.command_run()
-        require_command(option("resume"), self.resume, None, run.folder)
-        return {MAIN: run, "resume": replace(run, words=self.resume)}
+        return commands_of(self.resume, self.check)
 
     def plan(self, commands: Mapping[str, CommandRun]) -> list[str]:
         """The uninterrupted run, two runs per kill, and the runs with noise."""

@@ -35,17 +35,14 @@ from xorbench.programs.run_processes import ON_THIS_MACHINE, missing_ranks, port
 from xorbench.programs.whole_steps import Loss, WholeStep, ranks_of, whole_steps, with_loss
 from xorbench.records.ended import Ended
 from xorbench.verdicts import (
-    Verdict,
     capitalized,
     counted,
-    failed,
-    inconclusive,
-    passed,
     some,
     worst_outcome,
 )
 
 CHECK: Final = "the same on any number of ranks"
+EXPECTED: Final = "no larger difference than rounding explains"
 PLACE: Final = "{ranks}"
 WITHOUT_DRAWS: Final = (
     "set dropout and other random draws of the model to zero, such as model.eval() for the dropout"
@@ -318,15 +315,7 @@ def judgement(
     chosen = next(c for c in conclusions.values() if c.outcome == worst)
     notes = tuple(filter(None, [*notes_of(list(runs.values())), note]))
     conclusion = replace(chosen, notes=notes)
-    rows = [{**row, "run": name} for name, row in zip(runs, run_rows(runs.values()), strict=True)]
-    verdicts = [_verdict(name, each) for name, each in conclusions.items()]
+    rows = run_rows(runs.values(), runs)
+    verdicts = [each.verdict(CHECK, name, EXPECTED) for name, each in conclusions.items()]
     answers = [Answer(ROUNDING, worst, capitalized(conclusion.finding))]
     return Judgement(conclusion, verdicts, rows, {"runs": rows}, answers)
-
-
-def _verdict(name: str, conclusion: Conclusion) -> Verdict:
-    place = (CHECK, name, "no larger difference than rounding explains")
-    if conclusion.outcome == "pass":
-        return passed(*place, conclusion.sentence)
-    make = failed if conclusion.outcome == "fail" else inconclusive
-    return make(*place, conclusion.sentence, conclusion.hint)

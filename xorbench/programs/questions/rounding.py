@@ -9,9 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar, Final
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from xorbench.answers import ROUNDING, Answer
 from xorbench.programs.command_run import CommandRun
@@ -35,8 +33,12 @@ from xorbench.programs.rounding import (
 from xorbench.records.ended import Ended
 from xorbench.records.redaction import shown_command, shown_words
 from xorbench.records.trace import TraceFile, rank_of
-from xorbench.report.content import Picture
-from xorbench.verdicts import Outcome, Verdict, capitalized, counted, some
+from xorbench.verdicts import Outcome, capitalized, counted, some
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from xorbench.report.content import Picture
 
 CHECK: Final = "same up to rounding"
 NOISY_RUNS: Final = 4
@@ -123,19 +125,20 @@ class RoundingRequest:
 
     def _make_noise(self, experiment: Experiment, runs: dict[str, Ended], states: Path) -> None:
         """Run B from the states of A, and A with noise, from its states too if B could."""
-        label = "B, each step from the state of A"
         options: dict[str, Any] = {"start_from": str(states)}
-        reset = self._run(experiment, label, MAIN, name="b-reset", **options)
+        reset = self._run(experiment, LABELS["reset"], MAIN, name="b-reset", **options)
         if self._trouble(MAIN, reset) is None and reset_steps(read(reset)) > 1:
             runs["reset"] = reset
         else:
             options = {}
         if any(line.why == "compilation" for line in runs["A"].events("used")):
             options["variables"] = EAGER
-            runs["eager"] = self._run(experiment, "A, eager", "A", name="eager", **options)
+            runs["eager"] = self._run(experiment, LABELS["eager"], "A", name="eager", **options)
         for number in range(1, NOISY_RUNS + 1):
-            label, name = f"A with noise, run {number}", f"noise-{number}"
-            runs[name] = self._run(experiment, label, "A", name=name, noise=number, **options)
+            name = f"noise-{number}"
+            runs[name] = self._run(
+                experiment, LABELS[name], "A", name=name, noise=number, **options
+            )
 
     def _run(
         self, experiment: Experiment, label: str, command: str, name: str = "", **options: Any
@@ -256,21 +259,10 @@ def _judgement(
     texts: Sequence[str] = (),
 ) -> Judgement:
     notes = dict.fromkeys([*conclusion.notes, *texts, *notes_of(list(runs.values()))])
-    rows = [
-        {**row, "run": LABELS.get(name, name)}
-        for name, row in zip(runs, run_rows(runs.values()), strict=True)
-    ]
-    verdict = Verdict(
-        check=CHECK,
-        subject="A and B",
-        outcome=conclusion.outcome,
-        expected=EXPECTED,
-        actual=conclusion.sentence,
-        hint=conclusion.hint,
-    )
+    rows = run_rows(runs.values(), [LABELS.get(name, name) for name in runs])
     return Judgement(
         replace(conclusion, notes=tuple(notes)),
-        [verdict],
+        [conclusion.verdict(CHECK, "A and B", EXPECTED)],
         rows,
         {"rounding": answer and for_programs(answer), "runs": rows},
         [Answer(ROUNDING, conclusion.outcome, capitalized(conclusion.finding))],
@@ -293,7 +285,11 @@ def for_programs(answer: RoundingAnswer) -> dict[str, object]:
     }
 
 
-def _picture(answer: RoundingAnswer) -> Picture:
+def _picture(answer: RoundingAnswer) -> "Picture":
+    import pandas as pd  # slow to import
+
+    from xorbench.report.content import Picture
+
     return Picture(
         "rounding",
         "Difference and noise by step",
@@ -308,7 +304,7 @@ def _picture(answer: RoundingAnswer) -> Picture:
     )
 
 
-def _draw(frame: pd.DataFrame) -> str:
+def _draw(frame: "pd.DataFrame") -> str:
     from matplotlib.ticker import MaxNLocator  # slow to import
 
     from xorbench.report.drawing import drawn, line_style

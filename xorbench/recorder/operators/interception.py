@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from ..detail import Detail, line_of
+from ..detail import Detail, leave_innermost, line_of
 from .judge import CORRECT, NOT_JUDGED, Call, Verdict, judge, outputs, unreadable
-from .references import PRIVATE, RANDOM, UNINITIALIZED, plain_name, reference_of
+from .references import ADDED, PRIVATE, RANDOM, UNINITIALIZED, plain_name, reference_of
 
 if TYPE_CHECKING:
     from ..listen import Listener
@@ -60,10 +60,8 @@ class JudgedSteps(Detail):
         if self._listener.steps() <= self.operators.step:
             return
         self.operators.on = False
-        stack = torch.utils._python_dispatch._get_current_dispatch_mode_stack()
-        if self._pushed and stack and stack[-1] is self.operators:
+        if self._pushed and leave_innermost(self.operators):
             self._pushed = False
-            self.operators.__exit__(None, None, None)
 
 
 def _follow_threads(operators: JudgedOperators) -> None:
@@ -115,7 +113,7 @@ class JudgedOperators(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operator, and judge it if it is the first call of its kind."""
         kwargs = kwargs or {}
-        if not self.on or func._schema.name.partition("::")[0] not in self._spaces():
+        if not self.on or not self._is_judged(func._schema.name.partition("::")[0]):
             return func(*args, **kwargs)
         key = _kind(func, args, kwargs)
         with self._lock:
@@ -144,10 +142,9 @@ class JudgedOperators(TorchDispatchMode):
         return results[0] if results else failed
 
     @staticmethod
-    def _spaces() -> Any:
-        from .references import ADDED
-
-        return {*JUDGED_SPACES, *(name.partition("::")[0] for name in ADDED)}
+    def _is_judged(space: str) -> bool:
+        """Whether operators of a namespace are judged: PyTorch's, and those with references."""
+        return space in JUDGED_SPACES or any(name.startswith(f"{space}::") for name in ADDED)
 
     def _judge(self, call: Call, problem: str) -> tuple[Verdict, bool]:
         """The verdict, and whether further executions return identical bits."""
