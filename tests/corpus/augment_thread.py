@@ -5,6 +5,7 @@ Report: https://github.com/LaurentMazare/tch-rs/issues/263
 
 import queue
 import threading
+import time
 
 import torch
 from torch import nn
@@ -16,10 +17,13 @@ ready: queue.Queue = queue.Queue(maxsize=2)
 
 
 def augment() -> None:
-    """Add noise to each sample, ahead of the training."""
+    """Read each sample, which takes up to 0.1 ms, and add noise, ahead of the training."""
     for batch in data:
-        noisy = torch.stack([sample + 0.1 * torch.randn_like(sample) for sample in batch])
-        ready.put((noisy, batch.mean(dim=1, keepdim=True)))
+        noisy = []
+        for sample in batch:
+            time.sleep(time.perf_counter_ns() % 100 * 1e-6)
+            noisy.append(sample + 0.1 * torch.randn_like(sample))
+        ready.put((torch.stack(noisy), batch.mean(dim=1, keepdim=True)))
 
 
 def cut(batch: torch.Tensor) -> torch.Tensor:
