@@ -275,6 +275,7 @@ def test_after_a_device_is_lost_the_burn_in_continues_on_others(ran: Ran) -> Non
     )
 
 
+@pytest.mark.variant
 def test_a_saved_calibration_is_found_by_either_spelling(ran: Ran, tmp_path: Path) -> None:
     """The value saved for `simulated` is used for `simulated:0`."""
     _, made = ran("canary")

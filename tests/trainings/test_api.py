@@ -149,6 +149,7 @@ def test_two_functions_are_compared(module: ModuleType, tmp_path: Path) -> None:
     assert result.speed is None
 
 
+@pytest.mark.variant
 def test_the_speeds_of_two_functions_are_compared(module: ModuleType, tmp_path: Path) -> None:
     """The ratio of step times has an interval; a training that sleeps is slower."""
     options = {"speed_only": True, "processes": 2, "skip": 1, "threshold": "60%"}

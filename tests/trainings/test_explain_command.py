@@ -245,6 +245,7 @@ def test_an_existing_fix_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert (done.returncode, json.loads(done.stdout)["fix"]) == (1, ["torch-seed"])
 
 
+@pytest.mark.variant
 def test_a_fix_that_only_sets_seeds_is_not_timed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -288,6 +289,7 @@ def test_the_cost_of_a_fix_is_measured_turn_by_turn(
     assert len(result["cost"]["pairs"]["ratios"]) >= 3
 
 
+@pytest.mark.variant
 def test_a_missing_fix_is_reported() -> None:
     """A seed from the time has no fix."""
     script = "seed_from_time"

@@ -205,6 +205,7 @@ def small(tmp_path_factory: pytest.TempPathFactory, quick_folder: Path) -> Path:
     return once(tmp_path_factory, "small", make) / "results"
 
 
+@pytest.mark.variant
 def test_no_damaged_folder_ends_in_a_traceback(
     no_processes: pytest.MonkeyPatch,
     small: Path,

@@ -1,7 +1,7 @@
 """The recorder harms no hostile program, and "identical" is claimed only where it is true.
 
 Programs are generated from seeds by `hostile.py`. With `HOSTILE=1000` in the environment it tries
-ten times as many, from other seeds. The first 20 always run, the others as variants.
+ten times as many, from other seeds. The first 10 always run, the others as variants.
 """
 
 import os
@@ -20,7 +20,7 @@ from xorbench.records.ended import read_ended
 from xorbench.verdicts import OUTCOME_CODES
 
 PROGRAMS = int(os.environ.get("HOSTILE", "100"))
-BATCHES = max(1, PROGRAMS // 20)
+BATCHES = max(1, PROGRAMS // 10)
 FIRST = 0 if PROGRAMS == 100 else 10_000
 WORDS = ("python", "script.py")
 HERE = Path(__file__).parent

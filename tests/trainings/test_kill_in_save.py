@@ -221,6 +221,7 @@ def train(tmp_path: Path, inside: Xorbench) -> Any:
     return run
 
 
+@pytest.mark.variant
 def test_a_replaced_checkpoint_passes(train: Any) -> None:
     """In a part of the file and before the rename; a single file has no second one."""
     answer, code = train("replace")

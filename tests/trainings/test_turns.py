@@ -322,7 +322,12 @@ TORCHRUN = f"{sys.executable} -m torch.distributed.run --standalone --nproc-per-
 @pytest.mark.parametrize(
     ("program", "words"),
     [
-        pytest.param(LOADER, f"{sys.executable} train.py", id="loader processes"),
+        pytest.param(
+            LOADER,
+            f"{sys.executable} train.py",
+            id="loader processes",
+            marks=pytest.mark.variant,
+        ),
         pytest.param(COMPILED, f"{sys.executable} train.py", id="compiled step"),
         pytest.param(
             COMPILED_BY_INDUCTOR,
