@@ -209,6 +209,7 @@ def test_a_model_that_is_made_before_the_seed_is_named() -> None:
         ("completion", "imap_unordered()"),
         ("file name", "tempfile.mkdtemp()"),
         ("process id", "os.getpid()"),
+        ("empty", "torch.empty()"),
     ],
 )
 def test_a_source_of_different_data_is_named(kind: str, name: str) -> None:

@@ -136,7 +136,7 @@ def _shapes(observed: Observations) -> str:
     if observed.element is None or not observed.element.kinds:
         return ""
     made = f" made at {observed.line}" if observed.line else ""
-    kinds = [*UNSEEDED, *ORDERS, *NAMES]
+    kinds = [*UNSEEDED, *ORDERS, *NAMES, "time"]
     places = observed.of_kinds(kinds) or observed.of_kinds(["draw"])
     look = f": {_places(places)}" if places else ""
     return f"look for the cause of the different shape of the tensor{made}{look}"
@@ -235,7 +235,7 @@ def _differing_generator(observed: Observations) -> str:
 
 def _elsewhere(observed: Observations) -> str:
     """No global generator explains the difference."""
-    places = observed.of_kinds((*NAMES, "time"))
+    places = observed.of_kinds((*NAMES, "time", "empty"))
     look = _places(places) if places else ELSEWHERE
     made = f"; the tensor is made at {observed.line}" if observed.line else ""
     return f"no global generator explains this: look for {look}{made}"
