@@ -45,6 +45,10 @@ def step(
             [tensor(0) + tensor(1), tensor(0) - tensor(1)],
             "rank 0 and rank 1 have a share each: a reduction is missing",
         ),
+        (
+            [tensor(0) / 2, tensor(0)],
+            "rank 0 has 0.5 times and rank 1 has 1 times the right one",
+        ),
         ([tensor(1), tensor(2)], "rank 0 and rank 1 have different gradients"),
     ],
 )
@@ -79,7 +83,10 @@ def test_a_difference_that_grows_from_rounding_is_not_gross() -> None:
         (["ab", "cd"], ["ab", "cc"], "1 seen twice, 1 never", True),
         (["ab", "c"], ["ab", "ca"], "1 seen twice, none missing, as with a padded sampler, from"
          " step 1 on", False),
-        (["ab", "ac"], ["ab", "dd"], "in a different order from step 1 on", False),
+        (["ab", "ac"], ["ab", "dd"], "1 new row, as in another order or with random augmentation,"
+         " from step 1 on", False),
+        (["ab", "cd"], ["ab", "xy"], "2 new rows, as in another order or with random augmentation,"
+         " from step 1 on", False),
     ],
 )  # fmt: skip
 def test_samples_are_multisets(a: list[str], b: list[str], text: str, is_lost: bool) -> None:

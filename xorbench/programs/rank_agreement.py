@@ -12,12 +12,14 @@ from xorbench.programs.conclusion import Conclusion
 from xorbench.programs.first_difference import REPLICATED, changed
 from xorbench.programs.run_processes import keyed
 from xorbench.records.ended import Ended
-from xorbench.records.trace import TraceEvent, TraceFile, TraceStep
+from xorbench.records.trace import ProgramLine, TraceEnd, TraceEvent, TraceFile
 from xorbench.verdicts import counted, some
 
 Ranks: TypeAlias = tuple[int, ...]
 Mark: TypeAlias = tuple[str, Ranks, Ranks, str]  # name, identical ranks, all ranks, reason
 Kind: TypeAlias = tuple[str, str]  # kind, name
+PARAMETERS: Final = ("parameter", "final parameter")
+FINAL: Final = "final "  # of the weights after the last step
 
 # The meaning and a hint, by the kind of the first tensor that differs.
 MEANINGS: Final = {
@@ -36,6 +38,11 @@ MEANINGS: Final = {
     "buffer": (
         "The ranks have different buffers after the broadcast.",
         "change buffers on all ranks in the same way",
+    ),
+    "final parameter": (
+        "The ranks ended with different weights: the last update differs, or the program changed"
+        " the weights of a rank after it.",
+        "change weights after the last step on all ranks, such as averages and loaded checkpoints",
     ),
     "hyperparameters": (
         "The program set the optimizer's hyperparameters differently on the ranks.",
@@ -62,8 +69,10 @@ class Disagreement:
             "gradient": f"the gradient of {self.name}",
             "hyperparameters": f"the hyperparameters: {self.values or self.name}",
         }
-        place = names.get(self.kind, f"{self.kind} {self.name}")
-        return f"rank {b} differs from rank {a} first in step {self.step}, in {place}"
+        place = names.get(self.kind, f"{self.kind.removeprefix(FINAL)} {self.name}")
+        is_final = self.kind.startswith(FINAL)
+        when = "after the last step" if is_final else f"first in step {self.step}"
+        return f"rank {b} differs from rank {a} {when}, in {place}"
 
 
 @dataclass(slots=True)
@@ -129,11 +138,15 @@ def compare_ranks(traces: Mapping[int, TraceFile]) -> Agreement:
     """Compare the ranks of one launch step by step, up to the first difference."""
     agreement = Agreement(set(traces))
     states = [_Rank(rank) for rank in traces]
-    for lines in zip(*(trace.steps() for trace in traces.values()), strict=False):
+    step = 0
+    for lines in zip(*(trace.lines() for trace in traces.values()), strict=False):
+        if len(set(map(type, lines))) > 1:  # a rank has ended, others have not
+            break
         for state, line in zip(states, lines, strict=True):
             state.read(line)
         agreement.not_judged = states[0].not_judged()
-        agreement.first = _first(lines[0].step, states)
+        step = step + 1 if isinstance(lines[0], TraceEnd) else lines[0].step
+        agreement.first = _first(step, states)
         if agreement.first is not None:
             break
         for kind, name in states[0].shared:
@@ -171,16 +184,17 @@ class _Rank:
         self._names: dict[str, str] = {}  # distinct: two models may have equal names
         self._owners: dict[str, str] = {}  # the first identity with a name
 
-    def read(self, line: TraceStep) -> None:
-        """Read the next step."""
-        for identity, (name, identical, everyone, reason) in line.replicated.items():
+    def read(self, line: ProgramLine) -> None:
+        """Read the next step, or the end."""
+        news = {} if isinstance(line, TraceEnd) else line.replicated
+        for identity, (name, identical, everyone, reason) in news.items():
             self._marks[identity] = (name, tuple(identical), tuple(everyone), reason)
             taken = not name or self._owners.setdefault(name, identity) != identity
             self._names[identity] = f"{name} ({identity})".strip() if taken else name
         self.hyperparameters |= line.hyperparameters
         self.shared = {
             key: (ranks, event.digest)
-            for event in line.events
+            for event in (line.final if isinstance(line, TraceEnd) else line.events)
             for key, ranks in self._shared(event)
             if event.digest is not None
         }
@@ -191,8 +205,8 @@ class _Rank:
         if event.kind in REPLICATED:
             name = self._names.get(event.identity, event.identity)
             yield (event.kind.removeprefix("replicated "), name), _ranks(event.more.of)
-        elif event.kind == "parameter" and mark is not None and len(mark[1]) > 1:
-            yield ("parameter", self._names[event.identity]), mark[1]
+        elif event.kind in PARAMETERS and mark is not None and len(mark[1]) > 1:
+            yield (event.kind, self._names[event.identity]), mark[1]
         elif event.kind == "hyperparameters":
             owned = (m for i, m in self._marks.items() if i.startswith(f"{event.identity}."))
             ranks = tuple(sorted({rank for mark in owned for rank in mark[2]}))

@@ -9,7 +9,7 @@ import numpy as np
 
 from xorbench.programs.rounding import Array, Comparison, Key, RoundingAnswer, judge
 from xorbench.programs.whole_steps import WholeStep
-from xorbench.verdicts import counted
+from xorbench.verdicts import counted, some
 
 GROSS: Final = 0.01  # relative difference of a gradient that no rounding explains
 CALM: Final = 1e-4  # largest relative difference before it; above, rounding may have grown
@@ -20,7 +20,10 @@ REDUCTION: Final = (
     " not its module, and end no_sync() before the last backward pass"
 )
 FACTOR: Final = "divide the sum of the gradients once by the number of ranks, the loss by no more"
+SCALED: Final = "scale and clip the gradients by the same number on all ranks"
+ANOTHER_ORDER: Final = "another order or with random augmentation"
 BATCHNORM: Final = "torch.nn.SyncBatchNorm.convert_sync_batchnorm(model) normalizes over all ranks"
+BUFFER: Final = "compute the buffer from the rows of all ranks, or do not use it in training"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,7 @@ class Cause:
     @property
     def is_factor(self) -> bool:
         """Whether the pattern leaves no doubt, also if ranks draw different random numbers."""
-        return self.hint in (REDUCTION, FACTOR)
+        return self.hint in (REDUCTION, FACTOR, SCALED)
 
 
 # Samples
@@ -51,6 +54,7 @@ class SampleComparison:
         same_steps: the number of first steps with the same samples.
         step: the first step with different samples; None if there is none.
         more, less: the samples seen more often, and less often, than in the reference.
+        new: those that the reference does not see.
         never: those that are seen in no step.
         whole: whether the reference sees every sample equally often, as in whole epochs.
         sizes: the number of rows of the first step, of both.
@@ -61,6 +65,7 @@ class SampleComparison:
     more: int = 0
     less: int = 0
     never: int = 0
+    new: int = 0
     whole: bool = False
     sizes: tuple[int, int] = (0, 0)
     is_recorded: bool = True
@@ -68,7 +73,7 @@ class SampleComparison:
     @property
     def is_lost(self) -> bool:
         """Whether samples are missing or repeated, not only in a different order."""
-        return bool(self.more and self.less) and self.whole
+        return bool(self.more > self.new and self.less) and self.whole
 
     @property
     def text(self) -> str:
@@ -79,8 +84,10 @@ class SampleComparison:
             return f"the same in {counted(self.same_steps, 'step')}"
         if self.is_lost:
             less = f"{self.never} never" if self.never == self.less else f"{self.less} too rarely"
-            return f"{self.more} seen twice, {less}"
+            return f"{self.more - self.new} seen twice, {less}"
         where = f"from step {self.step} on"
+        if self.new:
+            return f"{counted(self.new, 'new row')}, as in {ANOTHER_ORDER}, {where}"
         if self.more and not self.less:
             return f"{self.more} seen twice, none missing, as with a padded sampler, {where}"
         return f"in a different order {where}"
@@ -100,6 +107,7 @@ def compare_samples(a: Sequence[WholeStep], b: Sequence[WholeStep]) -> SampleCom
         len(more),
         len(less),
         sum(row not in seen_b for row in less),
+        sum(row not in seen_a for row in more),
         len(set(seen_a.values())) == 1,
         (pairs[0][0].total(), pairs[0][1].total()),
     )
@@ -131,8 +139,7 @@ def _relatives(a: WholeStep, b: WholeStep) -> Iterator[tuple[Key, float]]:
         for key, sketch in sketches.items():
             other = b.step.sketches.get(key)
             if other is not None and other.count == sketch.count:
-                rows = [other.sums, *b.shares.get(key, ())]
-                gap = max(_norm(row - sketch.sums) for row in rows)
+                gap = _norm(other.sums - sketch.sums)
                 if gap > NEGLIGIBLE * largest:
                     yield key, gap / max(_norm(sketch.sums), 1e-300)
                 else:
@@ -149,10 +156,10 @@ def cause_of(number: int, key: Key, a: WholeStep, b: WholeStep) -> Cause:
         pattern, hint = _share_pattern(own, shares)
     elif kind == "gradient":
         pattern, hint = _factor_pattern(own, other, max(len(shares), 1))
-    if not hint and (norm := _unsynchronized_norm(b)):
-        pattern = f"{norm} normalizes by the rows of each rank, not of all"
-        hint = BATCHNORM
     gap = _norm(other - own) / max(_norm(own), 1e-300)
+    if not hint:
+        text, hint = _differing_buffer(b)
+        pattern = text or pattern
     pattern = pattern or f"the difference is {gap:.2g} times the tensor"
     return Cause(number, kind, name, pattern, hint, gap)
 
@@ -161,6 +168,10 @@ def _share_pattern(own: Array, shares: Sequence[Array]) -> tuple[str, str]:
     total = sum(shares[1:], shares[0])
     ranks = " and ".join(f"rank {rank}" for rank in range(len(shares)))
     ranks = ranks if len(shares) < 4 else f"{len(shares)} ranks"
+    factors = [_factor(own, share) for share in shares]
+    if None not in factors:
+        texts = [f"rank {rank} has {factor:.4g} times" for rank, factor in enumerate(factors)]
+        return f"{some(texts)} the right one", SCALED
     if _factor(own, total) is not None:
         return f"{ranks} have a share each: a reduction is missing", REDUCTION
     return f"{ranks} have different gradients", ""
@@ -188,12 +199,14 @@ def _factor(own: Array, other: Array) -> float | None:
     return factor if factor and error <= EXACT * _norm(other) else None
 
 
-def _unsynchronized_norm(b: WholeStep) -> str:
-    """A normalization whose running mean differs between the ranks; else empty."""
-    for (kind, name), shares in b.shares.items():
-        if kind == "buffer" and name.endswith("running_mean") and _differ(shares):
-            return f"BatchNorm {name.removesuffix('running_mean').rstrip('.')}".strip()
-    return ""
+def _differing_buffer(b: WholeStep) -> tuple[str, str]:
+    """A buffer that differs between the ranks, first a running mean, and a hint; else empty."""
+    names = [n for (kind, n), shares in b.shares.items() if kind == "buffer" and _differ(shares)]
+    for name in names:
+        if name.endswith("running_mean"):
+            norm = f"BatchNorm {name.removesuffix('running_mean').rstrip('.')}".strip()
+            return f"{norm} normalizes by the rows of each rank, not of all", BATCHNORM
+    return (f"buffer {names[0]} differs between the ranks", BUFFER) if names else ("", "")
 
 
 def _differ(shares: Sequence[Array]) -> bool:

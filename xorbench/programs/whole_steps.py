@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
+import numpy as np
 from msgspec.structs import replace as changed
 
 from xorbench.programs.rounding import Array, Key, Sketch, Step, read_steps
@@ -18,6 +19,7 @@ from xorbench.records.ended import Ended
 from xorbench.records.trace import ProgramLine, TraceEnd, TraceEvent, TraceFile, TraceStep
 
 WHOLE: Final = ("parameter", "final parameter", "buffer", "final buffer", "gradient", "loss")
+REPLICATED: Final = ("initial", "gradient", "parameter")  # the same on every rank
 Loss = Literal["mean", "sum"]
 
 
@@ -30,12 +32,14 @@ class WholeStep:
         shares: the sketches of each rank, of a tensor that each rank holds whole.
         samples: how often each row is in the batches of the step; empty without rows.
         draws: whether the step draws random numbers in the model.
+        hyperparameters: those of each rank, by parameter.
     """
 
     step: Step
     shares: Mapping[Key, Sequence[Array]]
     samples: Counter[str]
     draws: bool = False
+    hyperparameters: Sequence[Mapping[str, dict[str, Any]]] = ()
 
 
 @dataclass(slots=True)
@@ -131,13 +135,30 @@ def _whole(ranks: Mapping[int, _RankSteps], number: int) -> WholeStep:
         samples += ranks[rank].rows[number]
     whole = Step(sketches, {}, next(iter(steps.values())).hyperparameters)
     draws = any(rank.draws[number] for rank in ranks.values())
-    return WholeStep(whole, shares, samples, draws)
+    groups = [step.hyperparameters for step in steps.values()]
+    return WholeStep(whole, shares, samples, draws, groups)
 
 
 def _data_ranks(peers: str, ranks: Mapping[int, object]) -> list[int]:
     """The ranks whose rows together are the batch."""
     named = [int(rank) for rank in peers.split(",") if rank]
     return [rank for rank in named or [min(ranks)] if rank in ranks]
+
+
+def as_one(step: WholeStep, reference: WholeStep, loss: Loss | None) -> WholeStep:
+    """The step with one value of each tensor, loss and hyperparameter that every rank holds.
+
+    It is that of the rank which differs most from the reference.
+    """
+    sketches, owned = dict(step.step.sketches), reference.step.sketches
+    for key, shares in step.shares.items():
+        if key[0] in REPLICATED and key in owned and shares:
+            gaps = [float(np.linalg.norm(share - owned[key].sums)) for share in shares]
+            sketches[key] = replace(sketches[key], sums=shares[int(np.argmax(gaps))])
+    expected = reference.step.hyperparameters
+    groups = next((g for g in step.hyperparameters if g != expected), step.step.hyperparameters)
+    whole = replace(step.step, sketches=sketches, hyperparameters=groups)
+    return with_loss(replace(step, step=whole), reference, loss)
 
 
 def with_loss(step: WholeStep, reference: WholeStep, loss: Loss | None) -> WholeStep:

@@ -31,8 +31,8 @@ from xorbench.programs.rank_comparison import (
     judge_up_to_rounding,
 )
 from xorbench.programs.rounding import RoundingAnswer, Row
-from xorbench.programs.run_processes import ON_THIS_MACHINE, missing_ranks, port_warning
-from xorbench.programs.whole_steps import Loss, WholeStep, ranks_of, whole_steps, with_loss
+from xorbench.programs.run_processes import ON_THIS_MACHINE, missing_ranks, port_warning, world_size
+from xorbench.programs.whole_steps import Loss, WholeStep, as_one, ranks_of, whole_steps
 from xorbench.records.ended import Ended
 from xorbench.verdicts import (
     capitalized,
@@ -48,9 +48,10 @@ WITHOUT_DRAWS: Final = (
     "set dropout and other random draws of the model to zero, such as model.eval() for the dropout"
     " modules or p=0, and compare again"
 )
+HANGS: Final = "look for a collective that not every rank calls, or allow more time with --timeout"
 ORDER: Final = (
-    "make the batches of all ranks together the batch of one rank, or compare whole epochs with"
-    " --steps"
+    "make the batches of all ranks together the batch of one rank, without random augmentation, or"
+    " compare whole epochs with --steps"
 )
 
 
@@ -115,7 +116,10 @@ class RanksRequest:
                 command = MAIN if count == self.ranks[0] else str(count)
                 name = f"ranks-{count}"
                 runs[name] = run_whole(experiment, name, self._name(count), command)
-                if trouble := trouble_of(self.check.words, runs[name]):
+                trouble = trouble_of(self.check.words, runs[name])
+                if count == self.ranks[0]:
+                    trouble = trouble or conclusion_of(agreement_of([runs[name]]))
+                if trouble:
                     finding = f"with {self._name(count)}: {trouble.finding}"
                     return judgement({self._name(count): replace(trouble, finding=finding)}, runs)
             sides = {count: whole_steps(runs[f"ranks-{count}"]) for count in self.ranks}
@@ -143,18 +147,21 @@ def run_whole(
 
 
 def trouble_of(words: Sequence[str], run: Ended) -> Conclusion | None:
-    """The conclusion if a run cannot be compared: it failed, a rank hangs or has no record."""
-    if run.how == "timeout" and run.traces:
-        counts = {rank: trace.step_count for rank, trace in ranks_of(run).items()}
-        texts = [f"rank {rank} after {counted(steps, 'step')}" for rank, steps in counts.items()]
-        finding = f"a rank hangs: after {run.wall_s:.0f} s the ranks had stopped: {some(texts)}"
-        hint = "look for a collective that not every rank calls, or allow more time with --timeout"
-        return Conclusion("inconclusive", finding, hint=hint)
-    if trouble := why_not_comparable(words, [run]):
+    """The conclusion if a run cannot be compared: it failed, or a rank has no complete record."""
+    hangs = run.how == "timeout" and any(trace.has_steps for trace in run.traces)
+    if not hangs and (trouble := why_not_comparable(words, [run])):
         return trouble
+    counts = {rank: trace.step_count for rank, trace in ranks_of(run).items()}
+    counts = dict.fromkeys(range(world_size(run.traces) if hangs else 0), 0) | counts
+    texts = some([f"rank {rank} after {counted(n, 'step')}" for rank, n in counts.items()])
+    if hangs:
+        finding = f"a rank hangs: after {run.wall_s:.0f} s the ranks had stopped: {texts}"
+        return Conclusion("inconclusive", finding, hint=HANGS)
     if missing := missing_ranks(run.traces):
         finding = f"no record of {some([f'rank {rank}' for rank in missing])}"
         return Conclusion("inconclusive", finding, hint=ON_THIS_MACHINE)
+    if run.how == "ended" and len(set(counts.values())) > 1:
+        return Conclusion("fail", f"the ranks make different numbers of steps: {texts}", "ranks")
     return None
 
 
@@ -218,8 +225,8 @@ class RunsCompared:
     def __post_init__(self) -> None:
         self.steps = (len(self.a), len(self.b))
         pairs = list(zip(self.a, self.b, strict=False))
-        self.a = [with_loss(x, x, self.loss) for x, _ in pairs]
-        self.b = [with_loss(y, x, self.loss) for x, (_, y) in zip(self.a, pairs, strict=True)]
+        self.a = [as_one(x, x, self.loss) for x, _ in pairs]
+        self.b = [as_one(y, x, self.loss) for x, (_, y) in zip(self.a, pairs, strict=True)]
         self.samples = compare_samples(self.a, self.b)
 
     def conclusion(self) -> Conclusion:
@@ -261,6 +268,10 @@ class RunsCompared:
         row = answer and answer.first
         place, _, noise = row_text(row or Row(cause.step, cause.kind, cause.name)).partition(": ")
         pattern = noise if row and not cause.hint else cause.pattern
+        resumed = "before the kill", "after the resume"
+        sides = resumed if self.difference else [f"with {name}" for name in self.names]
+        for letter, side in zip("AB", sides, strict=True):
+            pattern = pattern.replace(f" in {letter}", f" {side}")
         finding = f"first in step {self.first + cause.step}, in {place}: {pattern}"
         return self._different(finding, cause.step, details, hint=cause.hint)
 
@@ -298,11 +309,13 @@ def _cause_of_row(row: Row, a: Sequence[WholeStep], b: Sequence[WholeStep]) -> C
 
 def or_disagreement(conclusion: Conclusion, run: Ended) -> Conclusion:
     """The conclusion, or the disagreement of the ranks of the run if that comes first."""
-    disagreement = conclusion_of(agreement_of([run]))
-    if disagreement is None:
+    agreement = agreement_of([run])
+    disagreement, first = conclusion_of(agreement), agreement.first
+    if first is None or disagreement is None:
         return conclusion
-    is_first = conclusion.step is None or (disagreement.step or 0) < conclusion.step
-    return disagreement if is_first else conclusion
+    # The step before has changed a parameter.
+    step = first.step - {"parameter": 1, "final parameter": 2}.get(first.kind, 0)
+    return disagreement if conclusion.step is None or step < conclusion.step else conclusion
 
 
 def judgement(
