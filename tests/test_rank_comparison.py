@@ -12,7 +12,7 @@ from xorbench.programs.questions.rank_resume import starts_other_ranks
 from xorbench.programs.questions.ranks import RunsCompared, require_equal_batches
 from xorbench.programs.rank_comparison import compare_samples, gross_difference
 from xorbench.programs.rounding import Array, Sketch, Step
-from xorbench.programs.whole_steps import WholeStep, with_loss
+from xorbench.programs.whole_steps import WholeStep, as_one, with_loss
 
 KEY = ("gradient", "w")
 
@@ -47,7 +47,7 @@ def step(
         ),
         (
             [tensor(0) / 2, tensor(0)],
-            "rank 0 has 0.5 times and rank 1 has 1 times the right one",
+            "rank 0 has 0.5 times, rank 1 has 1 times the right one",
         ),
         ([tensor(1), tensor(2)], "rank 0 and rank 1 have different gradients"),
     ],
@@ -67,6 +67,47 @@ def test_batchnorm_without_synchronization_is_the_cause() -> None:
     assert cause.pattern == "BatchNorm norm normalizes by the rows of each rank, not of all"
 
 
+def test_initial_weights_that_differ_between_ranks_are_named() -> None:
+    """The sketch is that of the rank that differs."""
+    key = ("initial", "w")
+    a, b = (step(tensor(0), more={key: sums}) for sums in ([tensor(1)], [tensor(2), tensor(1)]))
+    cause = gross_difference([a], [b])
+    assert cause is not None
+    assert (cause.kind, cause.pattern) == ("initial", "rank 0 and rank 1 have different values")
+
+
+def test_another_buffer_that_differs_between_ranks_is_named() -> None:
+    """The ranks update a buffer from their own rows."""
+    more = {("buffer", "mean"): [tensor(3), tensor(4)]}
+    cause = gross_difference([step(tensor(0))], [step(tensor(1), [tensor(1)] * 2, more=more)])
+    assert cause is not None
+    assert cause.pattern == "buffer mean differs between the ranks"
+
+
+@pytest.mark.parametrize("division", [0.5, 2])
+def test_a_division_by_the_passes_of_a_step_is_named(division: float) -> None:
+    """One rank accumulates four passes, two ranks two each; the divisor is missing or doubled."""
+    a, b = step(tensor(0)), step(division * tensor(0), [division * tensor(0)] * 2)
+    cause = gross_difference([replace(a, passes=4)], [replace(b, passes=2)])
+    assert cause is not None
+    assert cause.pattern == f"{division:.4g} times the right one, with 2 passes in place of 4"
+
+
+def test_each_rank_is_compared_with_the_reference() -> None:
+    """The rank that differs counts, in its weights and in its hyperparameters."""
+    key = ("parameter", "w")
+    a = step(tensor(0), more={key: [tensor(2)]})
+    b = step(tensor(0), more={key: [tensor(2), tensor(3)]})
+    rates = [{"w": {"lr": 0.1}}, {"w": {"lr": 0.2}}]
+    a, b = (
+        replace(a, step=replace(a.step, hyperparameters=rates[0])),
+        replace(b, hyperparameters=rates),
+    )
+    whole = as_one(b, a, None).step
+    assert np.array_equal(whole.sketches[key].sums, tensor(3))
+    assert whole.hyperparameters == rates[1]
+
+
 def test_a_difference_that_grows_from_rounding_is_not_gross() -> None:
     """Only a jump is reported without noise."""
     a = [step(tensor(0)) for _ in range(3)]
@@ -79,6 +120,10 @@ def test_a_difference_that_grows_from_rounding_is_not_gross() -> None:
     ("a", "b", "text", "is_lost"),
     [
         (["ab", "cd"], ["ba", "cd"], "the same in 2 steps", False),
+        (["ab", "cd"] * 2, ["ab", "cd"] * 2, "the same in 4 steps; the batches of step 0 return in"
+         " step 2, as without shuffling or without set_epoch()", False),
+        (["ab", "ac"], ["ab", "aa"], "in a different order from step 1 on", False),
+        (["abcd"] * 2, ["abcd", "abbd"], "1 seen too often, 1 too rarely", True),
         (["ab", "cd"], ["ac", "bd"], "in a different order from step 0 on", False),
         (["ab", "cd"], ["ab", "cc"], "1 seen twice, 1 never", True),
         (["ab", "c"], ["ab", "ca"], "1 seen twice, none missing, as with a padded sampler, from"

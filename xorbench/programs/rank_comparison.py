@@ -20,6 +20,12 @@ REDUCTION: Final = (
     " not its module, and end no_sync() before the last backward pass"
 )
 FACTOR: Final = "divide the sum of the gradients once by the number of ranks, the loss by no more"
+PASSES: Final = "divide the loss of each pass once by the number of passes of a step"
+SUM: Final = "{} times the right one: a sum in place of a mean"
+TWICE: Final = "1/{} of the right one: a mean is divided twice"
+AS_WITHOUT_EPOCH: Final = "as without shuffling or without set_epoch()"
+TOO: Final = "too often", "too rarely"
+SAME: Final = "begin with the same weights, and update them in the same way, on all ranks"
 SCALED: Final = "scale and clip the gradients by the same number on all ranks"
 ANOTHER_ORDER: Final = "another order or with random augmentation"
 BATCHNORM: Final = "torch.nn.SyncBatchNorm.convert_sync_batchnorm(model) normalizes over all ranks"
@@ -40,7 +46,7 @@ class Cause:
     @property
     def is_factor(self) -> bool:
         """Whether the pattern leaves no doubt, also if ranks draw different random numbers."""
-        return self.hint in (REDUCTION, FACTOR, SCALED)
+        return self.hint in (REDUCTION, FACTOR, PASSES, SCALED)
 
 
 # Samples
@@ -55,6 +61,7 @@ class SampleComparison:
         step: the first step with different samples; None if there is none.
         more, less: the samples seen more often, and less often, than in the reference.
         new: those that the reference does not see.
+        period: the number of steps after which the same batches follow; 0 if they do not.
         never: those that are seen in no step.
         whole: whether the reference sees every sample equally often, as in whole epochs.
         sizes: the number of rows of the first step, of both.
@@ -66,6 +73,7 @@ class SampleComparison:
     less: int = 0
     never: int = 0
     new: int = 0
+    period: int = 0
     whole: bool = False
     sizes: tuple[int, int] = (0, 0)
     is_recorded: bool = True
@@ -81,10 +89,11 @@ class SampleComparison:
         if not self.is_recorded:
             return "not compared: the inputs of the model have no rows"
         if self.step is None:
-            return f"the same in {counted(self.same_steps, 'step')}"
+            again = f"; the batches of step 0 return in step {self.period}, {AS_WITHOUT_EPOCH}"
+            return f"the same in {counted(self.same_steps, 'step')}{again if self.period else ''}"
         if self.is_lost:
-            less = f"{self.never} never" if self.never == self.less else f"{self.less} too rarely"
-            return f"{self.more - self.new} seen twice, {less}"
+            often, rarely = ("twice", "never") if self.never == self.less else TOO
+            return f"{self.more - self.new} seen {often}, {self.less} {rarely}"
         where = f"from step {self.step} on"
         if self.new:
             return f"{counted(self.new, 'new row')}, as in {ANOTHER_ORDER}, {where}"
@@ -108,9 +117,16 @@ def compare_samples(a: Sequence[WholeStep], b: Sequence[WholeStep]) -> SampleCom
         len(less),
         sum(row not in seen_b for row in less),
         sum(row not in seen_a for row in more),
+        _period([b for _, b in pairs]),
         len(set(seen_a.values())) == 1,
         (pairs[0][0].total(), pairs[0][1].total()),
     )
+
+
+def _period(samples: Sequence[Counter[str]]) -> int:
+    """The number of steps after which batches repeat to the end, for at least two steps."""
+    periods = range(2, len(samples) - 1)
+    return next((n for n in periods if samples[n:] == samples[:-n] and samples[0] != samples[1]), 0)
 
 
 # Tensors
@@ -155,7 +171,9 @@ def cause_of(number: int, key: Key, a: WholeStep, b: WholeStep) -> Cause:
     if kind == "gradient" and len(shares) > 1 and _differ(shares):
         pattern, hint = _share_pattern(own, shares)
     elif kind == "gradient":
-        pattern, hint = _factor_pattern(own, other, max(len(shares), 1))
+        pattern, hint = _factor_pattern(_factor(own, other), len(shares), (a.passes, b.passes))
+    elif shares and max(_norm(share - shares[0]) for share in shares) > _norm(other - own) / 2:
+        pattern, hint = f"{_ranks_text(shares)} have different values", SAME
     gap = _norm(other - own) / max(_norm(own), 1e-300)
     if not hint:
         text, hint = _differing_buffer(b)
@@ -165,9 +183,7 @@ def cause_of(number: int, key: Key, a: WholeStep, b: WholeStep) -> Cause:
 
 
 def _share_pattern(own: Array, shares: Sequence[Array]) -> tuple[str, str]:
-    total = sum(shares[1:], shares[0])
-    ranks = " and ".join(f"rank {rank}" for rank in range(len(shares)))
-    ranks = ranks if len(shares) < 4 else f"{len(shares)} ranks"
+    total, ranks = sum(shares[1:], shares[0]), _ranks_text(shares)
     factors = [_factor(own, share) for share in shares]
     if None not in factors:
         texts = [f"rank {rank} has {factor:.4g} times" for rank, factor in enumerate(factors)]
@@ -177,18 +193,26 @@ def _share_pattern(own: Array, shares: Sequence[Array]) -> tuple[str, str]:
     return f"{ranks} have different gradients", ""
 
 
-def _factor_pattern(own: Array, other: Array, ranks: int) -> tuple[str, str]:
-    factor = _factor(own, other)
+def _ranks_text(shares: Sequence[Array]) -> str:
+    if len(shares) > 3:
+        return f"{len(shares)} ranks"
+    return " and ".join(f"rank {rank}" for rank in range(len(shares)))
+
+
+def _factor_pattern(factor: float | None, ranks: int, passes: tuple[int, int]) -> tuple[str, str]:
+    """The meaning of a factor between two gradients, and a hint; `passes` are those of a step."""
     if factor is None or abs(factor - 1) < GROSS:
         return "", ""
-    names = {
-        float(ranks): f"{ranks} times the right one: a sum in place of a mean",
-        1 / ranks: f"1/{ranks} of the right one: a mean is divided twice",
-    }
-    for value, text in names.items():
+    ratio, times = passes[1] / passes[0], f"{factor:.4g} times the right one"
+    if (
+        passes[0] != passes[1]
+        and min(abs(factor - ratio), abs(factor - 1 / ratio)) < EXACT * factor
+    ):
+        return f"{times}, with {passes[1]} passes in place of {passes[0]}", PASSES
+    for value, text in ((ranks, SUM), (1 / max(ranks, 1), TWICE)):
         if ranks > 1 and abs(factor - value) < EXACT * value:
-            return text, FACTOR
-    return f"{factor:.4g} times the right one", FACTOR
+            return text.format(ranks), FACTOR
+    return times, FACTOR
 
 
 def _factor(own: Array, other: Array) -> float | None:

@@ -33,13 +33,15 @@ class WholeStep:
         samples: how often each row is in the batches of the step; empty without rows.
         draws: whether the step draws random numbers in the model.
         hyperparameters: those of each rank, by parameter.
+        passes: the number of calls of a model in a rank.
     """
 
     step: Step
     shares: Mapping[Key, Sequence[Array]]
     samples: Counter[str]
     draws: bool = False
-    hyperparameters: Sequence[Mapping[str, dict[str, Any]]] = ()
+    hyperparameters: Sequence[dict[str, dict[str, Any]]] = ()
+    passes: int = 1
 
 
 @dataclass(slots=True)
@@ -50,6 +52,7 @@ class _RankSteps:
     rows: list[Counter[str]] = field(default_factory=list)
     peers: list[str] = field(default_factory=list)
     draws: list[bool] = field(default_factory=list)
+    passes: list[int] = field(default_factory=list)
 
 
 def ranks_of(run: Ended) -> dict[int, TraceFile]:
@@ -90,6 +93,7 @@ def _rank_steps(trace: TraceFile, first: int) -> _RankSteps:
             rank.rows.append(_samples(batches))
             rank.peers.append(next((event.more.of or "" for event in batches), ""))
             rank.draws.append(any(event.kind == "draw" for event in line.events))
+            rank.passes.append(len({_call(event) for event in batches}))
     rank.steps = read_steps(lines)
     return rank
 
@@ -111,12 +115,15 @@ def _samples(batches: Sequence[TraceEvent]) -> Counter[str]:
     """The rows of the batches; a row is in all inputs of a call that have as many rows."""
     calls: dict[str, list[list[str]]] = {}
     for event in batches:
-        call = event.identity.partition("[")[0].partition(".")[0]
-        inputs = calls.setdefault(call, [])
+        inputs = calls.setdefault(_call(event), [])
         if not inputs or len(inputs[0]) == len(event.more.rows):
             inputs.append(event.more.rows)
     rows = (zip(*inputs, strict=True) for inputs in calls.values())
     return Counter(" ".join(row) for row in chain.from_iterable(rows))
+
+
+def _call(batch: TraceEvent) -> str:
+    return batch.identity.partition("[")[0].partition(".")[0]
 
 
 def _whole(ranks: Mapping[int, _RankSteps], number: int) -> WholeStep:
@@ -136,7 +143,7 @@ def _whole(ranks: Mapping[int, _RankSteps], number: int) -> WholeStep:
     whole = Step(sketches, {}, next(iter(steps.values())).hyperparameters)
     draws = any(rank.draws[number] for rank in ranks.values())
     groups = [step.hyperparameters for step in steps.values()]
-    return WholeStep(whole, shares, samples, draws, groups)
+    return WholeStep(whole, shares, samples, draws, groups, lowest.passes[number])
 
 
 def _data_ranks(peers: str, ranks: Mapping[int, object]) -> list[int]:

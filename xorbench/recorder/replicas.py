@@ -80,6 +80,14 @@ class Replicas:
             ranks = [distributed.get_rank()]
         return _text(ranks or list(range(distributed.get_world_size())))
 
+    def passes_on(self, module: nn.Module) -> bool:
+        """Whether a call only calls a Lightning module's `training_step`; it is noted then."""
+        model = getattr(module, "module", module)
+        passes = any(kind.__name__ == "LightningModule" for kind in type(model).__mro__)
+        if passes and id(model) not in self.inner:
+            self.note(module)
+        return passes
+
     def read_buffers(self, module: nn.Module) -> None:
         """Record the buffers of a model that its wrapper has just broadcast."""
         wrapper = self.inner[id(module)]()

@@ -48,6 +48,10 @@ WITHOUT_DRAWS: Final = (
     "set dropout and other random draws of the model to zero, such as model.eval() for the dropout"
     " modules or p=0, and compare again"
 )
+LAUNCHED: Final = (
+    "give {ranks} to a launcher that starts as many processes on this machine, such as torchrun;"
+    " accelerate launch --cpu starts one"
+)
 HANGS: Final = "look for a collective that not every rank calls, or allow more time with --timeout"
 ORDER: Final = (
     "make the batches of all ranks together the batch of one rank, without random augmentation, or"
@@ -116,7 +120,7 @@ class RanksRequest:
                 command = MAIN if count == self.ranks[0] else str(count)
                 name = f"ranks-{count}"
                 runs[name] = run_whole(experiment, name, self._name(count), command)
-                trouble = trouble_of(self.check.words, runs[name])
+                trouble = trouble_of(self.check.words, runs[name], count)
                 if count == self.ranks[0]:
                     trouble = trouble or conclusion_of(agreement_of([runs[name]]))
                 if trouble:
@@ -146,8 +150,8 @@ def run_whole(
     return experiment.run(name, number, label, command=command, **kinds, **options)
 
 
-def trouble_of(words: Sequence[str], run: Ended) -> Conclusion | None:
-    """The conclusion if a run cannot be compared: it failed, or a rank has no complete record."""
+def trouble_of(words: Sequence[str], run: Ended, expected: int = 0) -> Conclusion | None:
+    """The conclusion if a run cannot be compared: it failed, or has not the expected ranks."""
     hangs = run.how == "timeout" and any(trace.has_steps for trace in run.traces)
     if not hangs and (trouble := why_not_comparable(words, [run])):
         return trouble
@@ -160,6 +164,9 @@ def trouble_of(words: Sequence[str], run: Ended) -> Conclusion | None:
     if missing := missing_ranks(run.traces):
         finding = f"no record of {some([f'rank {rank}' for rank in missing])}"
         return Conclusion("inconclusive", finding, hint=ON_THIS_MACHINE)
+    if expected and (started := max(world_size(run.traces), len(counts))) != expected:
+        finding = f"the command started {counted(started, 'rank')}, not {expected}"
+        return Conclusion("inconclusive", finding, hint=LAUNCHED)
     if run.how == "ended" and len(set(counts.values())) > 1:
         return Conclusion("fail", f"the ranks make different numbers of steps: {texts}", "ranks")
     return None
