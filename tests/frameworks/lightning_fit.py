@@ -5,6 +5,7 @@
 --evaluate    evaluate every 3 steps
 --teacher     an average of the model (EMA) whose predictions are learned as well
 --ranks N     train on N ranks, which share each batch
+--sum         the gradients of the ranks are added, not averaged
 --correct     an exact resume: no dropout, order by epoch, checkpoints between epochs
 """
 
@@ -45,7 +46,7 @@ class Student(lightning.LightningModule):
             with torch.no_grad():
                 wanted = self.teacher(x)
             loss = loss + 0.1 * nn.functional.mse_loss(predicted, wanted)
-        return loss
+        return loss * RANKS if "--sum" in sys.argv else loss
 
     def validation_step(self, batch, index):
         """The loss of a batch that is not learned."""
