@@ -5,7 +5,7 @@
 --evaluate    evaluate every 3 steps
 --teacher     an average of the model (EMA) whose predictions are learned as well
 --ranks N     train on N ranks, which share each batch
---sum         the gradients of the ranks are added, not averaged
+--sum         the gradients of the ranks are added, not averaged; no clipping
 --correct     an exact resume: no dropout, order by epoch, checkpoints between epochs
 """
 
@@ -96,7 +96,7 @@ def main() -> None:
         strategy="ddp" if RANKS > 1 else "auto",
         max_epochs=2,
         callbacks=callbacks,
-        gradient_clip_val=0.5,
+        gradient_clip_val=None if "--sum" in sys.argv else 0.5,
         val_check_interval=3 if EVALUATE else None,
         logger=False,
         enable_progress_bar=False,

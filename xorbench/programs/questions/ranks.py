@@ -317,12 +317,13 @@ def _cause_of_row(row: Row, a: Sequence[WholeStep], b: Sequence[WholeStep]) -> C
 def or_disagreement(conclusion: Conclusion, run: Ended) -> Conclusion:
     """The conclusion, or the disagreement of the ranks of the run if that comes first."""
     agreement = agreement_of([run])
-    disagreement, first = conclusion_of(agreement), agreement.first
-    if first is None or disagreement is None:
+    disagreement = conclusion_of(agreement)
+    if agreement is None or (first := agreement.first) is None or disagreement is None:
         return conclusion
     # The step before has changed a parameter.
     step = first.step - {"parameter": 1, "final parameter": 2}.get(first.kind, 0)
-    return disagreement if conclusion.step is None or step < conclusion.step else conclusion
+    later = conclusion.step is None or step < conclusion.step + (not conclusion.hint)
+    return disagreement if later else conclusion
 
 
 def judgement(
