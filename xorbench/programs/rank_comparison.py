@@ -3,11 +3,12 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
-from xorbench.programs.rounding import Array, Comparison, Key, RoundingAnswer, judge
+from xorbench.programs.questions.rounding import row_text
+from xorbench.programs.rounding import Array, Key, Row
 from xorbench.programs.whole_steps import WholeStep
 from xorbench.verdicts import counted, some
 
@@ -32,8 +33,7 @@ BATCHNORM: Final = "torch.nn.SyncBatchNorm.convert_sync_batchnorm(model) normali
 BUFFER: Final = "compute the buffer from the rows of all ranks, or do not use it in training"
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
+class Cause(NamedTuple):
     """The first tensor that differs, the pattern of the difference, and a hint."""
 
     step: int
@@ -41,7 +41,6 @@ class Cause:
     name: str
     pattern: str
     hint: str = ""
-    relative: float = 0.0
 
     @property
     def is_factor(self) -> bool:
@@ -179,7 +178,17 @@ def cause_of(number: int, key: Key, a: WholeStep, b: WholeStep) -> Cause:
         text, hint = _differing_buffer(b)
         pattern = text or pattern
     pattern = pattern or f"the difference is {gap:.2g} times the tensor"
-    return Cause(number, kind, name, pattern, hint, gap)
+    return Cause(number, kind, name, pattern, hint)
+
+
+def cause_of_row(row: Row, a: Sequence[WholeStep], b: Sequence[WholeStep]) -> Cause:
+    """The cause of a tensor beyond rounding, without a pattern in units of the noise."""
+    key = row.kind, row.name
+    cause = Cause(row.step, *key, row_text(row).partition(": ")[2])
+    if row.text or key not in a[row.step].step.sketches:
+        return cause
+    named = cause_of(row.step, key, a[row.step], b[row.step])
+    return named if named.hint else cause
 
 
 def _share_pattern(own: Array, shares: Sequence[Array]) -> tuple[str, str]:
@@ -240,12 +249,3 @@ def _differ(shares: Sequence[Array]) -> bool:
 
 def _norm(sums: Array) -> float:
     return float(np.linalg.norm(sums))
-
-
-def judge_up_to_rounding(
-    a: Sequence[WholeStep], b: Sequence[WholeStep], noisy: Sequence[Sequence[WholeStep]]
-) -> RoundingAnswer:
-    """The difference in units of the noise of rounding."""
-    own, other = ([whole.step for whole in side] for side in (a, b))
-    runs = [[whole.step for whole in run] for run in noisy]
-    return judge(Comparison(own, own, other, runs))

@@ -14,9 +14,9 @@ from xorbench.programs.conclusion import Conclusion
 from xorbench.programs.experiment import MAIN, Experiment, Judgement, RunMissing
 from xorbench.programs.kills import Kill
 from xorbench.programs.questions.ranks import (
-    Noise,
     RunsCompared,
     judgement,
+    noise_of,
     or_disagreement,
     run_whole,
     trouble_of,
@@ -80,7 +80,7 @@ class RankResumeRequest(ResumeRequest):
         ranks = [counted(len(ranks_of(runs[run])), "rank") for run in ("run-1", resumed)]
         place_text = f"killed on {ranks[0]} after {counted(steps, 'step')}, resumed on {ranks[1]}"
         names = ("the uninterrupted run", f"{place_text} at step {first}")
-        a, noise = whole_steps(runs["run-1"], first), Noise(experiment, runs, first)
+        a, noise = whole_steps(runs["run-1"], first), noise_of(experiment, runs, first)
         lead = f"resume is not exact: {names[1]}"
         compared = RunsCompared(names, a, b, noise, None, lead, first)
         return or_disagreement(compared.conclusion(), runs[resumed])
