@@ -10,7 +10,7 @@ import pytest
 from xorbench.errors import BadOption
 from xorbench.programs.questions.rank_resume import starts_other_ranks
 from xorbench.programs.questions.ranks import RunsCompared, require_equal_batches
-from xorbench.programs.rank_comparison import compare_samples, gross_difference
+from xorbench.programs.rank_comparison import SampleComparison, gross_difference
 from xorbench.programs.rounding import Array, Sketch, Step
 from xorbench.programs.whole_steps import WholeStep, as_one, with_loss
 
@@ -136,7 +136,7 @@ def test_a_difference_that_grows_from_rounding_is_not_gross() -> None:
 )  # fmt: skip
 def test_samples_are_multisets(a: list[str], b: list[str], text: str, is_lost: bool) -> None:
     """A loss of samples in whole epochs differs from an order and from padding."""
-    compared = compare_samples(
+    compared = SampleComparison(
         [step(tensor(0), samples=rows) for rows in a],
         [step(tensor(0), samples=rows) for rows in b],
     )
@@ -145,7 +145,7 @@ def test_samples_are_multisets(a: list[str], b: list[str], text: str, is_lost: b
 
 def test_a_number_of_ranks_that_does_not_divide_the_batch_is_refused() -> None:
     """The ranks together have fewer rows than one rank."""
-    samples = compare_samples(
+    samples = SampleComparison(
         [step(tensor(0), samples="abcdefgh")], [step(tensor(0), samples="abcdef")]
     )
     with pytest.raises(BadOption, match="a step has 8 rows with 1 rank, 6 with 3 ranks"):

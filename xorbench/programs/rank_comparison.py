@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -48,78 +47,46 @@ class Cause(NamedTuple):
         return self.hint in (REDUCTION, FACTOR, PASSES, SCALED)
 
 
-# Samples
-
-
-@dataclass(frozen=True, slots=True)
 class SampleComparison:
-    """The samples of two runs.
+    """The samples of two runs, in each step and in all steps, regardless of the rank.
 
     Attributes:
         same_steps: the number of first steps with the same samples.
         step: the first step with different samples; None if there is none.
-        more, less: the samples seen more often, and less often, than in the reference.
-        new: those that the reference does not see.
-        period: the number of steps after which the same batches follow; 0 if they do not.
-        never: those that are seen in no step.
-        whole: whether the reference sees every sample equally often, as in whole epochs.
         sizes: the number of rows of the first step, of both.
+        less: the samples seen less often than in the reference.
+        is_lost: whether samples are missing and repeated, not only in a different order.
+        text: the comparison in words.
     """
 
-    same_steps: int
-    step: int | None
-    more: int = 0
-    less: int = 0
-    never: int = 0
-    new: int = 0
-    period: int = 0
-    whole: bool = False
-    sizes: tuple[int, int] = (0, 0)
-    is_recorded: bool = True
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether samples are missing or repeated, not only in a different order."""
-        return bool(self.more > self.new and self.less) and self.whole
-
-    @property
-    def text(self) -> str:
-        """The comparison in words."""
-        if not self.is_recorded:
-            return "not compared: the inputs of the model have no rows"
-        if self.step is None:
-            again = f"; the batches of step 0 return in step {self.period}, {AS_WITHOUT_EPOCH}"
-            return f"the same in {counted(self.same_steps, 'step')}{again if self.period else ''}"
-        if self.is_lost:
-            often, rarely = ("twice", "never") if self.never == self.less else TOO
-            return f"{self.more - self.new} seen {often}, {self.less} {rarely}"
+    def __init__(self, a: Sequence[WholeStep], b: Sequence[WholeStep]) -> None:
+        pairs = [(x.samples, y.samples) for x, y in zip(a, b, strict=False)]
+        pairs = pairs if all(map(all, pairs)) else []
+        self.step = next((number for number, (x, y) in enumerate(pairs) if x != y), None)
+        self.same_steps = len(a) if self.step is None else self.step
+        self.sizes = next(((x.total(), y.total()) for x, y in pairs), (0, 0))
+        seen_a, seen_b = (sum((pair[side] for pair in pairs), Counter[str]()) for side in (0, 1))
+        more, self.less = seen_b - seen_a, seen_a - seen_b
+        new, never = len(more.keys() - seen_a), len(self.less.keys() - seen_b)
+        is_whole = len(set(seen_a.values())) == 1  # as in whole epochs
+        self.is_lost = bool(len(more) > new and self.less) and is_whole
         where = f"from step {self.step} on"
-        if self.new:
-            return f"{counted(self.new, 'new row')}, as in {ANOTHER_ORDER}, {where}"
-        if self.more and not self.less:
-            return f"{self.more} seen twice, none missing, as with a padded sampler, {where}"
-        return f"in a different order {where}"
-
-
-def compare_samples(a: Sequence[WholeStep], b: Sequence[WholeStep]) -> SampleComparison:
-    """Compare the samples of each step, and of all steps, regardless of the rank."""
-    pairs = [(x.samples, y.samples) for x, y in zip(a, b, strict=False) if x.samples and y.samples]
-    if not pairs or len(pairs) < len(a):
-        return SampleComparison(len(a), None, is_recorded=False)
-    step = next((number for number, (x, y) in enumerate(pairs) if x != y), None)
-    seen_a, seen_b = (sum((pair[side] for pair in pairs), Counter[str]()) for side in (0, 1))
-    more, less = seen_b - seen_a, seen_a - seen_b
-    return SampleComparison(
-        len(pairs) if step is None else step,
-        step,
-        len(more),
-        len(less),
-        sum(row not in seen_b for row in less),
-        sum(row not in seen_a for row in more),
-        _period([b for _, b in pairs]),
-        len(set(seen_a.values())) == 1,
-        (pairs[0][0].total(), pairs[0][1].total()),
-    )
+        if not pairs:
+            self.text = "not compared: the inputs of the model have no rows"
+        elif self.step is None:
+            period = _period([samples for _, samples in pairs])
+            again = f"; the batches of step 0 return in step {period}, {AS_WITHOUT_EPOCH}"
+            same = f"the same in {counted(self.same_steps, 'step')}"
+            self.text = f"{same}{again if period else ''}"
+        elif self.is_lost:
+            often, rarely = ("twice", "never") if never == len(self.less) else TOO
+            self.text = f"{len(more) - new} seen {often}, {len(self.less)} {rarely}"
+        elif new:
+            self.text = f"{counted(new, 'new row')}, as in {ANOTHER_ORDER}, {where}"
+        elif more and not self.less:
+            self.text = f"{len(more)} seen twice, none missing, as with a padded sampler, {where}"
+        else:
+            self.text = f"in a different order {where}"
 
 
 def _period(samples: Sequence[Counter[str]]) -> int:

@@ -26,7 +26,6 @@ from xorbench.programs.rank_agreement import agreement_of, conclusion_of
 from xorbench.programs.rank_comparison import (
     SampleComparison,
     cause_of_row,
-    compare_samples,
     gross_difference,
 )
 from xorbench.programs.rounding import Comparison, RoundingAnswer, Row, judge
@@ -224,7 +223,7 @@ class RunsCompared:
         pairs = list(zip(self.a, self.b, strict=False))
         self.a = [as_one(x, x, self.loss) for x, _ in pairs]
         self.b = [as_one(y, x, self.loss) for x, (_, y) in zip(self.a, pairs, strict=True)]
-        self.samples = compare_samples(self.a, self.b)
+        self.samples = SampleComparison(self.a, self.b)
         self.details = (("samples", capitalized(self.samples.text)), *steps)
 
     def conclusion(self) -> Conclusion:
