@@ -72,7 +72,8 @@ class RankResumeRequest(ResumeRequest):
         runs[resumed] = run_whole(experiment, resumed, label, "resume", 3, **place)
         if trouble := trouble_of(self.resume, runs[resumed]):
             return replace(trouble, finding=f"after the resume: {trouble.finding}")
-        b = whole_steps(runs[resumed])
+        if not (b := whole_steps(runs[resumed])):
+            return Conclusion("inconclusive", "the resumed run makes no step on every rank")
         first = resumed_at(whole_steps(runs["run-1"])[: steps + 1], b)
         if not first:
             finding = f"killed after {counted(steps, 'step')}, the training began {FROM_SCRATCH}"
