@@ -18,40 +18,38 @@ from xorbench.verdicts import counted, some
 Mark: TypeAlias = tuple[str, list[int], list[int], str]  # name, identical ranks, all, reason
 Kind: TypeAlias = tuple[str, str]  # kind, name
 
-# The meaning and a hint, by the kind of the first tensor that differs.
-MEANINGS: Final = {
+# The place, the meaning and a hint, by the kind of the first tensor that differs.
+KINDS: Final = {
     "parameter": (
+        "parameter {name}",
         "The ranks began to train with different weights, or a rank changed its weights outside"
         " the optimizer.",
         "change parameters before DistributedDataParallel or distribute_tensor copies them to all"
         " ranks, and load a checkpoint on every rank",
     ),
     "gradient": (
+        "the gradient of {name}",
         "The optimizer of each rank used different gradients, so they were not reduced, or a rank"
         " changed them after the reduction.",
         "call the last backward pass before each step outside no_sync(), call the wrapper and not"
         " its module, and change gradients on all ranks in the same way",
     ),
     "buffer": (
+        "buffer {name}",
         "The ranks have different buffers after the broadcast.",
         "change buffers on all ranks in the same way",
     ),
     "final parameter": (
+        "parameter {name}",
         "The ranks ended with different weights: the last update differs, or the program changed"
         " the weights of a rank after it.",
         "change weights after the last step on all ranks, such as averages and loaded checkpoints",
     ),
     "hyperparameters": (
+        "the hyperparameters: {values}",
         "The program set the optimizer's hyperparameters differently on the ranks.",
         "compute the learning rate and other hyperparameters from values that all ranks share",
     ),
-}
-
-
-PLACES: Final = {
-    "gradient": "the gradient of {name}",
-    "hyperparameters": "the hyperparameters: {values}",
-    "final parameter": "parameter {name}",
 }
 
 
@@ -70,8 +68,7 @@ class Disagreement(NamedTuple):
         a, b = self.ranks
         is_final = self.kind == "final parameter"
         when = "after the last step" if is_final else f"first in step {self.step}"
-        place = PLACES.get(self.kind, f"{self.kind} {{name}}")
-        place = place.format(name=self.name, values=self.values or self.name)
+        place = KINDS[self.kind][0].format(name=self.name, values=self.values or self.name)
         return f"rank {b} differs from rank {a} {when}, in {place}"
 
 
@@ -91,10 +88,8 @@ class Agreement:
     @property
     def text(self) -> str:
         """The compared tensors, and the tensors that may differ."""
-        parts = [
-            counted(len(names), kind) if kind != "hyperparameters" else kind
-            for kind, names in self.counts.items()
-        ]
+        counts = {kind: counted(len(names), kind) for kind, names in self.counts.items()}
+        parts = [kind if kind == "hyperparameters" else text for kind, text in counts.items()]
         compared = f"identical on the ranks: {', '.join(parts)}" if parts else "none"
         reasons = [f"{counted(n, 'parameter')} ({why})" for why, n in self.not_judged.items()]
         return "; ".join([compared, *([f"not compared: {some(reasons)}"] if reasons else [])])
@@ -114,7 +109,7 @@ def conclusion_of(agreement: Agreement | None) -> Conclusion | None:
     if agreement is None or (first := agreement.first) is None:
         return None
     details = (("before it", agreement.text),) if agreement.counts else ()
-    finding, (meaning, hint) = f"ranks disagree: {first.text}", MEANINGS[first.kind]
+    finding, (_, meaning, hint) = f"ranks disagree: {first.text}", KINDS[first.kind]
     return Conclusion("fail", finding, "ranks", meaning, hint, details, step=first.step)
 
 

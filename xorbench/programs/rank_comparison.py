@@ -29,6 +29,7 @@ SAME: Final = "begin with the same weights, and update them in the same way, on 
 SCALED: Final = "scale and clip the gradients by the same number on all ranks"
 ANOTHER_ORDER: Final = "another order or with random augmentation"
 BATCHNORM: Final = "torch.nn.SyncBatchNorm.convert_sync_batchnorm(model) normalizes over all ranks"
+CERTAIN: Final = (REDUCTION, FACTOR, PASSES, SCALED)  # also if ranks draw other random numbers
 BUFFER: Final = "compute the buffer from the rows of all ranks, or do not use it in training"
 
 
@@ -40,11 +41,6 @@ class Cause(NamedTuple):
     name: str
     pattern: str
     hint: str = ""
-
-    @property
-    def is_factor(self) -> bool:
-        """Whether the pattern leaves no doubt, also if ranks draw different random numbers."""
-        return self.hint in (REDUCTION, FACTOR, PASSES, SCALED)
 
 
 class SampleComparison:
@@ -122,10 +118,8 @@ def _relatives(a: WholeStep, b: WholeStep) -> Iterator[tuple[Key, float]]:
             other = b.step.sketches.get(key)
             if other is not None and other.count == sketch.count:
                 gap = _norm(other.sums - sketch.sums)
-                if gap > NEGLIGIBLE * largest:
-                    yield key, gap / max(_norm(sketch.sums), 1e-300)
-                else:
-                    yield key, 0.0
+                is_seen = gap > NEGLIGIBLE * largest
+                yield key, gap / max(_norm(sketch.sums), 1e-300) if is_seen else 0.0
 
 
 def cause_of(number: int, key: Key, a: WholeStep, b: WholeStep) -> Cause:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -32,6 +32,7 @@ class WholeStep:
         draws: whether the step draws random numbers in the model.
         hyperparameters: those of each rank, by parameter.
         passes: the number of calls of a model in a rank.
+        peers: the ranks whose rows together are the batch.
     """
 
     step: Step
@@ -40,21 +41,7 @@ class WholeStep:
     draws: bool = False
     hyperparameters: Sequence[dict[str, dict[str, Any]]] = ()
     passes: int = 1
-
-
-class _RankStep(NamedTuple):
-    """A step of one rank, its inputs by call, and the ranks that share the batch."""
-
-    step: Step
-    calls: dict[str, list[list[str]]]
-    peers: str
-    draws: bool
-
-    @property
-    def rows(self) -> Counter[str]:
-        """The rows of the batches; a row is in all inputs of a call that have as many rows."""
-        rows = (zip(*inputs, strict=True) for inputs in self.calls.values())
-        return Counter(" ".join(row) for row in chain.from_iterable(rows))
+    peers: Sequence[int] = ()
 
 
 def ranks_of(run: Ended) -> dict[int, TraceFile]:
@@ -70,7 +57,7 @@ def whole_steps(run: Ended, first: int = 0) -> list[WholeStep]:
     ]
 
 
-def _rank_steps(trace: TraceFile, first: int) -> list[_RankStep]:
+def _rank_steps(trace: TraceFile, first: int) -> list[WholeStep]:
     """The steps of a rank, without one that trains nothing.
 
     torch.distributed.checkpoint makes one before it loads.
@@ -85,32 +72,41 @@ def _rank_steps(trace: TraceFile, first: int) -> list[_RankStep]:
     return [_rank_step(*pair) for pair in zip(steps[first:], lines[first:], strict=False)]
 
 
-def _rank_step(step: Step, line: TraceStep) -> _RankStep:
+def _rank_step(step: Step, line: TraceStep) -> WholeStep:
+    """One step of one rank; a row is in all inputs of a call that have as many rows."""
     calls: dict[str, list[list[str]]] = {}
     batches = [event for event in line.events if event.kind == "batch" and event.more.rows]
     for event in batches:
         inputs = calls.setdefault(event.identity.partition("[")[0].partition(".")[0], [])
         if not inputs or len(inputs[0]) == len(event.more.rows):
             inputs.append(event.more.rows)
-    peers = next((event.more.of or "" for event in batches), "")
-    return _RankStep(step, calls, peers, any(event.kind == "draw" for event in line.events))
+    rows = chain.from_iterable(zip(*inputs, strict=True) for inputs in calls.values())
+    peers = next((event.more.of or "" for event in batches), "").split(",")
+    return WholeStep(
+        step,
+        {},
+        Counter(map(" ".join, rows)),
+        any(event.kind == "draw" for event in line.events),
+        [step.hyperparameters],
+        len(calls),
+        [int(rank) for rank in peers if rank],
+    )
 
 
-def _whole(ranks: Mapping[int, _RankStep]) -> WholeStep:
+def _whole(ranks: Mapping[int, WholeStep]) -> WholeStep:
     """One step of all ranks."""
-    lowest, steps = next(iter(ranks.values())), [own.step for own in ranks.values()]
-    (whole,) = merged([[step] for step in steps], whole=True)
-    whole.sketches |= {key: s for key, s in lowest.step.sketches.items() if key == LOSS}
+    own = list(ranks.values())
+    (whole,) = merged([[rank.step] for rank in own], whole=True)
+    whole.sketches |= {key: s for key, s in own[0].step.sketches.items() if key == LOSS}
     shares = {
-        key: [step.sketches[key].sums for step in steps if key in step.sketches]
+        key: [rank.step.sketches[key].sums for rank in own if key in rank.step.sketches]
         for key, sketch in whole.sketches.items()
         if not sketch.shard
     }
-    # the ranks whose rows together are the batch
-    peers = [int(rank) for rank in lowest.peers.split(",") if rank] or [min(ranks)]
-    samples = sum((ranks[rank].rows for rank in peers if rank in ranks), Counter[str]())
-    draws, groups = any(own.draws for own in ranks.values()), [s.hyperparameters for s in steps]
-    return WholeStep(whole, shares, samples, draws, groups, len(lowest.calls))
+    peers = own[0].peers or [min(ranks)]
+    samples = sum((ranks[rank].samples for rank in peers if rank in ranks), Counter[str]())
+    draws, groups = any(rank.draws for rank in own), [rank.step.hyperparameters for rank in own]
+    return WholeStep(whole, shares, samples, draws, groups, own[0].passes)
 
 
 def as_one(step: WholeStep, reference: WholeStep, loss: Loss | None) -> WholeStep:

@@ -82,7 +82,7 @@ class Replicas:
 
     def passes_on(self, module: nn.Module) -> bool:
         """Whether a call only calls a Lightning module's `training_step`; it is noted then."""
-        model = getattr(module, "module", module)
+        model = module._modules.get("module", module)
         passes = any(kind.__name__ == "LightningModule" for kind in type(model).__mro__)
         if passes and id(model) not in self.inner:
             self.note(module)

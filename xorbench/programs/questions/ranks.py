@@ -24,6 +24,7 @@ from xorbench.programs.questions.rounding import NOISY_RUNS, row_text
 from xorbench.programs.questions.rounding import conclusion_of as rounding_conclusion
 from xorbench.programs.rank_agreement import agreement_of, conclusion_of
 from xorbench.programs.rank_comparison import (
+    CERTAIN,
     SampleComparison,
     cause_of_row,
     gross_difference,
@@ -240,7 +241,7 @@ class RunsCompared:
             cause = cause_of_row(answer.first, a, b) if answer.first else cause
         if cause is None:
             return self._same(answer)
-        if a[cause.step].draws and not cause.is_factor and cause.kind != "initial":
+        if a[cause.step].draws and cause.hint not in CERTAIN and cause.kind != "initial":
             return Conclusion("inconclusive", DRAWS, hint=WITHOUT_DRAWS, details=self.details)
         resumed = "before the kill", "after the resume"
         sides = resumed if self.difference else [f"with {name}" for name in self.names]
