@@ -84,6 +84,14 @@ def test_another_buffer_that_differs_between_ranks_is_named() -> None:
     assert cause.pattern == "buffer mean differs between the ranks"
 
 
+def test_ranks_with_different_numbers_of_rows_are_named() -> None:
+    """The mean of their means is not the mean."""
+    b = replace(step(tensor(1), [tensor(1)] * 2), rows=[2, 1])
+    cause = gross_difference([step(tensor(0))], [b])
+    assert cause is not None
+    assert cause.pattern == "the ranks have 2, 1 rows; a mean of their means is not the mean"
+
+
 @pytest.mark.parametrize("division", [0.5, 2])
 def test_a_division_by_the_passes_of_a_step_is_named(division: float) -> None:
     """One rank accumulates four passes, two ranks two each; the divisor is missing or doubled."""

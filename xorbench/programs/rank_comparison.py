@@ -25,6 +25,7 @@ SUM: Final = "{} times the right one: a sum in place of a mean"
 TWICE: Final = "1/{} of the right one: a mean is divided twice"
 AS_WITHOUT_EPOCH: Final = "as without shuffling or without set_epoch()"
 TOO: Final = "too often", "too rarely"
+UNEVEN: Final = "weight the loss of each rank by its rows, or give all ranks as many rows"
 SAME: Final = "begin with the same weights, and update them in the same way, on all ranks"
 SCALED: Final = "scale and clip the gradients by the same number on all ranks"
 ANOTHER_ORDER: Final = "another order or with random augmentation"
@@ -138,6 +139,9 @@ def cause_of(number: int, key: Key, a: WholeStep, b: WholeStep) -> Cause:
     if not hint:
         text, hint = _differing_buffer(b)
         pattern = text or pattern
+    if not hint and kind == "gradient" and len(set(b.rows)) > 1:
+        rows = some(list(map(str, b.rows)))
+        pattern, hint = f"the ranks have {rows} rows; a mean of their means is not the mean", UNEVEN
     pattern = pattern or f"the difference is {gap:.2g} times the tensor"
     return Cause(number, kind, name, pattern, hint)
 

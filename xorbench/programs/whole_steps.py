@@ -33,6 +33,7 @@ class WholeStep:
         hyperparameters: those of each rank, by parameter.
         passes: the number of calls of a model in a rank.
         peers: the ranks whose rows together are the batch.
+        rows: the number of rows of each of them.
     """
 
     step: Step
@@ -42,6 +43,7 @@ class WholeStep:
     hyperparameters: Sequence[dict[str, dict[str, Any]]] = ()
     passes: int = 1
     peers: Sequence[int] = ()
+    rows: Sequence[int] = ()
 
 
 def ranks_of(run: Ended) -> dict[int, TraceFile]:
@@ -103,10 +105,12 @@ def _whole(ranks: Mapping[int, WholeStep]) -> WholeStep:
         for key, sketch in whole.sketches.items()
         if not sketch.shard
     }
-    peers = own[0].peers or [min(ranks)]
-    samples = sum((ranks[rank].samples for rank in peers if rank in ranks), Counter[str]())
+    peers = [rank for rank in own[0].peers or [min(ranks)] if rank in ranks]
+    samples = [ranks[rank].samples for rank in peers]
+    rows = [each.total() for each in samples]
     draws, groups = any(rank.draws for rank in own), [rank.step.hyperparameters for rank in own]
-    return WholeStep(whole, shares, samples, draws, groups, own[0].passes)
+    every = sum(samples, Counter[str]())
+    return WholeStep(whole, shares, every, draws, groups, own[0].passes, peers, rows)
 
 
 def as_one(step: WholeStep, reference: WholeStep, loss: Loss | None) -> WholeStep:
