@@ -52,8 +52,8 @@ LAUNCHED: Final = (
 )
 HANGS: Final = "look for a collective that not every rank calls, or allow more time with --timeout"
 ORDER: Final = (
-    "make the batches of all ranks together the batch of one rank, without random augmentation, or"
-    " compare whole epochs with --steps"
+    "make the batches of all ranks together the batch of one rank: use the same sampler, such as"
+    " DistributedSampler, on any number of ranks, and no random augmentation"
 )
 
 
