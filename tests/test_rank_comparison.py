@@ -177,6 +177,15 @@ def test_random_draws_of_the_model_explain_a_difference_without_a_pattern(
     assert compared.conclusion().outcome == outcome
 
 
+def test_runs_without_common_steps_are_inconclusive() -> None:
+    """The reason is not the order of the samples."""
+    compared = RunsCompared(("1 rank", "2 ranks"), [step(tensor(0))], [], noise=None)  # type: ignore[arg-type]
+    conclusion = compared.conclusion()
+    assert conclusion.outcome == "inconclusive"
+    assert conclusion.finding.endswith("the runs have too few common steps")
+    assert dict(conclusion.details)["steps"] == "1 with 1 rank, 0 with 2 ranks"
+
+
 @pytest.mark.parametrize(
     ("loss", "losses", "whole"),
     [

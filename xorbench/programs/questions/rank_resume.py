@@ -15,9 +15,9 @@ from xorbench.programs.experiment import MAIN, Experiment, Judgement, RunMissing
 from xorbench.programs.kills import Kill
 from xorbench.programs.questions.ranks import (
     RunsCompared,
+    conclusion_or_disagreement,
     judgement,
     noise_of,
-    or_disagreement,
     run_whole,
     trouble_of,
 )
@@ -84,7 +84,7 @@ class RankResumeRequest(ResumeRequest):
         a, noise = whole_steps(runs["run-1"], first), noise_of(experiment, runs, first)
         lead = f"resume is not exact: {names[1]}"
         compared = RunsCompared(names, a, b, noise, None, lead, first)
-        return or_disagreement(compared.conclusion(), runs[resumed])
+        return conclusion_or_disagreement(compared, runs[resumed])
 
 
 def resumed_at(a: Sequence[WholeStep], b: Sequence[WholeStep]) -> int:

@@ -125,7 +125,7 @@ class RanksRequest:
                 pair = names[self.ranks[0]], names[count]
                 compared = RunsCompared(pair, steps, whole_steps(b), noise, self.loss)
                 require_equal_batches(compared.samples, pair)
-                conclusions[pair[1]] = or_disagreement(compared.conclusion(), b)
+                conclusions[pair[1]] = conclusion_or_disagreement(compared, b)
         return judgement(conclusions, runs, processors_note(max(self.ranks)))
 
 
@@ -185,12 +185,11 @@ def noise_of(
 
     @cache
     def steps() -> list[list[WholeStep]]:
-        for number in range(1, NOISY_RUNS + 1):
+        names = {f"noise-{number}": number for number in range(1, NOISY_RUNS + 1)}
+        for name, number in names.items():
             label = f"noise of rounding, run {number}"
-            runs[f"noise-{number}"] = run_whole(
-                experiment, f"noise-{number}", label, MAIN, noise=number
-            )
-        return [whole_steps(runs[f"noise-{n}"], first) for n in range(1, NOISY_RUNS + 1)]
+            runs[name] = run_whole(experiment, name, label, MAIN, noise=number)
+        return [whole_steps(runs[name], first) for name in names]
 
     return steps
 
@@ -206,6 +205,7 @@ class RunsCompared:
         loss: how the losses of the ranks make the whole.
         difference: the beginning of the answer if they differ; by default the numbers of ranks.
         first: the number of their first step.
+        agrees: whether the ranks of `b` agree; else no noise is needed.
     """
 
     names: tuple[str, str]
@@ -215,6 +215,7 @@ class RunsCompared:
     loss: Loss | None = None
     difference: str = ""
     first: int = 0
+    agrees: bool = True
     samples: SampleComparison = field(init=False)
     details: tuple[tuple[str, str], ...] = field(init=False)
 
@@ -234,7 +235,8 @@ class RunsCompared:
         cause, answer = gross_difference(a, b), None
         if cause is None and self.samples.is_lost:
             return self._different(self.samples.step, f"samples: {self.samples.text}", ORDER)
-        if count and (cause is None or (cause.step and not cause.hint)):  # or began earlier
+        began_earlier = cause is not None and cause.step and not cause.hint
+        if self.agrees and count and (cause is None or began_earlier):
             own, other = ([whole.step for whole in side] for side in (a, b))
             noisy = [[whole.step for whole in run[:count]] for run in self.noise()]
             answer = judge(Comparison(own, own, other, noisy))
@@ -258,22 +260,26 @@ class RunsCompared:
         return Conclusion("fail", text, component, meaning, hint, self.details, step=step)
 
     def _same(self, answer: RoundingAnswer | None) -> Conclusion:
-        if answer is None or answer.word == "cannot tell" or self.samples.less:
-            judged = 0 if answer is None else len(answer.judged)
-            steps = f"{judged} of {counted(len(self.a), 'step')} judged"
+        answer = answer or RoundingAnswer("cannot tell")
+        same = rounding_conclusion(answer, Conclusion("pass", ""))
+        if same.outcome == "inconclusive" and self.samples.step is None:
+            return replace(same, details=self.details)
+        if same.outcome == "inconclusive" or self.samples.less:
+            steps = f"{len(answer.judged)} of {counted(len(self.a), 'step')} judged"
             finding = f"cannot tell: {steps}; samples: {self.samples.text}"
             return Conclusion("inconclusive", finding, hint=ORDER, details=self.details)
-        same = rounding_conclusion(answer, Conclusion("pass", "")).finding
-        finding = f"{self.names[1]} and {self.names[0]}: {same}"
+        finding = f"{self.names[1]} and {self.names[0]}: {same.finding}"
         finding += "" if self.samples.step is None else f"; samples: {self.samples.text}"
         finding += "".join(f"; {name}: {text}" for name, text in self.details[1:])
         return Conclusion("pass", finding, details=self.details)
 
 
-def or_disagreement(conclusion: Conclusion, run: Ended) -> Conclusion:
+def conclusion_or_disagreement(compared: RunsCompared, run: Ended) -> Conclusion:
     """The conclusion, or the disagreement of the ranks of the run if that comes first."""
     agreement = agreement_of([run])
     disagreement = conclusion_of(agreement)
+    compared.agrees = disagreement is None
+    conclusion = compared.conclusion()
     if agreement is None or (first := agreement.first) is None or disagreement is None:
         return conclusion
     # The step before has changed a parameter.
