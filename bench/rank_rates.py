@@ -41,6 +41,7 @@ CASES = (
     Case("DDP, 49 rows, padded", "--layout ddp --steps 7 --rows 49"),
     Case("DDP, 49 rows, drop_last", "--layout ddp --steps 7 --rows 49 --drop-last"),
     Case("FSDP2", "--layout fsdp2 --steps 4 --clip 0.5"),
+    Case("FSDP2, accumulation without reduction", "--layout fsdp2 --steps 4 --accumulate 2"),
     Case("FSDP2, uneven shards", "--layout fsdp2 --steps 4 --width 15"),
     Case("tensor parallel", "--layout tp --steps 4"),
     Case("FSDP2 × tensor parallel, 2 × 2", "--layout mesh --steps 4", "--ranks 1,4"),

@@ -112,6 +112,14 @@ def reduce_by_hand(model: nn.Module) -> None:
             parameter.grad /= world
 
 
+def reduction(parallel: nn.Module, *, waits: bool) -> contextlib.AbstractContextManager[None]:
+    """A pass that reduces the gradients, or waits for a later one."""
+    if hasattr(parallel, "set_requires_gradient_sync"):
+        parallel.set_requires_gradient_sync(not waits)
+    hushed = waits and hasattr(parallel, "no_sync")
+    return parallel.no_sync() if hushed else contextlib.nullcontext()
+
+
 def clip(model: nn.Module) -> None:
     if fault == "local clip":
         shards = [
@@ -217,8 +225,7 @@ def main(rank: int = -1) -> None:
             x, y = next(batches)
             last = micro == passes - 1
             waits = not last or (fault == "no_sync" and step >= 3)
-            hushed = waits and hasattr(parallel, "no_sync")
-            with parallel.no_sync() if hushed else contextlib.nullcontext():
+            with reduction(parallel, waits=waits):
                 called = model if fault == "bare module" else parallel
                 output = called(x)
                 if fault == "to_local" and options.layout == "tp":

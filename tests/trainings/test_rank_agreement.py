@@ -98,8 +98,12 @@ def test_shards_are_not_compared_and_listed(tmp_path: Path) -> None:
 
 @SHARDS
 def test_uneven_shards_make_the_updates_of_one_rank(tmp_path: Path) -> None:
-    """The sketches of shards add up, and the rows of both ranks are the batch."""
-    result = checked(tmp_path, "--layout", "fsdp2", "--width", "15", ranks="1,2")
+    """The sketches of shards add up, and the rows of both ranks are the batch.
+
+    Between two passes, whose gradients FSDP2 does not reduce, unsharded parameters have gradients.
+    """
+    words = ("--layout", "fsdp2", "--width", "15", "--accumulate", "2")
+    result = checked(tmp_path, *words, ranks="1,2")
     assert result["outcome"] == "pass", result["sentence"]
     assert result["sentence"].startswith("2 ranks and 1 rank: same up to rounding: 4 of 4 steps")
     assert result["details"]["samples"] == "The same in 4 steps"

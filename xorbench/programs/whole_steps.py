@@ -4,6 +4,7 @@ The sketches of shards add up to the sketch of the whole tensor. A tensor that e
 whole is taken from the lowest rank; the others are its shares.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,8 @@ from xorbench.records.trace import TraceFile, TraceStep, rank_of
 
 REPLICATED: Final = ("initial", "gradient", "parameter")  # the same on every rank
 LOSS: Final = ("loss", "")
+# A tensor that no optimizer has, such as an unsharded parameter of FSDP2 between two passes.
+FREE: Final = re.compile(r"u\d+")
 Loss = Literal["mean", "sum"]
 
 
@@ -99,6 +102,9 @@ def _whole(ranks: Mapping[int, WholeStep]) -> WholeStep:
     """One step of all ranks."""
     own = list(ranks.values())
     (whole,) = merged([[rank.step] for rank in own], whole=True)
+    if known := whole.hyperparameters:
+        free = {key for key in whole.sketches if FREE.fullmatch(key[1]) and key[1] not in known}
+        whole.sketches = {key: s for key, s in whole.sketches.items() if key not in free}
     whole.sketches |= {key: s for key, s in own[0].step.sketches.items() if key == LOSS}
     shares = {
         key: [rank.step.sketches[key].sums for rank in own if key in rank.step.sketches]
