@@ -151,6 +151,14 @@ def test_samples_are_multisets(a: list[str], b: list[str], text: str, is_lost: b
     assert (compared.text, compared.is_lost) == (text, is_lost)
 
 
+def test_samples_that_return_after_a_resume_are_lost() -> None:
+    """The uninterrupted run has seen them before."""
+    a, b = ([step(tensor(0), samples=rows)] for rows in ("cd", "ab"))
+    compared = SampleComparison(a, b, before=b)
+    assert (compared.text, compared.is_lost) == ("2 seen twice, 2 never", True)
+    assert not SampleComparison(a, b).is_lost
+
+
 def test_a_number_of_ranks_that_does_not_divide_the_batch_is_refused() -> None:
     """The ranks together have fewer rows than one rank."""
     samples = SampleComparison(

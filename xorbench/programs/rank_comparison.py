@@ -47,6 +47,8 @@ class Cause(NamedTuple):
 class SampleComparison:
     """The samples of two runs, in each step and in all steps, regardless of the rank.
 
+    `before` are the earlier steps of the reference.
+
     Attributes:
         same_steps: the number of first steps with the same samples.
         step: the first step with different samples; None if there is none.
@@ -56,7 +58,9 @@ class SampleComparison:
         text: the comparison in words.
     """
 
-    def __init__(self, a: Sequence[WholeStep], b: Sequence[WholeStep]) -> None:
+    def __init__(
+        self, a: Sequence[WholeStep], b: Sequence[WholeStep], before: Sequence[WholeStep] = ()
+    ) -> None:
         pairs = [(x.samples, y.samples) for x, y in zip(a, b, strict=False)]
         pairs = pairs if all(map(all, pairs)) else []
         self.step = next((number for number, (x, y) in enumerate(pairs) if x != y), None)
@@ -64,7 +68,8 @@ class SampleComparison:
         self.sizes = next(((x.total(), y.total()) for x, y in pairs), (0, 0))
         seen_a, seen_b = (sum((pair[side] for pair in pairs), Counter[str]()) for side in (0, 1))
         more, self.less = seen_b - seen_a, seen_a - seen_b
-        new, never = len(more.keys() - seen_a), len(self.less.keys() - seen_b)
+        known = seen_a.keys() | {row for step in before for row in step.samples}
+        new, never = len(more.keys() - known), len(self.less.keys() - seen_b)
         is_whole = len(set(seen_a.values())) == 1  # as in whole epochs
         self.is_lost = bool(len(more) > new and self.less) and is_whole
         where = f"from step {self.step} on"

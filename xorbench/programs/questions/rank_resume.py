@@ -74,7 +74,8 @@ class RankResumeRequest(ResumeRequest):
             return replace(trouble, finding=f"after the resume: {trouble.finding}")
         if not (b := whole_steps(runs[resumed])):
             return Conclusion("inconclusive", "the resumed run makes no step on every rank")
-        first = resumed_at(whole_steps(runs["run-1"])[: steps + 1], b)
+        whole = whole_steps(runs["run-1"])
+        first = resumed_at(whole[: steps + 1], b)
         if not first:
             finding = f"killed after {counted(steps, 'step')}, the training began {FROM_SCRATCH}"
             return Conclusion("fail", finding, hint=HINTS[FROM_SCRATCH])
@@ -83,7 +84,7 @@ class RankResumeRequest(ResumeRequest):
         names = ("the uninterrupted run", f"{place_text} at step {first}")
         a, noise = whole_steps(runs["run-1"], first), noise_of(experiment, runs, first)
         lead = f"resume is not exact: {names[1]}"
-        compared = RunsCompared(names, a, b, noise, None, lead, first)
+        compared = RunsCompared(names, a, b, noise, None, lead, whole[:first])
         return conclusion_or_disagreement(compared, runs[resumed])
 
 

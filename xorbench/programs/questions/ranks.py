@@ -204,7 +204,7 @@ class RunsCompared:
         noise: returns the steps of the noisy runs of the first.
         loss: how the losses of the ranks make the whole.
         difference: the beginning of the answer if they differ; by default the numbers of ranks.
-        first: the number of their first step.
+        before: the steps of the first run before them.
         agrees: whether the ranks of `b` agree; else no noise is needed.
     """
 
@@ -214,7 +214,7 @@ class RunsCompared:
     noise: Callable[[], list[list[WholeStep]]]
     loss: Loss | None = None
     difference: str = ""
-    first: int = 0
+    before: Sequence[WholeStep] = ()
     agrees: bool = True
     samples: SampleComparison = field(init=False)
     details: tuple[tuple[str, str], ...] = field(init=False)
@@ -225,7 +225,7 @@ class RunsCompared:
         pairs = list(zip(self.a, self.b, strict=False))
         self.a = [as_one(x, x, self.loss) for x, _ in pairs]
         self.b = [as_one(y, x, self.loss) for x, (_, y) in zip(self.a, pairs, strict=True)]
-        self.samples = SampleComparison(self.a, self.b)
+        self.samples = SampleComparison(self.a, self.b, self.before)
         self.details = (("samples", capitalized(self.samples.text)), *steps)
 
     def conclusion(self) -> Conclusion:
@@ -249,13 +249,13 @@ class RunsCompared:
         sides = resumed if self.difference else [f"with {name}" for name in self.names]
         pattern = cause.pattern.replace(" in A", f" {sides[0]}").replace(" in B", f" {sides[1]}")
         place = row_text(Row(cause.step, cause.kind, cause.name)).partition(": ")[0]
-        finding = f"first in step {self.first + cause.step}, in {place}: {pattern}"
+        finding = f"first in step {len(self.before) + cause.step}, in {place}: {pattern}"
         return self._different(cause.step, finding, cause.hint)
 
     def _different(self, step: int | None, finding: str, hint: str) -> Conclusion:
         a, b = self.names
         lead = self.difference or f"{b} {'is' if b == '1 rank' else 'are'} not {a}"
-        text, step = f"{lead}: {finding}", None if step is None else self.first + step
+        text, step = f"{lead}: {finding}", None if step is None else len(self.before) + step
         component, meaning = "number of ranks", "The two runs do not make the same updates."
         return Conclusion("fail", text, component, meaning, hint, self.details, step=step)
 
