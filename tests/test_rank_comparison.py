@@ -10,9 +10,9 @@ import pytest
 from xorbench.errors import BadOption
 from xorbench.programs.questions.rank_resume import starts_other_ranks
 from xorbench.programs.questions.ranks import RunsCompared, require_equal_batches
-from xorbench.programs.rank_comparison import compare_samples, gross_difference
+from xorbench.programs.rank_comparison import SampleComparison, gross_difference
 from xorbench.programs.rounding import Array, Sketch, Step
-from xorbench.programs.whole_steps import WholeStep, with_loss
+from xorbench.programs.whole_steps import WholeStep, as_one, with_loss
 
 KEY = ("gradient", "w")
 
@@ -45,6 +45,10 @@ def step(
             [tensor(0) + tensor(1), tensor(0) - tensor(1)],
             "rank 0 and rank 1 have a share each: a reduction is missing",
         ),
+        (
+            [tensor(0) / 2, tensor(0)],
+            "rank 0 has 0.5 times, rank 1 has 1 times the right one",
+        ),
         ([tensor(1), tensor(2)], "rank 0 and rank 1 have different gradients"),
     ],
 )
@@ -63,6 +67,55 @@ def test_batchnorm_without_synchronization_is_the_cause() -> None:
     assert cause.pattern == "BatchNorm norm normalizes by the rows of each rank, not of all"
 
 
+def test_initial_weights_that_differ_between_ranks_are_named() -> None:
+    """The sketch is that of the rank that differs."""
+    key = ("initial", "w")
+    a, b = (step(tensor(0), more={key: sums}) for sums in ([tensor(1)], [tensor(2), tensor(1)]))
+    cause = gross_difference([a], [b])
+    assert cause is not None
+    assert (cause.kind, cause.pattern) == ("initial", "rank 0 and rank 1 have different values")
+
+
+def test_another_buffer_that_differs_between_ranks_is_named() -> None:
+    """The ranks update a buffer from their own rows."""
+    more = {("buffer", "mean"): [tensor(3), tensor(4)]}
+    cause = gross_difference([step(tensor(0))], [step(tensor(1), [tensor(1)] * 2, more=more)])
+    assert cause is not None
+    assert cause.pattern == "buffer mean differs between the ranks"
+
+
+def test_ranks_with_different_numbers_of_rows_are_named() -> None:
+    """The mean of their means is not the mean."""
+    b = replace(step(tensor(1), [tensor(1)] * 2), rows=[2, 1])
+    cause = gross_difference([step(tensor(0))], [b])
+    assert cause is not None
+    assert cause.pattern == "the ranks have 2, 1 rows; a mean of their means is not the mean"
+
+
+@pytest.mark.parametrize("division", [0.5, 2])
+def test_a_division_by_the_passes_of_a_step_is_named(division: float) -> None:
+    """One rank accumulates four passes, two ranks two each; the divisor is missing or doubled."""
+    a, b = step(tensor(0)), step(division * tensor(0), [division * tensor(0)] * 2)
+    cause = gross_difference([replace(a, passes=4)], [replace(b, passes=2)])
+    assert cause is not None
+    assert cause.pattern == f"{division:.4g} times the right one, with 2 passes in place of 4"
+
+
+def test_each_rank_is_compared_with_the_reference() -> None:
+    """The rank that differs counts, in its weights and in its hyperparameters."""
+    key = ("parameter", "w")
+    a = step(tensor(0), more={key: [tensor(2)]})
+    b = step(tensor(0), more={key: [tensor(2), tensor(3)]})
+    rates = [{"w": {"lr": 0.1}}, {"w": {"lr": 0.2}}]
+    a, b = (
+        replace(a, step=replace(a.step, hyperparameters=rates[0])),
+        replace(b, hyperparameters=rates),
+    )
+    whole = as_one(b, a, None).step
+    assert np.array_equal(whole.sketches[key].sums, tensor(3))
+    assert whole.hyperparameters == rates[1]
+
+
 def test_a_difference_that_grows_from_rounding_is_not_gross() -> None:
     """Only a jump is reported without noise."""
     a = [step(tensor(0)) for _ in range(3)]
@@ -75,25 +128,40 @@ def test_a_difference_that_grows_from_rounding_is_not_gross() -> None:
     ("a", "b", "text", "is_lost"),
     [
         (["ab", "cd"], ["ba", "cd"], "the same in 2 steps", False),
+        (["ab", "cd"] * 2, ["ab", "cd"] * 2, "the same in 4 steps; the batches of step 0 return in"
+         " step 2, as without shuffling or without set_epoch()", False),
+        (["ab", "ac"], ["ab", "aa"], "in a different order from step 1 on", False),
+        (["abcd"] * 2, ["abcd", "abbd"], "1 seen too often, 1 too rarely", True),
         (["ab", "cd"], ["ac", "bd"], "in a different order from step 0 on", False),
         (["ab", "cd"], ["ab", "cc"], "1 seen twice, 1 never", True),
         (["ab", "c"], ["ab", "ca"], "1 seen twice, none missing, as with a padded sampler, from"
          " step 1 on", False),
-        (["ab", "ac"], ["ab", "dd"], "in a different order from step 1 on", False),
+        (["ab", "ac"], ["ab", "dd"], "1 new row, as in another order or with random augmentation,"
+         " from step 1 on", False),
+        (["ab", "cd"], ["ab", "xy"], "2 new rows, as in another order or with random augmentation,"
+         " from step 1 on", False),
     ],
 )  # fmt: skip
 def test_samples_are_multisets(a: list[str], b: list[str], text: str, is_lost: bool) -> None:
     """A loss of samples in whole epochs differs from an order and from padding."""
-    compared = compare_samples(
+    compared = SampleComparison(
         [step(tensor(0), samples=rows) for rows in a],
         [step(tensor(0), samples=rows) for rows in b],
     )
     assert (compared.text, compared.is_lost) == (text, is_lost)
 
 
+def test_samples_that_return_after_a_resume_are_lost() -> None:
+    """The uninterrupted run has seen them before."""
+    a, b = ([step(tensor(0), samples=rows)] for rows in ("cd", "ab"))
+    compared = SampleComparison(a, b, before=b)
+    assert (compared.text, compared.is_lost) == ("2 seen twice, 2 never", True)
+    assert not SampleComparison(a, b).is_lost
+
+
 def test_a_number_of_ranks_that_does_not_divide_the_batch_is_refused() -> None:
     """The ranks together have fewer rows than one rank."""
-    samples = compare_samples(
+    samples = SampleComparison(
         [step(tensor(0), samples="abcdefgh")], [step(tensor(0), samples="abcdef")]
     )
     with pytest.raises(BadOption, match="a step has 8 rows with 1 rank, 6 with 3 ranks"):
@@ -115,6 +183,15 @@ def test_random_draws_of_the_model_explain_a_difference_without_a_pattern(
     a = [replace(step(tensor(0), samples="ab"), draws=draws)]
     compared = RunsCompared(("1 rank", "2 ranks"), a, [step(shares[0], shares, "ab")], noise=None)  # type: ignore[arg-type]
     assert compared.conclusion().outcome == outcome
+
+
+def test_runs_without_common_steps_are_inconclusive() -> None:
+    """The reason is not the order of the samples."""
+    compared = RunsCompared(("1 rank", "2 ranks"), [step(tensor(0))], [], noise=None)  # type: ignore[arg-type]
+    conclusion = compared.conclusion()
+    assert conclusion.outcome == "inconclusive"
+    assert conclusion.finding.endswith("the runs have too few common steps")
+    assert dict(conclusion.details)["steps"] == "1 with 1 rank, 0 with 2 ranks"
 
 
 @pytest.mark.parametrize(

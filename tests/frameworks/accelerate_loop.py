@@ -3,6 +3,7 @@
 --resume   continue from the last checkpoint
 --sampler  `use_seedable_sampler`, which seeds the order of each epoch
 --plain    no dropout, so that only the data order uses a global generator
+--split    split a batch among the ranks
 """
 
 import sys
@@ -24,7 +25,9 @@ def data() -> TensorDataset:
 def main() -> None:
     """Train two epochs of 8 steps; a checkpoint every 5 steps."""
     set_seed(0)
-    loading = DataLoaderConfiguration(use_seedable_sampler="--sampler" in sys.argv)
+    loading = DataLoaderConfiguration(
+        use_seedable_sampler="--sampler" in sys.argv, split_batches="--split" in sys.argv
+    )
     accelerator = Accelerator(cpu=True, dataloader_config=loading)
     dropout = 0.0 if "--plain" in sys.argv else 0.1
     model = nn.Sequential(nn.Linear(4, 16), nn.Dropout(dropout), nn.Linear(16, 1))

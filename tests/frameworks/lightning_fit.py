@@ -4,9 +4,12 @@
 --loaders     two loader processes
 --evaluate    evaluate every 3 steps
 --teacher     an average of the model (EMA) whose predictions are learned as well
+--ranks N     train on N ranks, which share each batch
+--sum         the gradients of the ranks are added, not averaged; no clipping
 --correct     an exact resume: no dropout, order by epoch, checkpoints between epochs
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -20,6 +23,7 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 EVALUATE = "--evaluate" in sys.argv
 TEACHER = "--teacher" in sys.argv
 CORRECT = "--correct" in sys.argv
+RANKS = int(sys.argv[sys.argv.index("--ranks") + 1]) if "--ranks" in sys.argv else 1
 
 
 class Student(lightning.LightningModule):
@@ -42,7 +46,7 @@ class Student(lightning.LightningModule):
             with torch.no_grad():
                 wanted = self.teacher(x)
             loss = loss + 0.1 * nn.functional.mse_loss(predicted, wanted)
-        return loss
+        return loss * RANKS if "--sum" in sys.argv else loss
 
     def validation_step(self, batch, index):
         """The loss of a batch that is not learned."""
@@ -69,22 +73,30 @@ def data(seed: int) -> TensorDataset:
     return TensorDataset(x, x.sum(1, keepdim=True))
 
 
+def sampler(points: TensorDataset) -> DistributedSampler:
+    """The order of an epoch depends on its number only; each rank has its share."""
+    rank = int(os.environ.get("LOCAL_RANK", "0"))
+    return DistributedSampler(points, num_replicas=RANKS, rank=rank)
+
+
 def main() -> None:
     """Train two epochs of 8 steps."""
     lightning.seed_everything(0)
     loaders = 2 if "--loaders" in sys.argv else 0
     points = data(0)
-    by_epoch = DistributedSampler(points, num_replicas=1, rank=0) if CORRECT else None
+    by_epoch = sampler(points) if CORRECT else None
     train = DataLoader(
-        points, batch_size=8, shuffle=not CORRECT, sampler=by_epoch, num_workers=loaders
+        points, batch_size=8 // RANKS, shuffle=not CORRECT, sampler=by_epoch, num_workers=loaders
     )
     when = {"every_n_epochs": 1} if CORRECT else {"every_n_train_steps": 5}
     callbacks = [ModelCheckpoint(dirpath="saved", save_last=True, **when)]
     trainer = lightning.Trainer(
         accelerator="cpu",
+        devices=RANKS,
+        strategy="ddp" if RANKS > 1 else "auto",
         max_epochs=2,
         callbacks=callbacks,
-        gradient_clip_val=0.5,
+        gradient_clip_val=None if "--sum" in sys.argv else 0.5,
         val_check_interval=3 if EVALUATE else None,
         logger=False,
         enable_progress_bar=False,

@@ -14,29 +14,28 @@ from typing import Any
 
 import pytest
 
+from xorbench.errors import INCONCLUSIVE
+
 HERE = Path(__file__).parent
+BIN = Path(sys.executable).parent
+RANKS = ("--ranks", "1,2", "--")
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "1"}
 
 
 def checked(folder: Path, script: str, *flags: str, kill_after: str = "") -> dict[str, Any]:
     """The result of `check` on a script; with `kill_after` it is killed and resumed."""
-    (folder / script).write_bytes((HERE / script).read_bytes())
     command = [sys.executable, script, *flags]
-    options = ["--resume", shlex.join([*command, "--resume"]), "--kill-after", kill_after]
+    resume = ["--resume", shlex.join([*command, "--resume"]), "--kill-after", kill_after]
+    return called(folder, script, *(resume if kill_after else ()), "--", *command)
+
+
+def called(folder: Path, script: str, *words: str) -> dict[str, Any]:
+    """The result of `check` with these words, in a folder with a script."""
+    (folder / script).write_bytes((HERE / script).read_bytes())
     done = subprocess.run(
-        [
-            *(
-                sys.executable,
-                "-m",
-                "xorbench",
-                "check",
-                "--json",
-                *(options if kill_after else ()),
-            ),
-            *("--", *command),
-        ],
+        [sys.executable, "-m", "xorbench", "check", "--json", *words],
         cwd=folder,
-        env={**os.environ, **OFFLINE},
+        env={**os.environ, **OFFLINE, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"},
         capture_output=True,
         text=True,
         check=False,
@@ -136,3 +135,43 @@ def test_accelerate_is_reproducible(tmp_path: Path) -> None:
     """The documented loop with `set_seed`."""
     result = checked(tmp_path, "accelerate_loop.py")
     assert result["exit_code"] == 0, result["sentence"]
+
+
+def test_lightning_with_a_sum_in_place_of_a_mean_is_found_on_two_ranks(tmp_path: Path) -> None:
+    """Lightning starts the ranks itself; its wrapper takes labels that a single rank does not."""
+    command = ("python", "lightning_fit.py", "--correct", "--sum", "--ranks", "{ranks}")
+    result = called(tmp_path, "lightning_fit.py", *RANKS, *command)
+    assert result["sentence"] == (
+        "2 ranks are not 1 rank: first in step 0, in the gradient of 0.weight:"
+        " 2 times the right one: a sum in place of a mean"
+    )
+    assert result["details"]["samples"] == "The same in 16 steps"
+
+
+def test_accelerate_launch_on_cpus_starts_one_process(tmp_path: Path) -> None:
+    """Two ranks cannot be compared with one, if both are one."""
+    command = ("accelerate", "launch", "--cpu", "--num_processes", "{ranks}", "accelerate_loop.py")
+    result = called(tmp_path, "accelerate_loop.py", *RANKS, *command)
+    assert result["exit_code"] == INCONCLUSIVE
+    assert result["sentence"] == "with 2 ranks: the command started 1 rank, not 2"
+
+
+@pytest.mark.variant
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("python", "lightning_fit.py", "--correct", "--ranks", "{ranks}"),
+        (
+            *("torchrun", "--standalone", "--nproc-per-node", "{ranks}"),
+            *("accelerate_loop.py", "--plain", "--sampler", "--split"),
+        ),
+    ],
+)
+def test_two_ranks_of_a_framework_make_the_updates_of_one(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    """Both split each batch among the ranks."""
+    script = next(word for word in command if word.endswith(".py"))
+    result = called(tmp_path, script, *RANKS, *command)
+    assert result["exit_code"] == 0, result["sentence"]
+    assert "same up to rounding: 16 of 16 steps judged" in result["sentence"]

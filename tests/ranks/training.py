@@ -25,7 +25,8 @@ parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--steps", type=int, default=6)
 parser.add_argument("--rows", type=int, default=48)
 parser.add_argument("--batch", type=int, default=8)
-parser.add_argument("--accumulate", type=int, default=1)
+parser.add_argument("--accumulate", type=int, default=1, help="passes of a step")
+parser.add_argument("--passes", type=int, default=0, help="passes of a step, of all ranks together")
 parser.add_argument("--dropout", type=float, default=0.0)
 parser.add_argument("--batchnorm", action="store_true")
 parser.add_argument("--synchronized", action="store_true")
@@ -111,6 +112,14 @@ def reduce_by_hand(model: nn.Module) -> None:
             parameter.grad /= world
 
 
+def reduction(parallel: nn.Module, *, waits: bool) -> contextlib.AbstractContextManager[None]:
+    """A pass that reduces the gradients, or waits for a later one."""
+    if hasattr(parallel, "set_requires_gradient_sync"):
+        parallel.set_requires_gradient_sync(not waits)
+    hushed = waits and hasattr(parallel, "no_sync")
+    return parallel.no_sync() if hushed else contextlib.nullcontext()
+
+
 def clip(model: nn.Module) -> None:
     if fault == "local clip":
         shards = [
@@ -157,6 +166,11 @@ def load(model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
         weight = state["model"]["ffn.w2.weight"]
         local = weight.to_local() if isinstance(weight, DTensor) else weight
         local[-local.shape[0] // 2 :].zero_()
+    if fault == "shard swapped":
+        local = state["model"]["ffn.w1.weight"].to_local()
+        shards = [torch.empty_like(local) for _ in range(dist.get_world_size())]
+        dist.all_gather(shards, local)
+        local.copy_(shards[dist.get_rank() - 1])
     set_state_dict(
         model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"]
     )
@@ -174,6 +188,7 @@ def main(rank: int = -1) -> None:
         torch.manual_seed(100 + options.seed)
         data = torch.randn(options.rows, 8), torch.randn(options.rows, 4)
     parallel, replicas, replica = layout(model)
+    passes = options.passes // replicas or options.accumulate
     rate = 0.02 if fault == "learning rate" and dist.get_rank() == 1 else 0.01
     optimizer = torch.optim.AdamW(parallel.parameters(), lr=rate)
     number, own = (1, 0) if fault == "no sampler" else (replicas, replica)
@@ -182,7 +197,7 @@ def main(rank: int = -1) -> None:
     )
     loader = DataLoader(
         TensorDataset(*data),
-        batch_size=options.batch // replicas // options.accumulate,
+        batch_size=options.batch // replicas // passes,
         sampler=sampler,
         drop_last=options.drop_last,
     )
@@ -190,7 +205,8 @@ def main(rank: int = -1) -> None:
     def micro_batches() -> Iterator[list[torch.Tensor]]:
         epoch = 0
         while True:
-            sampler.set_epoch(0 if fault == "no epoch" else epoch)
+            forgets = fault == "no epoch" or (fault == "epoch of a rank" and dist.get_rank() == 1)
+            sampler.set_epoch(0 if forgets else epoch)
             if fault == "sampler by rank":
                 sampler.seed = options.seed + dist.get_rank()
             yield from loader
@@ -199,18 +215,17 @@ def main(rank: int = -1) -> None:
     torch.manual_seed(1 + options.seed + dist.get_rank())
     done = load(parallel, optimizer) if options.resume else 0
     batches = micro_batches()
-    for _ in range(0 if fault == "sampler reset" else done * options.accumulate):
+    for _ in range(0 if fault == "sampler reset" else done * passes):
         next(batches)
     for step in range(done, options.steps):
-        if fault == "hang" and step == 2 and dist.get_rank() == 1:
+        if fault == f"hang {step}" and dist.get_rank() == 1:
             time.sleep(1_000)
         optimizer.zero_grad()
-        for micro in range(options.accumulate):
+        for micro in range(passes):
             x, y = next(batches)
-            last = micro == options.accumulate - 1
+            last = micro == passes - 1
             waits = not last or (fault == "no_sync" and step >= 3)
-            hushed = waits and hasattr(parallel, "no_sync")
-            with parallel.no_sync() if hushed else contextlib.nullcontext():
+            with reduction(parallel, waits=waits):
                 called = model if fault == "bare module" else parallel
                 output = called(x)
                 if fault == "to_local" and options.layout == "tp":
@@ -218,7 +233,7 @@ def main(rank: int = -1) -> None:
                     weight = model.ffn.w2.weight.to_local()
                     output = hidden @ weight.t() + model.ffn.w2.bias.to_local()
                 loss = (output - y).square().mean()
-                divisor = options.accumulate
+                divisor = passes
                 divisor = 1 if fault == "no division" else divisor
                 divisor = divisor**2 if fault == "division twice" else divisor
                 (loss / divisor).backward()
@@ -232,6 +247,9 @@ def main(rank: int = -1) -> None:
         optimizer.step()
         if options.save and (step + 1) % options.save == 0:
             save(parallel, optimizer, step + 1)
+    if fault == "changed at the end" and dist.get_rank() == 1:
+        with torch.no_grad():
+            model.ffn.w2.bias.add_(1e-6)
     dist.destroy_process_group()
 
 
@@ -241,6 +259,9 @@ if __name__ == "__main__":
             probe.bind(("localhost", 0))
             port = str(probe.getsockname()[1])
         os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": port}
-        mp.start_processes(main, nprocs=options.processes, start_method=options.start)
+        if options.start == "spawn":
+            mp.spawn(main, nprocs=options.processes)
+        else:
+            mp.start_processes(main, nprocs=options.processes, start_method=options.start)
     else:
         main()

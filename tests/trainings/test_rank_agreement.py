@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import Completed, call_in
 
-from xorbench.errors import BAD_INPUT
+from xorbench.errors import BAD_INPUT, INCONCLUSIVE
 
 SCRIPT = Path(__file__).parents[1] / "ranks" / "training.py"
 TORCHRUN = f"{Path(sys.executable).with_name('torchrun')} --standalone --nproc-per-node"
@@ -63,13 +63,23 @@ def test_what_differs_between_ranks_is_named(tmp_path: Path, fault: str, place: 
     assert result["exit_code"] == 1
 
 
+def test_weights_that_differ_after_the_last_step_are_found(tmp_path: Path) -> None:
+    """No step reads them."""
+    result = checked(tmp_path, "--fault", "changed at the end")
+    assert result["exit_code"] == 1
+    assert result["sentence"] == (
+        "ranks disagree: rank 1 differs from rank 0 after the last step, in parameter ffn.w2.bias"
+    )
+
+
 def test_correct_ranks_agree_with_own_statistics_and_masks(tmp_path: Path) -> None:
     """BatchNorm's buffers and dropout's masks differ between ranks by design."""
     words = ("--batchnorm", "--dropout", "0.5", "--accumulate", "2")
     result = checked(tmp_path, *words)
     assert result["outcome"] == "pass", result["sentence"]
     assert result["details"]["replicated tensors"] == (
-        "identical on the ranks: 6 parameters, 3 buffers, 6 gradients, hyperparameters"
+        "identical on the ranks: 6 parameters, 3 buffers, 6 gradients, hyperparameters,"
+        " 6 final parameters"
     )
 
 
@@ -88,8 +98,12 @@ def test_shards_are_not_compared_and_listed(tmp_path: Path) -> None:
 
 @SHARDS
 def test_uneven_shards_make_the_updates_of_one_rank(tmp_path: Path) -> None:
-    """The sketches of shards add up, and the rows of both ranks are the batch."""
-    result = checked(tmp_path, "--layout", "fsdp2", "--width", "15", ranks="1,2")
+    """The sketches of shards add up, and the rows of both ranks are the batch.
+
+    Between two passes, whose gradients FSDP2 does not reduce, unsharded parameters have gradients.
+    """
+    words = ("--layout", "fsdp2", "--width", "15", "--accumulate", "2")
+    result = checked(tmp_path, *words, ranks="1,2")
     assert result["outcome"] == "pass", result["sentence"]
     assert result["sentence"].startswith("2 ranks and 1 rank: same up to rounding: 4 of 4 steps")
     assert result["details"]["samples"] == "The same in 4 steps"
@@ -103,6 +117,24 @@ def test_a_missing_reduction_is_named(tmp_path: Path) -> None:
         " rank 0 and rank 1 have a share each: a reduction is missing"
     )
     assert (result["exit_code"], len(result["runs"])) == (1, 2)
+
+
+def test_a_rank_that_hangs_ends_with_the_steps_of_each_rank(tmp_path: Path) -> None:
+    """Rank 1 never enters the all-reduce; the limit is that of each run."""
+    command = ("python", "training.py", "--processes", "{ranks}", "--fault", "hang 2")
+    done = called(tmp_path, "--ranks", "2,1", "--timeout", "20", "--", *command)
+    assert done.returncode == INCONCLUSIVE, done.stderr
+    counts = "rank 0 after 2 steps, rank 1 after 2 steps"
+    assert done.stdout.startswith("With 2 ranks: a rank hangs: after 2")
+    assert done.stdout.partition("\n")[0].endswith(f" s the ranks had stopped: {counts}.")
+
+
+def test_a_command_that_starts_other_ranks_is_inconclusive(tmp_path: Path) -> None:
+    """Two ranks are expected, one trains."""
+    command = ("python", "training.py", "--processes", "1", "--seed", "{ranks}", "--steps", "2")
+    done = called(tmp_path, "--ranks", "1,2", "--", *command)
+    assert done.returncode == INCONCLUSIVE, done.stderr
+    assert done.stdout.startswith("With 2 ranks: the command started 1 rank, not 2.")
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def observe(words: Sequence[str], runs: Sequence[Ended]) -> CheckRuns:
     )
     if observed.trouble is not None:
         return observed
-    observed.ranks = agreement.text
+    observed.ranks = agreement.text if agreement else ""
     observed.commands = without_recorder(runs)
     observed.files = compared_files([run.folder for run in runs])
     missing = {run.number: ranks for run in runs if (ranks := missing_ranks(run.traces))}

@@ -2,14 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
-from xorbench.programs.rounding import Array, Comparison, Key, RoundingAnswer, judge
+from xorbench.programs.questions.rounding import row_text
+from xorbench.programs.rounding import Array, Key, Row
 from xorbench.programs.whole_steps import WholeStep
-from xorbench.verdicts import counted
+from xorbench.verdicts import counted, some
 
 GROSS: Final = 0.01  # relative difference of a gradient that no rounding explains
 CALM: Final = 1e-4  # largest relative difference before it; above, rounding may have grown
@@ -20,11 +20,21 @@ REDUCTION: Final = (
     " not its module, and end no_sync() before the last backward pass"
 )
 FACTOR: Final = "divide the sum of the gradients once by the number of ranks, the loss by no more"
+PASSES: Final = "divide the loss of each pass once by the number of passes of a step"
+SUM: Final = "{} times the right one: a sum in place of a mean"
+TWICE: Final = "1/{} of the right one: a mean is divided twice"
+AS_WITHOUT_EPOCH: Final = "as without shuffling or without set_epoch()"
+TOO: Final = "too often", "too rarely"
+UNEVEN: Final = "weight the loss of each rank by its rows, or give all ranks as many rows"
+SAME: Final = "begin with the same weights, and update them in the same way, on all ranks"
+SCALED: Final = "scale and clip the gradients by the same number on all ranks"
+ANOTHER_ORDER: Final = "another order or with random augmentation"
 BATCHNORM: Final = "torch.nn.SyncBatchNorm.convert_sync_batchnorm(model) normalizes over all ranks"
+CERTAIN: Final = (REDUCTION, FACTOR, PASSES, SCALED)  # also if ranks draw other random numbers
+BUFFER: Final = "compute the buffer from the rows of all ranks, or do not use it in training"
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
+class Cause(NamedTuple):
     """The first tensor that differs, the pattern of the difference, and a hint."""
 
     step: int
@@ -32,77 +42,59 @@ class Cause:
     name: str
     pattern: str
     hint: str = ""
-    relative: float = 0.0
-
-    @property
-    def is_factor(self) -> bool:
-        """Whether the pattern leaves no doubt, also if ranks draw different random numbers."""
-        return self.hint in (REDUCTION, FACTOR)
 
 
-# Samples
-
-
-@dataclass(frozen=True, slots=True)
 class SampleComparison:
-    """The samples of two runs.
+    """The samples of two runs, in each step and in all steps, regardless of the rank.
+
+    `before` are the earlier steps of the reference.
 
     Attributes:
         same_steps: the number of first steps with the same samples.
         step: the first step with different samples; None if there is none.
-        more, less: the samples seen more often, and less often, than in the reference.
-        never: those that are seen in no step.
-        whole: whether the reference sees every sample equally often, as in whole epochs.
         sizes: the number of rows of the first step, of both.
+        less: the samples seen less often than in the reference.
+        is_lost: whether samples are missing and repeated, not only in a different order.
+        text: the comparison in words.
     """
 
-    same_steps: int
-    step: int | None
-    more: int = 0
-    less: int = 0
-    never: int = 0
-    whole: bool = False
-    sizes: tuple[int, int] = (0, 0)
-    is_recorded: bool = True
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether samples are missing or repeated, not only in a different order."""
-        return bool(self.more and self.less) and self.whole
-
-    @property
-    def text(self) -> str:
-        """The comparison in words."""
-        if not self.is_recorded:
-            return "not compared: the inputs of the model have no rows"
-        if self.step is None:
-            return f"the same in {counted(self.same_steps, 'step')}"
-        if self.is_lost:
-            less = f"{self.never} never" if self.never == self.less else f"{self.less} too rarely"
-            return f"{self.more} seen twice, {less}"
+    def __init__(
+        self, a: Sequence[WholeStep], b: Sequence[WholeStep], before: Sequence[WholeStep] = ()
+    ) -> None:
+        pairs = [(x.samples, y.samples) for x, y in zip(a, b, strict=False)]
+        pairs = pairs if all(map(all, pairs)) else []
+        self.step = next((number for number, (x, y) in enumerate(pairs) if x != y), None)
+        self.same_steps = len(a) if self.step is None else self.step
+        self.sizes = next(((x.total(), y.total()) for x, y in pairs), (0, 0))
+        seen_a, seen_b = (sum((pair[side] for pair in pairs), Counter[str]()) for side in (0, 1))
+        more, self.less = seen_b - seen_a, seen_a - seen_b
+        known = seen_a.keys() | {row for step in before for row in step.samples}
+        new, never = len(more.keys() - known), len(self.less.keys() - seen_b)
+        is_whole = len(set(seen_a.values())) == 1  # as in whole epochs
+        self.is_lost = bool(len(more) > new and self.less) and is_whole
         where = f"from step {self.step} on"
-        if self.more and not self.less:
-            return f"{self.more} seen twice, none missing, as with a padded sampler, {where}"
-        return f"in a different order {where}"
+        if not pairs:
+            self.text = "not compared: the inputs of the model have no rows"
+        elif self.step is None:
+            period = _period([samples for _, samples in pairs])
+            again = f"; the batches of step 0 return in step {period}, {AS_WITHOUT_EPOCH}"
+            same = f"the same in {counted(self.same_steps, 'step')}"
+            self.text = f"{same}{again if period else ''}"
+        elif self.is_lost:
+            often, rarely = ("twice", "never") if never == len(self.less) else TOO
+            self.text = f"{len(more) - new} seen {often}, {len(self.less)} {rarely}"
+        elif new:
+            self.text = f"{counted(new, 'new row')}, as in {ANOTHER_ORDER}, {where}"
+        elif more and not self.less:
+            self.text = f"{len(more)} seen twice, none missing, as with a padded sampler, {where}"
+        else:
+            self.text = f"in a different order {where}"
 
 
-def compare_samples(a: Sequence[WholeStep], b: Sequence[WholeStep]) -> SampleComparison:
-    """Compare the samples of each step, and of all steps, regardless of the rank."""
-    pairs = [(x.samples, y.samples) for x, y in zip(a, b, strict=False) if x.samples and y.samples]
-    if not pairs or len(pairs) < len(a):
-        return SampleComparison(len(a), None, is_recorded=False)
-    step = next((number for number, (x, y) in enumerate(pairs) if x != y), None)
-    seen_a, seen_b = (sum((pair[side] for pair in pairs), Counter[str]()) for side in (0, 1))
-    more, less = seen_b - seen_a, seen_a - seen_b
-    return SampleComparison(
-        len(pairs) if step is None else step,
-        step,
-        len(more),
-        len(less),
-        sum(row not in seen_b for row in less),
-        len(set(seen_a.values())) == 1,
-        (pairs[0][0].total(), pairs[0][1].total()),
-    )
+def _period(samples: Sequence[Counter[str]]) -> int:
+    """The number of steps after which batches repeat to the end, for at least two steps."""
+    periods = range(2, len(samples) - 1)
+    return next((n for n in periods if samples[n:] == samples[:-n] and samples[0] != samples[1]), 0)
 
 
 # Tensors
@@ -131,12 +123,9 @@ def _relatives(a: WholeStep, b: WholeStep) -> Iterator[tuple[Key, float]]:
         for key, sketch in sketches.items():
             other = b.step.sketches.get(key)
             if other is not None and other.count == sketch.count:
-                rows = [other.sums, *b.shares.get(key, ())]
-                gap = max(_norm(row - sketch.sums) for row in rows)
-                if gap > NEGLIGIBLE * largest:
-                    yield key, gap / max(_norm(sketch.sums), 1e-300)
-                else:
-                    yield key, 0.0
+                gap = _norm(other.sums - sketch.sums)
+                is_seen = gap > NEGLIGIBLE * largest
+                yield key, gap / max(_norm(sketch.sums), 1e-300) if is_seen else 0.0
 
 
 def cause_of(number: int, key: Key, a: WholeStep, b: WholeStep) -> Cause:
@@ -148,36 +137,61 @@ def cause_of(number: int, key: Key, a: WholeStep, b: WholeStep) -> Cause:
     if kind == "gradient" and len(shares) > 1 and _differ(shares):
         pattern, hint = _share_pattern(own, shares)
     elif kind == "gradient":
-        pattern, hint = _factor_pattern(own, other, max(len(shares), 1))
-    if not hint and (norm := _unsynchronized_norm(b)):
-        pattern = f"{norm} normalizes by the rows of each rank, not of all"
-        hint = BATCHNORM
+        pattern, hint = _factor_pattern(_factor(own, other), len(shares), (a.passes, b.passes))
+    elif shares and max(_norm(share - shares[0]) for share in shares) > _norm(other - own) / 2:
+        pattern, hint = f"{_ranks_text(shares)} have different values", SAME
     gap = _norm(other - own) / max(_norm(own), 1e-300)
+    if not hint:
+        text, hint = _differing_buffer(b)
+        pattern = text or pattern
+    if not hint and kind == "gradient" and len(set(b.rows)) > 1:
+        rows = some(list(map(str, b.rows)))
+        pattern, hint = f"the ranks have {rows} rows; a mean of their means is not the mean", UNEVEN
     pattern = pattern or f"the difference is {gap:.2g} times the tensor"
-    return Cause(number, kind, name, pattern, hint, gap)
+    return Cause(number, kind, name, pattern, hint)
+
+
+def cause_of_row(row: Row, a: Sequence[WholeStep], b: Sequence[WholeStep]) -> Cause:
+    """The cause of a tensor beyond rounding, without a pattern in units of the noise."""
+    key = row.kind, row.name
+    cause = Cause(row.step, *key, row_text(row).partition(": ")[2])
+    if row.text or key not in a[row.step].step.sketches:
+        return cause
+    named = cause_of(row.step, key, a[row.step], b[row.step])
+    return named if named.hint else cause
 
 
 def _share_pattern(own: Array, shares: Sequence[Array]) -> tuple[str, str]:
-    total = sum(shares[1:], shares[0])
-    ranks = " and ".join(f"rank {rank}" for rank in range(len(shares)))
-    ranks = ranks if len(shares) < 4 else f"{len(shares)} ranks"
+    total, ranks = sum(shares[1:], shares[0]), _ranks_text(shares)
+    factors = [_factor(own, share) for share in shares]
+    if None not in factors:
+        texts = [f"rank {rank} has {factor:.4g} times" for rank, factor in enumerate(factors)]
+        return f"{some(texts)} the right one", SCALED
     if _factor(own, total) is not None:
         return f"{ranks} have a share each: a reduction is missing", REDUCTION
     return f"{ranks} have different gradients", ""
 
 
-def _factor_pattern(own: Array, other: Array, ranks: int) -> tuple[str, str]:
-    factor = _factor(own, other)
+def _ranks_text(shares: Sequence[Array]) -> str:
+    if len(shares) > 3:
+        return f"{len(shares)} ranks"
+    return " and ".join(f"rank {rank}" for rank in range(len(shares)))
+
+
+def _factor_pattern(factor: float | None, ranks: int, passes: tuple[int, int]) -> tuple[str, str]:
+    """The meaning of a factor between two gradients, and a hint; `passes` are those of a step."""
     if factor is None or abs(factor - 1) < GROSS:
         return "", ""
-    names = {
-        float(ranks): f"{ranks} times the right one: a sum in place of a mean",
-        1 / ranks: f"1/{ranks} of the right one: a mean is divided twice",
-    }
-    for value, text in names.items():
+    ratio, times = passes[1] / passes[0], f"{factor:.4g} times the right one"
+    if (
+        passes[0] != passes[1]
+        and min(abs(factor - ratio), abs(factor - 1 / ratio)) < EXACT * factor
+    ):
+        return f"{times}, with {passes[1]} passes in place of {passes[0]}", PASSES
+    for value, text in ((ranks, SUM), (1 / max(ranks, 1), TWICE)):
         if ranks > 1 and abs(factor - value) < EXACT * value:
-            return text, FACTOR
-    return f"{factor:.4g} times the right one", FACTOR
+            return text.format(ranks), FACTOR
+    return times, FACTOR
 
 
 def _factor(own: Array, other: Array) -> float | None:
@@ -188,12 +202,14 @@ def _factor(own: Array, other: Array) -> float | None:
     return factor if factor and error <= EXACT * _norm(other) else None
 
 
-def _unsynchronized_norm(b: WholeStep) -> str:
-    """A normalization whose running mean differs between the ranks; else empty."""
-    for (kind, name), shares in b.shares.items():
-        if kind == "buffer" and name.endswith("running_mean") and _differ(shares):
-            return f"BatchNorm {name.removesuffix('running_mean').rstrip('.')}".strip()
-    return ""
+def _differing_buffer(b: WholeStep) -> tuple[str, str]:
+    """A buffer that differs between the ranks, first a running mean, and a hint; else empty."""
+    names = [n for (kind, n), shares in b.shares.items() if kind == "buffer" and _differ(shares)]
+    for name in names:
+        if name.endswith("running_mean"):
+            norm = f"BatchNorm {name.removesuffix('running_mean').rstrip('.')}".strip()
+            return f"{norm} normalizes by the rows of each rank, not of all", BATCHNORM
+    return (f"buffer {names[0]} differs between the ranks", BUFFER) if names else ("", "")
 
 
 def _differ(shares: Sequence[Array]) -> bool:
@@ -203,12 +219,3 @@ def _differ(shares: Sequence[Array]) -> bool:
 
 def _norm(sums: Array) -> float:
     return float(np.linalg.norm(sums))
-
-
-def judge_up_to_rounding(
-    a: Sequence[WholeStep], b: Sequence[WholeStep], noisy: Sequence[Sequence[WholeStep]]
-) -> RoundingAnswer:
-    """The difference in units of the noise of rounding."""
-    own, other = ([whole.step for whole in side] for side in (a, b))
-    runs = [[whole.step for whole in run] for run in noisy]
-    return judge(Comparison(own, own, other, runs))

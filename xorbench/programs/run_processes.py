@@ -209,10 +209,14 @@ def _has_later(process: RunProcess, run: dict[RunProcess, TraceFile]) -> bool:
 
 def missing_ranks(traces: Sequence[TraceFile]) -> list[str]:
     """The ranks without a record, according to the world size of the others."""
+    have = {trace.head.process.rank for trace in traces if trace.head.process}
+    return [str(rank) for rank in range(world_size(traces)) if str(rank) not in have]
+
+
+def world_size(traces: Sequence[TraceFile]) -> int:
+    """The largest recorded world size; 0 without ranks."""
     processes = [trace.head.process for trace in traces if trace.head.process]
-    world = max((process.world_size or 0 for process in processes), default=0)
-    have = {process.rank for process in processes}
-    return [str(rank) for rank in range(world) if str(rank) not in have]
+    return max((process.world_size or 0 for process in processes), default=0)
 
 
 def missing_text(missing: Mapping[int, Sequence[str]]) -> str:

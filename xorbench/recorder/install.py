@@ -202,6 +202,8 @@ def _reported(listener: Listener, module: Any, call: Callable[..., Any]) -> Call
 
 def _enter(listener: Listener, module: Any, args: Any) -> None:
     trains = module.training and torch.is_grad_enabled()
+    if trains and listener.options.samples and listener.replicas.passes_on(module):
+        return  # its modules are called as on a single rank, where nothing wraps them
     if listener.takes_over() if trains else listener.listens():
         calls = listener.calls
         calls.append(id(module))

@@ -7,7 +7,7 @@ broadcast buffers, and the `DTensor`s placed `Replicate()`.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor, distributed, nn
@@ -80,10 +80,21 @@ class Replicas:
             ranks = [distributed.get_rank()]
         return _text(ranks or list(range(distributed.get_world_size())))
 
+    def passes_on(self, module: nn.Module) -> bool:
+        """Whether a call only calls a Lightning module's `training_step`; it is noted then."""
+        model = module._modules.get("module", module)
+        passes = any(kind.__name__ == "LightningModule" for kind in type(model).__mro__)
+        if passes and id(model) not in self.inner:
+            self.note(module)
+        return passes
+
     def read_buffers(self, module: nn.Module) -> None:
         """Record the buffers of a model that its wrapper has just broadcast."""
         wrapper = self.inner[id(module)]()
-        if wrapper is None or wrapper.module is not module or not _broadcasts(wrapper):
+        if wrapper is None or wrapper.module is not module or not in_job():
+            return
+        after = getattr(getattr(wrapper, "buffer_hook", None), "buffer_comm_hook_location", None)
+        if after is not None or not wrapper.will_sync_module_buffers():
             return
         copies = distributed.get_process_group_ranks(wrapper.process_group)
         for name, buffer in module.named_buffers():
@@ -92,21 +103,16 @@ class Replicas:
 
     def take(self, optimizer: Optimizer, index: int) -> None:
         """Record the gradients that an optimizer is about to use, if they are replicated."""
-        if in_job():
-            for identity, tensor in parameters_of(optimizer.param_groups, index):
-                if tensor.requires_grad:
-                    self._take(identity, tensor)
-
-    def _take(self, identity: str, tensor: Tensor) -> None:
-        gradient = tensor.grad
-        copies = self._copies(tensor if gradient is None else gradient, tensor)
-        if len(copies.identical) < 2:
-            return
-        ranks = _text(copies.identical)
-        if gradient is None:
-            self._listener.add("replicated gradient", identity, "none", of=ranks)
-        else:
-            self._listener.tensor("replicated gradient", identity, gradient, of=ranks)
+        for identity, tensor in parameters_of(optimizer.param_groups, index) if in_job() else ():
+            gradient = tensor.grad
+            copies = self._copies(tensor if gradient is None else gradient, tensor)
+            if not tensor.requires_grad or len(copies.identical) < 2:
+                continue
+            ranks = _text(copies.identical)
+            if gradient is None:
+                self._listener.add("replicated gradient", identity, "none", of=ranks)
+            else:
+                self._listener.tensor("replicated gradient", identity, gradient, of=ranks)
 
     def describe(self, held: Iterable[tuple[str, str, Tensor]]) -> None:
         """Describe the optimized parameters among these weights, if that is new."""
@@ -156,45 +162,27 @@ def _data_ranks(part: nn.Module) -> list[int]:
     return [] if group is None else group.mesh_info.mesh.mesh.flatten().tolist()  # type: ignore[no-any-return]
 
 
-def _broadcasts(wrapper: DistributedDataParallel) -> bool:
-    """Whether a call of the wrapper broadcasts the buffers before it calls the model."""
-    after = getattr(getattr(wrapper, "buffer_hook", None), "buffer_comm_hook_location", None)
-    return in_job() and after is None and bool(wrapper.will_sync_module_buffers())
-
-
 def _of_wrapped(wrapper: DistributedDataParallel, parameter: Tensor) -> Copies:
     ranks = distributed.get_process_group_ranks(wrapper.process_group)
-    own = [distributed.get_rank()]
-    ignored = wrapper.parameters_to_ignore
-    if ignored and any(
-        p is parameter for n, p in wrapper.module.named_parameters() if n in ignored
-    ):
+    own, ignored = [distributed.get_rank()], wrapper.parameters_to_ignore
+    names = wrapper.module.named_parameters() if ignored else ()
+    if any(p is parameter for name, p in names if name in ignored):
         return Copies(own, own, IGNORED)
-    if _has_hook(wrapper):
+    # a hook replaces the mean of the gradients
+    hooks = getattr(wrapper, "_comm_hooks", None)
+    if hooks or wrapper._get_ddp_logging_data().get("comm_hook"):
         return Copies(own, ranks, HOOK)
     return Copies(ranks, ranks)
 
 
-def _has_hook(wrapper: DistributedDataParallel) -> bool:
-    """Whether a communication hook replaces the mean of the gradients."""
-    if getattr(wrapper, "_comm_hooks", None):
-        return True
-    return bool(wrapper._get_ddp_logging_data().get("comm_hook"))
-
-
 def _of_dtensor(tensor: Any) -> Copies:
     """The ranks at the same coordinates in every dimension of the mesh that is not replicated."""
-    mesh, coordinate = tensor.device_mesh, tensor.device_mesh.get_coordinate()
-    everyone = mesh.mesh.flatten().tolist()
+    mesh, placements = tensor.device_mesh, tensor.placements
+    everyone, coordinate = mesh.mesh.flatten().tolist(), mesh.get_coordinate()
     if coordinate is None:
         return Copies([distributed.get_rank()], everyone, SHARD)
-    places = tuple(_places(tensor.placements, coordinate))
-    identical = mesh.mesh[places].flatten().tolist()
-    partial = any(placement.is_partial() for placement in tensor.placements)
-    reason = "" if len(identical) > 1 else PARTIAL if partial else SHARD
-    return Copies(identical, everyone, reason)
-
-
-def _places(placements: Iterable[Any], coordinate: Iterable[int]) -> Iterator[Any]:
-    for placement, place in zip(placements, coordinate):  # noqa: B905 - Python 3.9
-        yield slice(None) if placement.is_replicate() else place
+    places = zip(placements, coordinate)  # noqa: B905 - Python 3.9
+    place = tuple(slice(None) if p.is_replicate() else index for p, index in places)
+    identical = mesh.mesh[place].flatten().tolist()
+    reason = PARTIAL if any(p.is_partial() for p in placements) else SHARD
+    return Copies(identical, everyone, "" if len(identical) > 1 else reason)

@@ -4,8 +4,8 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Final
+from dataclasses import replace
+from typing import Any, Final
 
 import numpy as np
 
@@ -14,19 +14,17 @@ from xorbench.programs.conclusion import Conclusion
 from xorbench.programs.experiment import MAIN, Experiment, Judgement, RunMissing
 from xorbench.programs.kills import Kill
 from xorbench.programs.questions.ranks import (
-    Noise,
     RunsCompared,
+    conclusion_or_disagreement,
     judgement,
-    or_disagreement,
+    noise_of,
     run_whole,
     trouble_of,
 )
-from xorbench.programs.questions.rerun import CheckRequest
-from xorbench.programs.questions.resume import FROM_SCRATCH, HINTS, commands_of, title
+from xorbench.programs.questions.resume import FROM_SCRATCH, HINTS, ResumeRequest
 from xorbench.programs.questions.rounding import NOISY_RUNS
-from xorbench.programs.whole_steps import Loss, WholeStep, ranks_of, whole_steps
+from xorbench.programs.whole_steps import WholeStep, ranks_of, whole_steps
 from xorbench.records.ended import Ended
-from xorbench.records.redaction import shown_command, shown_words
 from xorbench.verdicts import counted
 
 RANKS_OPTION: Final = re.compile(r"--n(?:proc[-_]per[-_]node|um[-_]processes)[= ](\d+)")
@@ -38,44 +36,19 @@ def starts_other_ranks(words: Sequence[str], resume: Sequence[str]) -> bool:
     return all(counts) and counts[0][-1] != counts[1][-1]
 
 
-@dataclass(frozen=True, slots=True)
-class RankResumeRequest:
+class RankResumeRequest(ResumeRequest):
     """The check of a command whose resume command starts another number of ranks."""
 
-    check: CheckRequest
-    resume: tuple[str, ...]
-    kill_after: tuple[int, ...]
-    loss: Loss | None = None
-    asker: ClassVar[str] = "check"
-
-    @classmethod
-    def from_saved(cls, saved: Mapping[str, Any], check: CheckRequest) -> "RankResumeRequest":
-        """The question of an earlier check."""
-        return cls(check, tuple(saved["resume"]), tuple(saved["kill_after"]))
-
-    @property
-    def title(self) -> str:
-        """Both commands."""
-        return title(self.resume, self.check)
-
-    def commands(self) -> dict[str, CommandRun]:
-        """The command and the resume command; raises `BadOption`."""
-        return commands_of(self.resume, self.check)
+    __slots__ = ()
 
     def plan(self, commands: Mapping[str, CommandRun]) -> list[str]:
         """The uninterrupted run, two runs per kill, and the runs with noise."""
-        kills = ", ".join(map(str, self.kill_after))
-        return [
-            f"runs once to the end: {self.check.command}",
-            f"then kills it after {kills} steps, and resumes it: {shown_command(self.resume)}",
-            f"if they differ little: {NOISY_RUNS} more runs with noise of rounding",
-            *self.check.place_lines(commands[MAIN]),
-        ]
+        noise = f"if they differ little: {NOISY_RUNS} more runs with noise of rounding"
+        return [*super().plan(commands), noise]
 
-    def saved(self) -> dict[str, Any]:
+    def saved(self, _checkpoints: object = None) -> dict[str, Any]:
         """The resume command and the kills."""
-        steps = list(self.kill_after)
-        return {"resume": shown_words(self.resume), "kill_after": steps, "resume_ranks": True}
+        return {**super().saved(), "resume_ranks": True}
 
     def answer(self, experiment: Experiment) -> Judgement:
         """Compare each resumed run with the uninterrupted run."""
@@ -85,12 +58,12 @@ class RankResumeRequest:
             runs["run-1"] = run_whole(experiment, "run-1", "run 1", MAIN)
             if trouble := trouble_of(self.check.words, runs["run-1"]):
                 return judgement({"the uninterrupted run": trouble}, runs)
-            for steps in self.kill_after:
+            for steps in self.kill_after or ():
                 name = f"the resume after {counted(steps, 'step')}"
-                conclusions[name] = self._tried(experiment, runs, steps)
+                conclusions[name] = self._resumed(experiment, runs, steps)
         return judgement(conclusions, runs)
 
-    def _tried(self, experiment: Experiment, runs: dict[str, Ended], steps: int) -> Conclusion:
+    def _resumed(self, experiment: Experiment, runs: dict[str, Ended], steps: int) -> Conclusion:
         """Kill the training, resume it, and compare."""
         name, resumed = f"killed-after-{steps}", f"resumed-after-{steps}"
         options = Kill(steps).options
@@ -99,18 +72,20 @@ class RankResumeRequest:
         runs[resumed] = run_whole(experiment, resumed, label, "resume", 3, **place)
         if trouble := trouble_of(self.resume, runs[resumed]):
             return replace(trouble, finding=f"after the resume: {trouble.finding}")
-        b = whole_steps(runs[resumed])
-        first = resumed_at(whole_steps(runs["run-1"])[: steps + 1], b)
+        if not (b := whole_steps(runs[resumed])):
+            return Conclusion("inconclusive", "the resumed run makes no step on every rank")
+        whole = whole_steps(runs["run-1"])
+        first = resumed_at(whole[: steps + 1], b)
         if not first:
             finding = f"killed after {counted(steps, 'step')}, the training began {FROM_SCRATCH}"
             return Conclusion("fail", finding, hint=HINTS[FROM_SCRATCH])
         ranks = [counted(len(ranks_of(runs[run])), "rank") for run in ("run-1", resumed)]
         place_text = f"killed on {ranks[0]} after {counted(steps, 'step')}, resumed on {ranks[1]}"
         names = ("the uninterrupted run", f"{place_text} at step {first}")
-        a, noise = whole_steps(runs["run-1"], first), Noise(experiment, runs, first)
+        a, noise = whole_steps(runs["run-1"], first), noise_of(experiment, runs, first)
         lead = f"resume is not exact: {names[1]}"
-        compared = RunsCompared(names, a, b, noise, self.loss, lead, first)
-        return or_disagreement(compared.conclusion(), runs[resumed])
+        compared = RunsCompared(names, a, b, noise, None, lead, whole[:first])
+        return conclusion_or_disagreement(compared, runs[resumed])
 
 
 def resumed_at(a: Sequence[WholeStep], b: Sequence[WholeStep]) -> int:

@@ -6,9 +6,10 @@ number of ranks runs again with noise of rounding.
 
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, ClassVar, Final
 
 from xorbench.answers import ROUNDING, Answer
@@ -23,34 +24,36 @@ from xorbench.programs.questions.rounding import NOISY_RUNS, row_text
 from xorbench.programs.questions.rounding import conclusion_of as rounding_conclusion
 from xorbench.programs.rank_agreement import agreement_of, conclusion_of
 from xorbench.programs.rank_comparison import (
-    Cause,
+    CERTAIN,
     SampleComparison,
-    cause_of,
-    compare_samples,
+    cause_of_row,
     gross_difference,
-    judge_up_to_rounding,
 )
-from xorbench.programs.rounding import RoundingAnswer, Row
-from xorbench.programs.run_processes import ON_THIS_MACHINE, missing_ranks, port_warning
-from xorbench.programs.whole_steps import Loss, WholeStep, ranks_of, whole_steps, with_loss
+from xorbench.programs.rounding import Comparison, RoundingAnswer, Row, judge
+from xorbench.programs.run_processes import ON_THIS_MACHINE, missing_ranks, port_warning, world_size
+from xorbench.programs.whole_steps import Loss, WholeStep, as_one, ranks_of, whole_steps
 from xorbench.records.ended import Ended
-from xorbench.verdicts import (
-    capitalized,
-    counted,
-    some,
-    worst_outcome,
-)
+from xorbench.verdicts import capitalized, counted, some, worst_outcome
 
 CHECK: Final = "the same on any number of ranks"
 EXPECTED: Final = "no larger difference than rounding explains"
 PLACE: Final = "{ranks}"
+DRAWS: Final = (
+    "cannot tell: the model draws random numbers, as in dropout, which differ between ranks by"
+    " design; the batches are the same, the gradients are not"
+)
 WITHOUT_DRAWS: Final = (
     "set dropout and other random draws of the model to zero, such as model.eval() for the dropout"
     " modules or p=0, and compare again"
 )
+LAUNCHED: Final = (
+    "give {ranks} to a launcher that starts as many processes on this machine, such as torchrun;"
+    " accelerate launch --cpu starts one"
+)
+HANGS: Final = "look for a collective that not every rank calls, or allow more time with --timeout"
 ORDER: Final = (
-    "make the batches of all ranks together the batch of one rank, or compare whole epochs with"
-    " --steps"
+    "make the batches of all ranks together the batch of one rank: use the same sampler, such as"
+    " DistributedSampler, on any number of ranks, and no random augmentation"
 )
 
 
@@ -78,22 +81,21 @@ class RanksRequest:
         if not any(PLACE in word for word in self.check.words):
             hint = "such as -- torchrun --standalone --nproc-per-node {ranks} train.py"
             raise BadOption(f"{option('ranks')}: the command has no {PLACE}", hint)
-        run = self.check.command_run()
-        return {
-            MAIN if count == self.ranks[0] else str(count): replace(
-                run, words=tuple(word.replace(PLACE, str(count)) for word in run.words)
-            )
-            for count in self.ranks
-        }
+        run, commands = self.check.command_run(), dict[str, CommandRun]()
+        for count in self.ranks:
+            words = tuple(word.replace(PLACE, str(count)) for word in run.words)
+            commands[self._command(count)] = replace(run, words=words)
+        return commands
+
+    def _command(self, count: int) -> str:
+        return MAIN if count == self.ranks[0] else str(count)
 
     def plan(self, commands: Mapping[str, CommandRun]) -> list[str]:
         """One run for each number of ranks, and the runs with noise."""
-        run = commands[MAIN]
-        lines = [shlex.join(commands[name].words) for name in commands]
+        run, first = commands[MAIN], counted(self.ranks[0], "rank")
         return [
-            *(f"runs once: {line}" for line in lines),
-            f"if they differ little: {NOISY_RUNS} runs with {self._name(self.ranks[0])} and noise"
-            " of rounding",
+            *(f"runs once: {shlex.join(command.words)}" for command in commands.values()),
+            f"if they differ little: {NOISY_RUNS} runs with {first} and noise of rounding",
             *self.check.place_lines(run),
             *filter(None, [port_warning(run.words), processors_note(max(self.ranks))]),
         ]
@@ -102,32 +104,28 @@ class RanksRequest:
         """The numbers of ranks, and the loss."""
         return {"ranks": list(self.ranks), "loss": self.loss}
 
-    @staticmethod
-    def _name(count: int) -> str:
-        return counted(count, "rank")
-
     def answer(self, experiment: Experiment) -> Judgement:
         """Compare each number of ranks with the first."""
         runs: dict[str, Ended] = {}
         conclusions: dict[str, Conclusion] = {}
+        names = {count: counted(count, "rank") for count in self.ranks}
         with suppress(RunMissing):
-            for count in self.ranks:
-                command = MAIN if count == self.ranks[0] else str(count)
-                name = f"ranks-{count}"
-                runs[name] = run_whole(experiment, name, self._name(count), command)
-                if trouble := trouble_of(self.check.words, runs[name]):
-                    finding = f"with {self._name(count)}: {trouble.finding}"
-                    return judgement({self._name(count): replace(trouble, finding=finding)}, runs)
-            sides = {count: whole_steps(runs[f"ranks-{count}"]) for count in self.ranks}
-            noise = Noise(experiment, runs)
-            for count in self.ranks[1:]:
-                pair = (self._name(self.ranks[0]), self._name(count))
-                loss = self.loss
-                compared = RunsCompared(pair, sides[self.ranks[0]], sides[count], noise, loss)
+            for count, name in names.items():
+                run = run_whole(experiment, f"ranks-{count}", name, self._command(count))
+                runs[f"ranks-{count}"] = run
+                trouble = trouble_of(self.check.words, run, count)
+                if count == self.ranks[0]:
+                    trouble = trouble or conclusion_of(agreement_of([run]))
+                if trouble:
+                    finding = f"with {name}: {trouble.finding}"
+                    return judgement({name: replace(trouble, finding=finding)}, runs)
+            (a, *others), noise = list(runs.values()), noise_of(experiment, runs)
+            steps = whole_steps(a)
+            for count, b in zip(self.ranks[1:], others, strict=True):
+                pair = names[self.ranks[0]], names[count]
+                compared = RunsCompared(pair, steps, whole_steps(b), noise, self.loss)
                 require_equal_batches(compared.samples, pair)
-                conclusions[pair[1]] = or_disagreement(
-                    compared.conclusion(), runs[f"ranks-{count}"]
-                )
+                conclusions[pair[1]] = conclusion_or_disagreement(compared, b)
         return judgement(conclusions, runs, processors_note(max(self.ranks)))
 
 
@@ -142,19 +140,25 @@ def run_whole(
     return experiment.run(name, number, label, command=command, **kinds, **options)
 
 
-def trouble_of(words: Sequence[str], run: Ended) -> Conclusion | None:
-    """The conclusion if a run cannot be compared: it failed, a rank hangs or has no record."""
-    if run.how == "timeout" and run.traces:
-        counts = {rank: trace.step_count for rank, trace in ranks_of(run).items()}
-        texts = [f"rank {rank} after {counted(steps, 'step')}" for rank, steps in counts.items()]
-        finding = f"a rank hangs: after {run.wall_s:.0f} s the ranks had stopped: {some(texts)}"
-        hint = "look for a collective that not every rank calls, or allow more time with --timeout"
-        return Conclusion("inconclusive", finding, hint=hint)
-    if trouble := why_not_comparable(words, [run]):
+def trouble_of(words: Sequence[str], run: Ended, expected: int = 0) -> Conclusion | None:
+    """The conclusion if a run cannot be compared: it failed, or has not the expected ranks."""
+    hangs = run.how == "timeout" and any(trace.has_steps for trace in run.traces)
+    if not hangs and (trouble := why_not_comparable(words, [run])):
         return trouble
+    counts = {rank: trace.step_count for rank, trace in ranks_of(run).items()}
+    counts = dict.fromkeys(range(world_size(run.traces) if hangs else 0), 0) | counts
+    texts = some([f"rank {rank} after {counted(n, 'step')}" for rank, n in counts.items()])
+    if hangs:
+        finding = f"a rank hangs: after {run.wall_s:.0f} s the ranks had stopped: {texts}"
+        return Conclusion("inconclusive", finding, hint=HANGS)
     if missing := missing_ranks(run.traces):
         finding = f"no record of {some([f'rank {rank}' for rank in missing])}"
         return Conclusion("inconclusive", finding, hint=ON_THIS_MACHINE)
+    if expected and (started := max(world_size(run.traces), len(counts))) != expected:
+        finding = f"the command started {counted(started, 'rank')}, not {expected}"
+        return Conclusion("inconclusive", finding, hint=LAUNCHED)
+    if run.how == "ended" and len(set(counts.values())) > 1:
+        return Conclusion("fail", f"the ranks make different numbers of steps: {texts}", "ranks")
     return None
 
 
@@ -174,22 +178,20 @@ def require_equal_batches(samples: SampleComparison, names: tuple[str, str]) -> 
         raise BadOption(message, hint)
 
 
-@dataclass(slots=True)
-class Noise:
-    """The runs of the reference with noise of rounding, made when they are needed."""
+def noise_of(
+    experiment: Experiment, runs: dict[str, Ended], first: int = 0
+) -> Callable[[], list[list[WholeStep]]]:
+    """A function that makes the noisy runs of the reference once, and returns their steps."""
 
-    experiment: Experiment
-    runs: dict[str, Ended]
-    first: int = 0
-    _steps: list[list[WholeStep]] = field(default_factory=list)
+    @cache
+    def steps() -> list[list[WholeStep]]:
+        names = {f"noise-{number}": number for number in range(1, NOISY_RUNS + 1)}
+        for name, number in names.items():
+            label = f"noise of rounding, run {number}"
+            runs[name] = run_whole(experiment, name, label, MAIN, noise=number)
+        return [whole_steps(runs[name], first) for name in names]
 
-    def steps(self) -> list[list[WholeStep]]:
-        """The steps of the noisy runs; raises as `Experiment.run` does."""
-        for number in range(len(self._steps) + 1, NOISY_RUNS + 1):
-            name, label = f"noise-{number}", f"noise of rounding, run {number}"
-            self.runs[name] = run_whole(self.experiment, name, label, MAIN, noise=number)
-            self._steps.append(whole_steps(self.runs[name], self.first))
-        return self._steps
+    return steps
 
 
 @dataclass(slots=True)
@@ -199,110 +201,91 @@ class RunsCompared:
     Attributes:
         names: the numbers of ranks in words.
         a, b: their steps.
-        noise: makes the noisy runs of the first.
+        noise: returns the steps of the noisy runs of the first.
         loss: how the losses of the ranks make the whole.
         difference: the beginning of the answer if they differ; by default the numbers of ranks.
-        first: the number of their first step.
+        before: the steps of the first run before them.
+        agrees: whether the ranks of `b` agree; else no noise is needed.
     """
 
     names: tuple[str, str]
     a: Sequence[WholeStep]
     b: Sequence[WholeStep]
-    noise: Noise
+    noise: Callable[[], list[list[WholeStep]]]
     loss: Loss | None = None
     difference: str = ""
-    first: int = 0
+    before: Sequence[WholeStep] = ()
+    agrees: bool = True
     samples: SampleComparison = field(init=False)
-    steps: tuple[int, int] = field(init=False)
+    details: tuple[tuple[str, str], ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.steps = (len(self.a), len(self.b))
+        counts = [f"{len(s)} with {n}" for s, n in zip((self.a, self.b), self.names, strict=True)]
+        steps = (("steps", ", ".join(counts)),) if len(self.a) != len(self.b) else ()
         pairs = list(zip(self.a, self.b, strict=False))
-        self.a = [with_loss(x, x, self.loss) for x, _ in pairs]
-        self.b = [with_loss(y, x, self.loss) for x, (_, y) in zip(self.a, pairs, strict=True)]
-        self.samples = compare_samples(self.a, self.b)
+        self.a = [as_one(x, x, self.loss) for x, _ in pairs]
+        self.b = [as_one(y, x, self.loss) for x, (_, y) in zip(self.a, pairs, strict=True)]
+        self.samples = SampleComparison(self.a, self.b, self.before)
+        self.details = (("samples", capitalized(self.samples.text)), *steps)
 
     def conclusion(self) -> Conclusion:
         """The answer: from the samples, from gross differences, or in units of noise."""
         count = self.samples.same_steps
         a, b = self.a[:count], self.b[:count]
-        details = (("samples", capitalized(self.samples.text)), *self._counts())
-        cause = gross_difference(a, b)
-        answer = None
+        cause, answer = gross_difference(a, b), None
         if cause is None and self.samples.is_lost:
-            finding = f"samples: {self.samples.text}"
-            return self._different(finding, self.samples.step, details, hint=ORDER)
-        if count and (cause is None or (cause.step and not cause.hint)):  # or began earlier
-            answer = judge_up_to_rounding(a, b, [run[:count] for run in self.noise.steps()])
-            cause = _cause_of_row(answer.first, a, b) if answer.first else cause
-        if cause is not None:
-            return self._by_cause(cause, answer, details, draws=a[cause.step].draws)
-        return self._same(answer, details)
+            return self._different(self.samples.step, f"samples: {self.samples.text}", ORDER)
+        began_earlier = cause is not None and cause.step and not cause.hint
+        if self.agrees and count and (cause is None or began_earlier):
+            own, other = ([whole.step for whole in side] for side in (a, b))
+            noisy = [[whole.step for whole in run[:count]] for run in self.noise()]
+            answer = judge(Comparison(own, own, other, noisy))
+            cause = cause_of_row(answer.first, a, b) if answer.first else cause
+        if cause is None:
+            return self._same(answer)
+        if a[cause.step].draws and cause.hint not in CERTAIN and cause.kind != "initial":
+            return Conclusion("inconclusive", DRAWS, hint=WITHOUT_DRAWS, details=self.details)
+        resumed = "before the kill", "after the resume"
+        sides = resumed if self.difference else [f"with {name}" for name in self.names]
+        pattern = cause.pattern.replace(" in A", f" {sides[0]}").replace(" in B", f" {sides[1]}")
+        place = row_text(Row(cause.step, cause.kind, cause.name)).partition(": ")[0]
+        finding = f"first in step {len(self.before) + cause.step}, in {place}: {pattern}"
+        return self._different(cause.step, finding, cause.hint)
 
-    def _counts(self) -> list[tuple[str, str]]:
-        """The numbers of steps, if they differ."""
-        texts = [f"{n} with {name}" for n, name in zip(self.steps, self.names, strict=True)]
-        return [("steps", ", ".join(texts))] if len(set(self.steps)) > 1 else []
-
-    def _by_cause(
-        self,
-        cause: Cause,
-        answer: RoundingAnswer | None,
-        details: tuple[tuple[str, str], ...],
-        *,
-        draws: bool,
-    ) -> Conclusion:
-        if draws and not cause.is_factor and cause.kind != "initial":
-            finding = (
-                "cannot tell: the model draws random numbers, as in dropout, which differ between"
-                " ranks by design; the batches are the same, the gradients are not"
-            )
-            return Conclusion("inconclusive", finding, hint=WITHOUT_DRAWS, details=details)
-        row = answer and answer.first
-        place, _, noise = row_text(row or Row(cause.step, cause.kind, cause.name)).partition(": ")
-        pattern = noise if row and not cause.hint else cause.pattern
-        finding = f"first in step {self.first + cause.step}, in {place}: {pattern}"
-        return self._different(finding, cause.step, details, hint=cause.hint)
-
-    def _different(
-        self, finding: str, step: int | None, details: tuple[tuple[str, str], ...], hint: str
-    ) -> Conclusion:
+    def _different(self, step: int | None, finding: str, hint: str) -> Conclusion:
         a, b = self.names
-        verb = "is" if b == "1 rank" else "are"
-        lead = self.difference or f"{b} {verb} not {a}"
-        meaning = "The two runs do not make the same updates."
-        text, step = f"{lead}: {finding}", None if step is None else self.first + step
-        return Conclusion("fail", text, "number of ranks", meaning, hint, details, step=step)
+        lead = self.difference or f"{b} {'is' if b == '1 rank' else 'are'} not {a}"
+        text, step = f"{lead}: {finding}", None if step is None else len(self.before) + step
+        component, meaning = "number of ranks", "The two runs do not make the same updates."
+        return Conclusion("fail", text, component, meaning, hint, self.details, step=step)
 
-    def _same(
-        self, answer: RoundingAnswer | None, details: tuple[tuple[str, str], ...]
-    ) -> Conclusion:
-        if answer is None or answer.word == "cannot tell" or self.samples.less:
-            judged = 0 if answer is None else len(answer.judged)
-            steps = f"{judged} of {counted(len(self.a), 'step')} judged"
+    def _same(self, answer: RoundingAnswer | None) -> Conclusion:
+        answer = answer or RoundingAnswer("cannot tell")
+        same = rounding_conclusion(answer, Conclusion("pass", ""))
+        if same.outcome == "inconclusive" and self.samples.step is None:
+            return replace(same, details=self.details)
+        if same.outcome == "inconclusive" or self.samples.less:
+            steps = f"{len(answer.judged)} of {counted(len(self.a), 'step')} judged"
             finding = f"cannot tell: {steps}; samples: {self.samples.text}"
-            return Conclusion("inconclusive", finding, hint=ORDER, details=details)
-        same = rounding_conclusion(answer, Conclusion("pass", "")).finding
-        finding = f"{self.names[1]} and {self.names[0]}: {same}"
+            return Conclusion("inconclusive", finding, hint=ORDER, details=self.details)
+        finding = f"{self.names[1]} and {self.names[0]}: {same.finding}"
         finding += "" if self.samples.step is None else f"; samples: {self.samples.text}"
-        return Conclusion("pass", finding, details=details)
+        finding += "".join(f"; {name}: {text}" for name, text in self.details[1:])
+        return Conclusion("pass", finding, details=self.details)
 
 
-def _cause_of_row(row: Row, a: Sequence[WholeStep], b: Sequence[WholeStep]) -> Cause:
-    """The cause of a tensor beyond rounding."""
-    key = row.kind, row.name
-    if not row.text and key in a[row.step].step.sketches:
-        return cause_of(row.step, key, a[row.step], b[row.step])
-    return Cause(row.step, row.kind, row.name, row.text)
-
-
-def or_disagreement(conclusion: Conclusion, run: Ended) -> Conclusion:
+def conclusion_or_disagreement(compared: RunsCompared, run: Ended) -> Conclusion:
     """The conclusion, or the disagreement of the ranks of the run if that comes first."""
-    disagreement = conclusion_of(agreement_of([run]))
-    if disagreement is None:
+    agreement = agreement_of([run])
+    disagreement = conclusion_of(agreement)
+    compared.agrees = disagreement is None
+    conclusion = compared.conclusion()
+    if agreement is None or (first := agreement.first) is None or disagreement is None:
         return conclusion
-    is_first = conclusion.step is None or (disagreement.step or 0) < conclusion.step
-    return disagreement if is_first else conclusion
+    # The step before has changed a parameter.
+    step = first.step - {"parameter": 1, "final parameter": 2}.get(first.kind, 0)
+    later = conclusion.step is None or step < conclusion.step + (not conclusion.hint)
+    return disagreement if later else conclusion
 
 
 def judgement(

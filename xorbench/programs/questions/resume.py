@@ -130,18 +130,6 @@ class KillTrial:
     files_decide: bool = False
 
 
-def title(resume: tuple[str, ...], check: CheckRequest) -> str:
-    """Both commands, as typed in a shell."""
-    return f"{check.command}, resumed by {shown_command(resume)}"
-
-
-def commands_of(resume: tuple[str, ...], check: CheckRequest) -> dict[str, CommandRun]:
-    """The command and the resume command; raises `BadOption`."""
-    run = check.command_run()
-    require_command(option("resume"), resume, None, run.folder)
-    return {MAIN: run, "resume": replace(run, words=resume)}
-
-
 @dataclass(frozen=True, slots=True)
 class ResumeRequest:
     """A check across kills: the command, the resume command, and the kills.
@@ -174,12 +162,14 @@ class ResumeRequest:
 
     @property
     def title(self) -> str:
-        """Both commands."""
-        return title(self.resume, self.check)
+        """Both commands, as typed in a shell."""
+        return f"{self.check.command}, resumed by {shown_command(self.resume)}"
 
     def commands(self) -> dict[str, CommandRun]:
         """The command and the resume command; raises `BadOption`."""
-        return commands_of(self.resume, self.check)
+        run = self.check.command_run()
+        require_command(option("resume"), self.resume, None, run.folder)
+        return {MAIN: run, "resume": replace(run, words=self.resume)}
 
     def plan(self, commands: Mapping[str, CommandRun]) -> list[str]:
         """One uninterrupted run, and two runs per kill."""
