@@ -347,14 +347,20 @@ def _compared(g: Tensor, e: Tensor, allowed: Tensor | None, signed: bool) -> tup
     if bool(same.all()):
         return 0.0, ""
     numbers = torch.finfo(g.dtype)
-    half = e.abs() * unit(g.dtype) * (1.5 if g.is_complex() else 1.0001)
-    half = half + numbers.smallest_normal * numbers.eps * 0.51
+    half = _half_unit(e, numbers.eps) + numbers.smallest_normal * numbers.eps * 0.51
     bound = half if allowed is None else half + allowed
     ratio = torch.where(same, torch.zeros_like(bound), (g.to(e.dtype) - e).abs() / bound)
     ratio = torch.where(torch.isnan(ratio), math.inf, ratio)  # NaN or infinity on one side only
     if signed:
         ratio = torch.where(same, ratio, math.inf)
     return _worst(ratio, g, e)
+
+
+def _half_unit(e: Tensor, eps: float) -> Tensor:
+    """Half a unit in the last place of numbers whose precision is `eps`."""
+    if e.is_complex():
+        return e.abs() * (0.75 * eps)
+    return torch.ldexp(e.sign().abs() * (eps / 4 * 1.0001), torch.frexp(e)[1])
 
 
 def _worst(ratio: Tensor, g: Tensor, e: Tensor) -> tuple[float, str]:

@@ -132,7 +132,9 @@ LOW = """mkldnn_rnn_layer mkldnn_rnn_layer_backward _thnn_fused_lstm_cell _thnn_
     native_batch_norm_backward _embedding_bag _embedding_bag_forward_only batch_norm_backward
     upsample_bilinear2d upsample_bicubic2d upsample_linear1d upsample_trilinear3d grid_sampler_2d
     upsample_bilinear2d_backward upsample_bicubic2d_backward grid_sampler_3d linalg_matrix_exp pow
-    nll_loss_forward nll_loss2d_forward"""
+    nll_loss_forward nll_loss2d_forward _native_batch_norm_legit _batch_norm_with_update rsqrt
+    binary_cross_entropy_with_logits soft_margin_loss logit xlogy special_entr special_i0e
+    _trilinear addbmm addr linalg_cross renorm prod polygamma mvlgamma ldexp"""
 LOW_SUMS = "cumsum cumprod logcumsumexp"
 PRIVATE = {"_ctc_loss": (1,), "mkldnn_rnn_layer": (3,)}  # outputs with uninitialized memory
 
@@ -199,6 +201,10 @@ for axes in (1, 2, 3):
         f"{prefix}adaptive_avg_pool{axes}d": adaptive,
         f"{prefix}adaptive_avg_pool{axes}d_backward": products.adaptive_gradient(axes),
     })  # fmt: skip
+    for kind, middle in (("upsample_nearest", 0.0), ("_upsample_nearest_exact", 0.5)):
+        nearest = products.nearest(axes, middle)
+        FORMULAS[f"{kind}{axes}d"] = nearest
+        FORMULAS[f"{kind}{axes}d_backward"] = products.nearest_gradient(nearest)
     for name in (f"max_pool{axes}d_with_indices", f"adaptive_max_pool{axes}d"):
         PROPERTIES[name] = properties.pooled(axes)
 PROPERTIES["rand_like"], PROPERTIES["randn_like"] = PROPERTIES["rand"], PROPERTIES["randn"]
@@ -241,5 +247,5 @@ def plain_name(func: Any) -> str:
 
 def reference_of(func: Any) -> Reference:
     """The row of an operator; an operator without a row is judged by the errors of its steps."""
-    added = ADDED.get(func._schema.name)
+    added = getattr(func, "reference", None) or ADDED.get(func._schema.name)
     return added or REFERENCES.get(plain_name(func)) or Reference()

@@ -1,0 +1,90 @@
+"""Judges the graphs that Inductor compiles. The reference of a graph is the graph itself."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch.fx import GraphModule, Node
+from torch.utils.weak import WeakIdKeyDictionary
+
+from ..entry import after_import
+from .execution import wide
+from .references import RANDOM, Reference, plain_name, reference_of
+
+
+class Graph:
+    """A compiled graph, with the attributes of an operator that the judge reads.
+
+    Attributes:
+        size: its number of operators, which are counted as calls.
+        written: the positions of the inputs that it writes to.
+        random: whether it generates random numbers.
+    """
+
+    tags = ()
+    _schema = SimpleNamespace(name="inductor::graph", overload_name="", arguments=(), is_mutable=0)
+
+    def __init__(self, module: GraphModule) -> None:
+        graph = copy.deepcopy(module.graph)  # compilation changes the original
+        steps = [node for node in graph.nodes if node.op == "call_function"]
+        inputs = [node for node in graph.nodes if node.op == "placeholder"]
+        self.size, self.random = len(steps), any(_is_random(node.target) for node in steps)
+        changed = [node.args[0] for node in steps if _writes(node)]
+        self.written = [i for i, node in enumerate(inputs) if node in changed]
+        for node in steps:  # types below float64 and devices are constants of the graph
+            node.args, node.kwargs = wide((node.args, node.kwargs))
+        self.reference = Reference(RANDOM if self.random else "steps", low=True)
+        self.reference = self.reference._replace(formula=GraphModule(module, graph))
+        self.compiled: Any = None
+
+    def __str__(self) -> str:
+        return "inductor.graph"
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Run the compiled code, which clears the list of its inputs."""
+        return self.compiled(list(inputs))
+
+
+def _is_random(target: Any) -> bool:
+    if not isinstance(target, torch._ops.OpOverload):
+        return False
+    own = target.namespace == "inductor_prims" and "seed" in plain_name(target)
+    return own or reference_of(target).bound == RANDOM
+
+
+def _writes(node: Node) -> bool:
+    return bool(getattr(getattr(node.target, "_schema", None), "is_mutable", False))
+
+
+def follow_compilation(run: Callable[[Graph | None, Callable[[Any], Any], Any], Any]) -> None:
+    """Call compiled graphs by `run`; a graph that cannot be read is None."""
+
+    def install() -> None:
+        from torch._functorch import config
+        from torch._inductor import compile_fx, output_code
+
+        config.enable_autograd_cache = False  # type: ignore[attr-defined] # its graphs have no source
+        graphs, kind = WeakIdKeyDictionary(), output_code.CompiledFxGraph
+        compile_graph, call = compile_fx._compile_fx_inner, kind.__call__
+
+        @functools.wraps(compile_graph)
+        def keep_graph(module: GraphModule, *args: Any, **kwargs: Any) -> Any:
+            try:
+                graph = Graph(module)
+            except Exception:
+                graph = None
+            compiled = compile_graph(module, *args, **kwargs)
+            graphs[compiled] = graph
+            return compiled
+
+        def judged(self: Any, inputs: Any) -> Any:
+            return run(graphs.get(self), functools.partial(call, self), inputs)
+
+        compile_fx._compile_fx_inner, kind.__call__ = keep_graph, judged  # type: ignore[method-assign]
+
+    after_import("torch._inductor.compile_fx", install)
