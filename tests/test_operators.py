@@ -457,7 +457,7 @@ def test_another_package_adds_a_reference(monkeypatch: pytest.MonkeyPatch) -> No
     with torch.library._scoped_library("operator_test", "DEF") as library:
         library.define("double(Tensor x) -> Tensor")
         library.impl("double", lambda x: x * 2, "CompositeExplicitAutograd")
-        row = references.Reference(references.ROUNDED, lambda x: x + x)
+        row = references.Reference(references.Bound.ROUNDED, lambda x: x + x)
         monkeypatch.setitem(references.ADDED, "operator_test::double", row)
         work = lambda: torch.ops.operator_test.double(random(4))  # noqa: E731
         assert states(work)["double"] == "correct"

@@ -14,7 +14,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from ..entry import after_import
 from .execution import wide
-from .references import RANDOM, Reference, plain_name, reference_of
+from .references import Bound, Reference, plain_name, reference_of
 
 
 class Graph:
@@ -38,7 +38,7 @@ class Graph:
         self.written = [i for i, node in enumerate(inputs) if node in changed]
         for node in steps:  # types below float64 and devices are constants of the graph
             node.args, node.kwargs = wide((node.args, node.kwargs))
-        self.reference = Reference(RANDOM if self.random else "steps", low=True)
+        self.reference = Reference(Bound.RANDOM if self.random else Bound.STEPS, low=True)
         self.reference = self.reference._replace(formula=GraphModule(module, graph))
         self.compiled: Any = None
 
@@ -54,7 +54,7 @@ def _is_random(target: Any) -> bool:
     if not isinstance(target, torch._ops.OpOverload):
         return False
     own = target.namespace == "inductor_prims" and "seed" in plain_name(target)
-    return own or reference_of(target).bound == RANDOM
+    return own or reference_of(target).bound == Bound.RANDOM
 
 
 def _writes(node: Node) -> bool:

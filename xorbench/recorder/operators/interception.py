@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 from ..detail import Detail, leave_innermost, line_of
 from .compiled import Graph, follow_compilation
 from .judge import CORRECT, NOT_JUDGED, Call, Verdict, judge, outputs, unreadable
-from .references import ADDED, PRIVATE, RANDOM, UNINITIALIZED, plain_name, reference_of
+from .references import ADDED, PRIVATE, Bound, plain_name, reference_of
 
 if TYPE_CHECKING:
     from ..listen import Listener
@@ -161,10 +161,7 @@ class JudgedOperators(TorchDispatchMode):
         """The verdict, and whether further executions return identical bits."""
         try:
             with torch.no_grad(), _disable_current_modes():  # also without a recorder
-                tensors = [
-                    t for t in tree_flatten((call.before, call.result))[0] if isinstance(t, Tensor)
-                ]
-                problem = problem or unreadable(tensors)
+                problem = problem or unreadable(tree_flatten((call.before, call.result))[0])
                 if problem:
                     return Verdict(NOT_JUDGED, text=problem), True
                 verdict = self._worker().submit(judge, call).result()
@@ -263,8 +260,7 @@ def _kept(func: Any, args: Any, kwargs: Any) -> tuple[Any, list[int], str]:
         return (args, kwargs), [], ""
     flat, spec = tree_flatten((args, kwargs))
     positions = [i for i, value in enumerate(flat) if id(value) in written]
-    problem = unreadable([flat[i] for i in positions])
-    if problem:
+    if problem := unreadable([flat[i] for i in positions]):
         return (args, kwargs), [], problem
     with torch.no_grad(), _disable_current_modes():
         copies = {id(flat[i]): _copy(flat[i].detach()) for i in positions}
@@ -274,13 +270,10 @@ def _kept(func: Any, args: Any, kwargs: Any) -> tuple[Any, list[int], str]:
 
 def _repeatable(call: Call) -> bool:
     """Whether further executions must return identical bits and change nothing."""
-    bound = reference_of(call.func).bound
-    if bound in (RANDOM, UNINITIALIZED) or torch.Tag.nondeterministic_seeded in call.func.tags:
-        return False
-    return (
-        not call.func._schema.name.endswith(("set_", "resize_", "_out"))
-        and "out" not in call.before[1]
-    )
+    random = reference_of(call.func).bound in (Bound.RANDOM, Bound.UNINITIALIZED)
+    seeded = torch.Tag.nondeterministic_seeded in call.func.tags
+    changing = call.func._schema.name.endswith(("set_", "resize_", "_out"))
+    return not (random or seeded or changing or "out" in call.before[1])
 
 
 def _identical(call: Call) -> bool:

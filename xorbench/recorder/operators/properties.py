@@ -118,12 +118,11 @@ def pooled(axes: int) -> Property:
     """The indices of a pooling point at its values; the formula checks the values."""
 
     def check(args: Any, _kwargs: Any, result: Any, _after: Any) -> str | None:
-        values, index = result
         plane = args[0].reshape(*args[0].shape[:-axes], -1)
-        flat = (t.reshape(*plane.shape[:-1], math.prod(t.shape[-axes:])) for t in (index, values))
-        return (
-            None if _points_at(next(flat), plane, -1, next(flat)) else "an index misses its value"
-        )
+        if not result[1].numel():
+            return None
+        values, index = (t.reshape(*plane.shape[:-1], -1) for t in result)
+        return None if _points_at(index, plane, -1, values) else "an index misses its value"
 
     return check
 
