@@ -13,7 +13,7 @@ from torch.fx import GraphModule, Node
 from torch.utils.weak import WeakIdKeyDictionary
 
 from ..entry import after_import
-from .execution import wide
+from .execution import is_float, wide
 from .references import Bound, Reference, plain_name, reference_of
 
 
@@ -24,13 +24,15 @@ class Graph:
         size: its number of operators, which are counted as calls.
         written: the positions of the inputs that it writes to.
         random: whether it generates random numbers.
+        eager: runs the graph by PyTorch's operators, without compilation.
     """
 
     tags = ()
     _schema = SimpleNamespace(name="inductor::graph", overload_name="", arguments=(), is_mutable=0)
 
     def __init__(self, module: GraphModule) -> None:
-        graph = copy.deepcopy(module.graph)  # compilation changes the original
+        self.eager = GraphModule(module, copy.deepcopy(module.graph))  # compilation changes it
+        graph = copy.deepcopy(module.graph)
         steps = [node for node in graph.nodes if node.op == "call_function"]
         inputs = [node for node in graph.nodes if node.op == "placeholder"]
         self.size, self.random = len(steps), any(_is_random(node.target) for node in steps)
@@ -38,9 +40,9 @@ class Graph:
         self.written = [i for i, node in enumerate(inputs) if node in changed]
         for node in steps:  # types below float64 and devices are constants of the graph
             node.args, node.kwargs = wide((node.args, node.kwargs))
-        self.reference = Reference(Bound.RANDOM if self.random else Bound.STEPS, low=True)
-        self.reference = self.reference._replace(formula=GraphModule(module, graph))
-        self.compiled: Any = None
+        self._module, self.compiled = GraphModule(module, graph), None
+        kind = Bound.RANDOM if self.random else Bound.STEPS
+        self.reference = Reference(kind, self._formula, low=True, low_sums=True)
 
     def __str__(self) -> str:
         return "inductor.graph"
@@ -49,11 +51,18 @@ class Graph:
         """Run the compiled code, which clears the list of its inputs."""
         return self.compiled(list(inputs))
 
+    def _formula(self, *inputs: Any) -> list[Any]:
+        """The outputs. If some are rounded, comparisons and indices may depend on the rounding."""
+        outputs = list(self._module(*inputs))
+        if any(map(is_float, outputs)):
+            outputs = [value if is_float(value) else None for value in outputs]
+        return outputs
+
 
 def _is_random(target: Any) -> bool:
     if not isinstance(target, torch._ops.OpOverload):
         return False
-    own = target.namespace == "inductor_prims" and "seed" in plain_name(target)
+    own = plain_name(target).startswith(("inductor_seed", "inductor_rand"))
     return own or reference_of(target).bound == Bound.RANDOM
 
 

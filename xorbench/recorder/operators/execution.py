@@ -78,7 +78,7 @@ class Steps(TorchDispatchMode):
             args = tuple(noise.add(value, size) for value in args)
         elif bound != Bound.ROUNDED and not inplace:
             args = tuple(noise.add(value, noise.u) for value in args)
-        elif bound == Bound.ROUNDED and (args[2] if len(args) > 2 else kwargs.get("alpha", 1)) != 1:
+        elif bound == Bound.ROUNDED and (kwargs.get("alpha", 1) != 1 or len(args) > 2):
             args = (args[0], noise.add(args[1], noise.u), *args[2:])  # the scaled term is rounded
         out = compute(*args, **kwargs)
         absolute = noise.u * _reach(args[0]) if bound == Bound.POSITIONS else 0.0
@@ -112,6 +112,11 @@ def _growth(func: Any, name: str, args: Any, kwargs: Any) -> float:
     out = func(*args, **kwargs)
     first = out[0] if isinstance(out, tuple) else out
     return growth(args[0].numel() / max(1, first.numel()))
+
+
+def is_float(value: Any) -> bool:
+    """Whether this is a floating-point or complex tensor."""
+    return isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
 
 
 def plain(value: Any) -> Any:

@@ -253,17 +253,19 @@ def _kept(func: Any, args: Any, kwargs: Any) -> tuple[Any, list[int], str]:
         value = args[position] if position < len(args) else kwargs.get(argument.name)
         if argument.alias_info is not None and argument.alias_info.is_write:
             written |= {id(t) for t in tree_flatten(value)[0] if isinstance(t, Tensor)}
-    written |= {id(args[i]) for i in getattr(func, "written", ())}
     if plain_name(func) == "native_batch_norm" and args[5]:  # its schema does not declare them
         written |= {id(t) for t in args[3:5] if isinstance(t, Tensor)}
-    if not written:
-        return (args, kwargs), [], ""
     flat, spec = tree_flatten((args, kwargs))
     positions = [i for i, value in enumerate(flat) if id(value) in written]
-    if problem := unreadable([flat[i] for i in positions]):
+    copied, positions = positions, getattr(func, "written", positions)
+    if hasattr(func, "eager"):  # compiled code may use its inputs as scratch memory
+        copied = [i for i, value in enumerate(flat) if isinstance(value, Tensor)]
+    if not copied:
+        return (args, kwargs), [], ""
+    if problem := unreadable([flat[i] for i in copied]):
         return (args, kwargs), [], problem
     with torch.no_grad(), _disable_current_modes():
-        copies = {id(flat[i]): _copy(flat[i].detach()) for i in positions}
+        copies = {id(flat[i]): _copy(flat[i].detach()) for i in copied}
     kept = [copies.get(id(v), v) if isinstance(v, Tensor) else v for v in flat]
     return tree_unflatten(kept, spec), positions, ""
 
@@ -279,8 +281,9 @@ def _repeatable(call: Call) -> bool:
 def _identical(call: Call) -> bool:
     """Whether further executions on copies of the inputs return identical bits."""
     first, private = call.outputs(), PRIVATE.get(plain_name(call.func), ())
+    copied = call.written or hasattr(call.func, "eager")
     for _ in range(EXECUTIONS):
-        args, kwargs = tree_map(lambda v: _copy(v) if call.written else v, call.before)
+        args, kwargs = tree_map(lambda v: _copy(v) if copied else v, call.before)
         result = call.func(*args, **kwargs)
         again = outputs(result, tree_flatten((args, kwargs))[0], call.written)
         for i, (a, b) in enumerate(zip(first, again)):  # noqa: B905 - Python 3.9

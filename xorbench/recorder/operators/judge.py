@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
-from .execution import WIDE, execute, plain, wide
+from .execution import WIDE, execute, is_float, plain, wide
 from .noise import Noise
 from .references import Bound, Reference, plain_name, reference_of
 
@@ -75,11 +75,6 @@ def outputs(result: Any, flat: list[Any], written: list[int]) -> list[Any]:
 def unit(dtype: torch.dtype) -> float:
     """Half the distance from 1 to the next number."""
     return torch.finfo(dtype).eps / 2
-
-
-def is_float(value: Any) -> bool:
-    """Whether this is a floating-point or complex tensor."""
-    return isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
 
 
 def unreadable(values: list[Any]) -> str:
@@ -151,17 +146,24 @@ def judge(call: Call) -> Verdict:
     if smaller is None:
         return Verdict(NOT_JUDGED, text=f"more than {MOST_ELEMENTS:,} elements")
     call = smaller
-    if row.bound == Bound.UNINITIALIZED:
-        return Verdict(NOT_JUDGED, text="uninitialized")
-    if row.properties is not None:
-        verdict = _by_properties(row, call)
-        if verdict is not None:
-            return verdict
-    if row.bound in (Bound.RANDOM, Bound.NOT_UNIQUE):
+    if row.properties is not None and (known := _by_properties(row, call)) is not None:
+        return known
+    if row.bound in (Bound.RANDOM, Bound.NOT_UNIQUE, Bound.UNINITIALIZED):
         return Verdict(NOT_JUDGED, text=row.bound)
     if plain_name(call.func) == "view" and call.func._schema.overload_name == "dtype":
         return _same_bytes(call)
-    return _Comparison(call, row).verdict()
+    verdict = _Comparison(call, row).verdict()
+    return _as_eager(call, row) or verdict if verdict.state == WRONG else verdict
+
+
+def _as_eager(call: Call, row: Reference) -> Verdict | None:
+    """The verdict on a compiled graph that differs from the reference also without compilation."""
+    if not hasattr(call.func, "eager"):
+        return None
+    args = tree_map(lambda v: v.clone() if isinstance(v, Tensor) else v, call.before[0])
+    eager = call._replace(result=call.func.eager(*args), after=(args, {}))
+    same = _Comparison(eager, row).verdict().state == WRONG
+    return Verdict(NOT_JUDGED, text="also differs without compilation") if same else None
 
 
 def _by_properties(row: Reference, call: Call) -> Verdict | None:

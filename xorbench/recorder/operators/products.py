@@ -13,6 +13,8 @@ from torch import Tensor
 
 from .noise import product
 
+EXCLUDED = torch._C._dispatch_tls_local_exclude_set()  # a dispatch handler also excludes autograd
+
 
 def per_axis(value: Any, count: int) -> list[Any]:
     values = list(value) if isinstance(value, (list, tuple)) else [value]
@@ -101,7 +103,8 @@ def convolution_backward(
 
 def gradient(formula: Callable[..., Any], inputs: Any, grads: Any) -> Any:
     """The gradients of a formula, by autograd of its float64 steps."""
-    with torch.enable_grad():
+    included = torch._C._dispatch_tls_local_include_set()
+    with torch._C._ForceDispatchKeyGuard(included, EXCLUDED), torch.enable_grad():
         leaves = [value.detach().requires_grad_() for value in inputs]
         return torch.autograd.grad(formula(*leaves), leaves, grads, allow_unused=True)
 
