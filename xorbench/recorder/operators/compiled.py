@@ -40,7 +40,8 @@ class Graph:
         self.written = [i for i, node in enumerate(inputs) if node in changed]
         for node in steps:  # types below float64 and devices are constants of the graph
             node.args, node.kwargs = wide((node.args, node.kwargs))
-        self._module, self.compiled = GraphModule(module, graph), None
+        self._module = GraphModule(module, graph)
+        self.compiled: Any = None
         kind = Bound.RANDOM if self.random else Bound.STEPS
         self.reference = Reference(kind, self._formula, low=True, low_sums=True)
 
@@ -77,9 +78,11 @@ def follow_compilation(run: Callable[[Graph | None, Callable[[Any], Any], Any], 
         from torch._functorch import config
         from torch._inductor import compile_fx, output_code
 
+        inductor: Any = compile_fx
+
         config.enable_autograd_cache = False  # type: ignore[attr-defined] # its graphs have no source
         graphs, kind = WeakIdKeyDictionary(), output_code.CompiledFxGraph
-        compile_graph, call = compile_fx._compile_fx_inner, kind.__call__
+        compile_graph, call = inductor._compile_fx_inner, kind.__call__
 
         @functools.wraps(compile_graph)
         def keep_graph(module: GraphModule, *args: Any, **kwargs: Any) -> Any:
@@ -94,6 +97,6 @@ def follow_compilation(run: Callable[[Graph | None, Callable[[Any], Any], Any], 
         def judged(self: Any, inputs: Any) -> Any:
             return run(graphs.get(self), functools.partial(call, self), inputs)
 
-        compile_fx._compile_fx_inner, kind.__call__ = keep_graph, judged  # type: ignore[method-assign]
+        inductor._compile_fx_inner, kind.__call__ = keep_graph, judged  # type: ignore[method-assign]
 
     after_import("torch._inductor.compile_fx", install)

@@ -28,32 +28,30 @@ def _window(sizes: Any, offset: Any, stride: Any, dilation: Any) -> tuple[Any, .
     return (slice(None), slice(None), *axes)
 
 
-def _correlate(
-    x: Tensor, weight: Tensor, stride: Any, padding: Any, dilation: Any, groups: int
-) -> Tensor:
+def _shape(axes: int, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
+    return [*(per_axis(value, axes) for value in (stride, padding, dilation)), groups]
+
+
+def _correlate(x: Tensor, weight: Tensor, shape: Any) -> Tensor:
     """A convolution, as a sum of one product of matrices per kernel position."""
+    stride, padding, dilation, groups = shape
     x = torch.nn.functional.pad(x, [p for q in reversed(padding) for p in (q, q)])
     rows = zip(x.shape[2:], weight.shape[2:], stride, dilation)  # noqa: B905
     sizes = [(n - d * (k - 1) - 1) // s + 1 for n, k, s, d in rows]
     kernel = weight.reshape(groups, -1, *weight.shape[1:])
     out = x.new_zeros(len(x), groups, kernel.shape[1], math.prod(sizes))
-    for k in itertools.product(*map(range, weight.shape[2:])):
+    positions: Any = itertools.product(*map(range, weight.shape[2:]))
+    for k in positions:
         part = x[_window(sizes, k, stride, dilation)]
         out = out + kernel[(..., *k)] @ part.reshape(len(x), groups, weight.shape[1], -1)
     return out.reshape(len(x), len(weight), *sizes)
 
 
-def _adjoint(
-    y: Tensor, weight: Tensor, sizes: Any, stride: Any, padding: Any, dilation: Any, groups: int
-) -> Tensor:
+def _adjoint(y: Tensor, weight: Tensor, sizes: Any, shape: Any) -> Any:
     """The gradient of a convolution for its input, which is also the transposed convolution."""
     inner = tuple(slice(n) for n in y.shape)
-
-    def forward(x: Tensor) -> Tensor:
-        return _correlate(x, weight, stride, padding, dilation, groups)[inner]
-
-    x = y.new_zeros(len(y), weight.shape[1] * groups, *sizes)
-    return gradient(forward, [x], [y])[0]
+    x = y.new_zeros(len(y), weight.shape[1] * shape[-1], *sizes)
+    return gradient(lambda x: _correlate(x, weight, shape)[inner], [x], [y])[0]
 
 
 def convolution(
@@ -63,14 +61,14 @@ def convolution(
     axes = weight.dim() - 2
     if single := x.dim() == axes + 1:
         x = x.unsqueeze(0)
-    shape = [per_axis(value, axes) for value in (stride, padding, dilation)]
+    shape = _shape(axes, stride, padding, dilation, groups)
     if transposed:
-        rows = zip(x.shape[2:], weight.shape[2:], *shape, per_axis(output_padding, axes))  # noqa: B905
+        rows = zip(x.shape[2:], weight.shape[2:], *shape[:3], per_axis(output_padding, axes))  # noqa: B905
         sizes = [(n - 1) * s - 2 * p + d * (k - 1) + 1 + o for n, k, s, p, d, o in rows]
         terms = weight[:, 0].numel() // groups
-        out = product(lambda x, w: _adjoint(x, w, sizes, *shape, groups), terms, x, weight)
+        out = product(lambda x, w: _adjoint(x, w, sizes, shape), terms, x, weight)
     else:
-        out = product(lambda x, w: _correlate(x, w, *shape, groups), weight[0].numel(), x, weight)
+        out = product(lambda x, w: _correlate(x, w, shape), weight[0].numel(), x, weight)
     if bias is not None:
         out = out + bias.reshape(1, -1, *[1] * axes)
     return out[0] if single else out
@@ -81,16 +79,16 @@ def convolution_backward(
     transposed: bool, _output_padding: Any, groups: int, mask: Any,
 ) -> tuple[Any, Any, Any]:  # fmt: skip
     axes = weight.dim() - 2
-    shape = [per_axis(value, axes) for value in (stride, padding, dilation)]
+    shape = _shape(axes, stride, padding, dilation, groups)
 
-    def input_gradient(g: Tensor, w: Tensor) -> Tensor:
+    def input_gradient(g: Tensor, w: Tensor) -> Any:
         if transposed:
-            return _correlate(g, w, *shape, groups)[tuple(slice(n) for n in x.shape)]
-        return _adjoint(g, w, x.shape[2:], *shape, groups)
+            return _correlate(g, w, shape)[tuple(slice(n) for n in x.shape)]
+        return _adjoint(g, w, x.shape[2:], shape)
 
-    def weight_gradient(small: Tensor, large: Tensor) -> Tensor:
+    def weight_gradient(small: Tensor, large: Tensor) -> Any:
         inner = tuple(slice(n) for n in small.shape)
-        forward = lambda w: _correlate(large, w, *shape, groups)[inner]  # noqa: E731
+        forward = lambda w: _correlate(large, w, shape)[inner]  # noqa: E731
         return gradient(forward, [torch.zeros_like(weight)], [small])[0]
 
     terms = weight[0].numel() if transposed else weight[:, 0].numel() // groups

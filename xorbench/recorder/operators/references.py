@@ -115,7 +115,8 @@ BOUNDS = {
     sinc bessel_i0 bessel_i1 bessel_i0e bessel_i1e bessel_j0 bessel_j1 spherical_bessel_j0
     erf_inv erfcx ndtri zeta""",
     Bound.POSITIONS: """grid_sampler_3d _upsample_bilinear2d_aa _upsample_bicubic2d_aa
-    _upsample_bilinear2d_aa_backward _upsample_bicubic2d_aa_backward grid_sampler_3d_backward""",
+    _upsample_bilinear2d_aa_backward _upsample_bicubic2d_aa_backward grid_sampler_2d_backward
+    upsample_bicubic2d_backward grid_sampler_3d_backward""",
     Bound.RANDOM: """bernoulli_ normal_ native_dropout rand randn rand_like randn_like randint
     randperm multinomial random randint_like rrelu_with_noise geometric cauchy log_normal poisson
     binomial _fused_dropout _standard_gamma _sample_dirichlet normal_functional exponential
@@ -138,7 +139,11 @@ LOW = """mkldnn_rnn_layer mkldnn_rnn_layer_backward _thnn_fused_lstm_cell _thnn_
     upsample_bicubic2d_backward grid_sampler_3d linalg_matrix_exp pow nll_loss_forward
     nll_loss2d_forward _native_batch_norm_legit _batch_norm_with_update rsqrt
     binary_cross_entropy_with_logits soft_margin_loss logit xlogy special_entr special_i0e
-    _trilinear addbmm addr linalg_cross renorm prod polygamma mvlgamma ldexp"""
+    _trilinear addbmm addr linalg_cross renorm prod polygamma mvlgamma ldexp dist
+    mse_loss mse_loss_backward huber_loss huber_loss_backward smooth_l1_loss smooth_l1_loss_backward
+    binary_cross_entropy binary_cross_entropy_backward soft_margin_loss_backward glu_backward
+    logit_backward special_xlog1py avg_pool2d_backward avg_pool3d_backward
+    _adaptive_avg_pool2d_backward grid_sampler_2d_backward grid_sampler_3d_backward"""
 LOW_SUMS = "cumsum cumprod logcumsumexp"
 PRIVATE = {"_ctc_loss": (1,), "mkldnn_rnn_layer": (3,)}  # outputs with uninitialized memory
 
