@@ -437,15 +437,12 @@ def test_further_executions_have_the_strides_of_the_first() -> None:
 def compiled(fault: Any = None) -> dict[str, str]:
     """The states of the kinds of a compiled step."""
     follow, mode = compiled_graphs.follow_compilation, JudgedOperators(OPTIONS, "", fault)
-    with pytest.MonkeyPatch.context() as patch:
-        from torch._functorch import config
-        from torch._inductor import compile_fx, output_code
+    from torch._functorch import config
+    from torch._inductor import compile_fx, output_code
 
-        for place, name in (
-            (compile_fx, "_compile_fx_inner"),
-            (output_code.CompiledFxGraph, "__call__"),
-            (config, "enable_autograd_cache"),
-        ):
+    hooks = (compile_fx, "_compile_fx_inner"), (output_code.CompiledFxGraph, "__call__")
+    with pytest.MonkeyPatch.context() as patch, config.patch(enable_autograd_cache=False):
+        for place, name in hooks:
             patch.setattr(place, name, getattr(place, name))
         follow(mode.run_graph)
         torch._dynamo.reset()
@@ -457,6 +454,7 @@ def compiled(fault: Any = None) -> dict[str, str]:
 
 
 @pytest.mark.trains
+@pytest.mark.filterwarnings("ignore")
 def test_a_compiled_graph_is_judged_by_the_graph_in_float64() -> None:
     """The forward and the backward graph are correct; one wrong element is detected."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 from collections.abc import Callable
@@ -54,6 +55,8 @@ class Graph:
 
     def _formula(self, *inputs: Any) -> list[Any]:
         """The outputs. If some are rounded, comparisons and indices may depend on the rounding."""
+        if not self.size:
+            raise NotImplementedError("an unknown graph")
         outputs = list(self._module(*inputs))
         if any(map(is_float, outputs)):
             outputs = [value if is_float(value) else None for value in outputs]
@@ -71,32 +74,39 @@ def _writes(node: Node) -> bool:
     return bool(getattr(getattr(node.target, "_schema", None), "is_mutable", False))
 
 
-def follow_compilation(run: Callable[[Graph | None, Callable[[Any], Any], Any], Any]) -> None:
-    """Call compiled graphs by `run`; a graph that cannot be read is None."""
+def follow_compilation(run: Callable[[Graph, Callable[[Any], Any], Any], Any]) -> None:
+    """Call compiled graphs by `run`; a graph from a cache or that cannot be read is empty."""
 
     def install() -> None:
         from torch._functorch import config
         from torch._inductor import compile_fx, output_code
 
         inductor: Any = compile_fx
-
         config.enable_autograd_cache = False  # type: ignore[attr-defined] # its graphs have no source
         graphs, kind = WeakIdKeyDictionary(), output_code.CompiledFxGraph
         compile_graph, call = inductor._compile_fx_inner, kind.__call__
 
         @functools.wraps(compile_graph)
         def keep_graph(module: GraphModule, *args: Any, **kwargs: Any) -> Any:
-            try:
+            graph = None
+            with contextlib.suppress(Exception):
                 graph = Graph(module)
-            except Exception:
-                graph = None
             compiled = compile_graph(module, *args, **kwargs)
-            graphs[compiled] = graph
+            graphs[compiled] = graph or empty()
             return compiled
 
         def judged(self: Any, inputs: Any) -> Any:
-            return run(graphs.get(self), functools.partial(call, self), inputs)
+            if self not in graphs:
+                graphs[self] = empty()
+            return run(graphs[self], functools.partial(call, self), inputs)
 
         inductor._compile_fx_inner, kind.__call__ = keep_graph, judged  # type: ignore[method-assign]
 
-    after_import("torch._inductor.compile_fx", install)
+    def empty() -> Graph:
+        return Graph(GraphModule(torch.nn.Module(), torch.fx.Graph()))
+
+    def guarded() -> None:
+        with contextlib.suppress(ImportError, AttributeError):  # other names in other releases
+            install()
+
+    after_import("torch._inductor.compile_fx", guarded)

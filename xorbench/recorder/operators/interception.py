@@ -118,9 +118,9 @@ class JudgedOperators(TorchDispatchMode):
         """Run the operator, and judge it if it is the first call of its kind."""
         return self.run(func, args, kwargs or {})
 
-    def run_graph(self, graph: Graph | None, compiled: Any, inputs: Any) -> Any:
+    def run_graph(self, graph: Graph, compiled: Any, inputs: Any) -> Any:
         """Run a compiled graph as an operator."""
-        if not self.on or graph is None:
+        if not self.on:
             return compiled(inputs)
         graph.compiled, own = compiled, list(inputs)
         inputs.clear()
@@ -131,7 +131,7 @@ class JudgedOperators(TorchDispatchMode):
         space = func._schema.name.partition("::")[0]
         if not self.on or space in IGNORED_SPACES:
             return func(*args, **kwargs)
-        key, weight = _kind(func, args, kwargs), getattr(func, "size", 1)
+        key, weight = _kind(func, args, kwargs), getattr(func, "size", 0) or 1
         with self._lock:
             count = self._calls[key] = self._calls.get(key, 0) + weight
         if count > weight:
