@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
-
 FLOAT64 = 2.0**-52  # noise below this is lost if it is added to 1
 
 
