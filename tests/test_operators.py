@@ -15,12 +15,15 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from xorbench.programs.defects import DEFECTS, known
+from xorbench.recorder.operators import compiled as compiled_graphs
 from xorbench.recorder.operators import judge, models, references
 from xorbench.recorder.operators.execution import execute, wide
 from xorbench.recorder.operators.interception import JudgedOperators
 from xorbench.recorder.operators.noise import Noise
 
 aten = torch.ops.aten
+GRAPH = "inductor.graph"
+OPTIONS = SimpleNamespace(root="", with_source=False)
 DOCS = Path(__file__).parents[1] / "docs" / "defects.md"
 
 
@@ -63,7 +66,7 @@ def trained(kind: str, mode: Any) -> list[Tensor]:
 @pytest.mark.parametrize("kind", ["gpt", "lstm", "resnet"])
 def test_a_judged_step_has_the_bits_of_a_step(kind: str) -> None:
     """Judging changes no parameter, gradient or generator."""
-    mode = JudgedOperators(SimpleNamespace(root="", with_source=False), "")
+    mode = JudgedOperators(OPTIONS, "")
     pairs = zip(trained(kind, nullcontext()), trained(kind, mode), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
     assert mode.kinds
@@ -127,11 +130,24 @@ def transposed(result: Tensor) -> None:
     result.copy_(result.t().contiguous())
 
 
+def backward(work: Callable[[Tensor], Tensor]) -> Callable[[], None]:
+    def run() -> None:
+        y = work(random(16, 16).requires_grad_())
+        y.backward(torch.randn_like(y))
+
+    return run
+
+
 FORWARD: dict[str, Callable[[], object]] = {
+    "gelu_backward": backward(functional.gelu),
+    "embedding_dense_backward": backward(lambda x: functional.embedding(torch.arange(32) % 16, x)),
+    "upsample_nearest2d": lambda: functional.interpolate(random(2, 2, 5, 5), scale_factor=2),
+    "addcdiv_": lambda: random(16, 16).addcdiv_(random(16, 16), random(16, 16).exp()),
     "addmm": lambda: functional.linear(random(16, 16), random(16, 16), random(16)),
     "convolution": lambda: functional.conv2d(random(2, 3, 8, 8), random(4, 3, 3, 3), padding=1),
     "native_layer_norm": lambda: functional.layer_norm(random(16, 16), (16,)),
     "_softmax": lambda: torch.softmax(random(16, 16), -1),
+    "_log_softmax": lambda: torch.log_softmax(random(16, 16), -1),
     "gelu": lambda: functional.gelu(random(16, 16)),
     "embedding": lambda: functional.embedding(torch.arange(16), random(16, 16)),
     "max_pool2d_with_indices": lambda: aten.max_pool2d_with_indices(random(2, 2, 8, 8), [2, 2]),
@@ -177,13 +193,19 @@ def tf32(a: Tensor, b: Tensor) -> Tensor:
     ("operator", "work", "kernel"),
     [
         ("mm", lambda: random(8, 64) @ random(64, 8), tf32),
+        ("bmm", lambda: torch.bmm(random(2, 8, 64), random(2, 64, 8)), tf32),
         ("gelu", FORWARD["gelu"], lambda x: functional.gelu(x, approximate="tanh")),
         ("_softmax", FORWARD["_softmax"], lambda x, *_: torch.softmax(x, 0)),
+        ("_log_softmax", FORWARD["_log_softmax"], lambda x, *_: torch.log_softmax(x, 0)),
         ("mul", lambda: torch.full((4,), 1e-30) * 1e-10, lambda x, y: torch.zeros(4)),
+        ("exp", lambda: torch.full((4,), -90.0).exp(), lambda x: torch.zeros(4)),
         ("sum", lambda: torch.ones(4096).sum(), lambda x, *_: x[:2048].sum()),
+        ("embedding_dense_backward", FORWARD["embedding_dense_backward"],
+         lambda grad, index, *_: torch.zeros(16, 16).index_copy(0, index, grad)),
+        ("gelu_backward", FORWARD["gelu_backward"],
+         lambda grad, x: aten.gelu_backward(grad, x, approximate="tanh")),
     ],
-    ids=["TF32", "tanh GELU", "dimension", "denormals", "accumulation"],
-)
+)  # fmt: skip
 def test_a_kernel_with_another_algorithm_is_detected(operator: str, work: Any, kernel: Any) -> None:
     """TF32, the tanh form of GELU, a wrong dimension, flushed denormals, a dropped part."""
     assert wrong(work) == set()
@@ -245,6 +267,9 @@ def test_a_low_precision_sum_that_pytorch_expects_is_a_class_of_its_own() -> Non
         ("topk", lambda: random(50).topk(3), lambda x, k: torch.topk(x, k, largest=False)),
         ("sort", lambda: random(50).sort(), lambda x: torch.sort(x, descending=True)),
         ("argmax", lambda: random(50).argmax(), lambda x: x.argmin()),
+        ("argmax", lambda: random(5, 9).argmax(1), lambda x, _: torch.full((5,), 9)),
+        ("native_dropout", lambda: aten.native_dropout(random(4096), 0.1, True),
+         lambda x, p, t: (x * torch.nan, torch.ones_like(x, dtype=torch.bool))),
         ("randperm", lambda: torch.randperm(50), lambda n, **_: torch.zeros(n, dtype=torch.long)),
         ("randint", lambda: torch.randint(0, 9, (500,)), lambda *_: torch.full((500,), 9)),
         ("randn", lambda: torch.randn(4000), lambda *_: torch.rand(4000)),
@@ -406,6 +431,43 @@ def test_further_executions_have_the_strides_of_the_first() -> None:
     assert (kind["state"], kind["identical"]) == ("correct", True)
 
 
+# Compiled code
+
+
+def compiled(fault: Any = None) -> dict[str, str]:
+    """The states of the kinds of a compiled step."""
+    follow, mode = compiled_graphs.follow_compilation, JudgedOperators(OPTIONS, "", fault)
+    from torch._functorch import config
+    from torch._inductor import compile_fx, output_code
+
+    hooks = (compile_fx, "_compile_fx_inner"), (output_code.CompiledFxGraph, "__call__")
+    with pytest.MonkeyPatch.context() as patch, config.patch(enable_autograd_cache=False):
+        for place, name in hooks:
+            patch.setattr(place, name, getattr(place, name))
+        follow(mode.run_graph)
+        torch._dynamo.reset()
+        layers = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2)
+        model = torch.compile(nn.Sequential(*layers))
+        with mode:
+            model(random(4, 1, 8, 8)).square().mean().backward()
+    return {str(k["signature"]): k["state"] for k in mode.kinds.values() if k["operator"] == GRAPH}
+
+
+@pytest.mark.trains
+@pytest.mark.filterwarnings("ignore")
+def test_a_compiled_graph_is_judged_by_the_graph_in_float64() -> None:
+    """The forward and the backward graph are correct; one wrong element is detected."""
+
+    def fault(func: Any, _args: Any, result: Any) -> Any:
+        if str(func) == GRAPH:
+            with torch.no_grad():
+                element(1e-2)(next(t for t in result if isinstance(t, Tensor)))
+        return result
+
+    assert [*compiled().values()] == ["correct", "correct"]
+    assert "wrong" in compiled(fault).values()
+
+
 # Cost
 
 
@@ -421,7 +483,7 @@ def test_rows_of_a_large_result_are_sampled(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_kind_is_judged_once() -> None:
     """Further calls of the same kind only count."""
-    mode = JudgedOperators(SimpleNamespace(root="", with_source=False), "")
+    mode = JudgedOperators(OPTIONS, "")
     with mode:
         for _ in range(3):
             torch.exp(torch.ones(4))
@@ -457,7 +519,7 @@ def test_another_package_adds_a_reference(monkeypatch: pytest.MonkeyPatch) -> No
     with torch.library._scoped_library("operator_test", "DEF") as library:
         library.define("double(Tensor x) -> Tensor")
         library.impl("double", lambda x: x * 2, "CompositeExplicitAutograd")
-        row = references.Reference(references.ROUNDED, lambda x: x + x)
+        row = references.Reference(references.Bound.ROUNDED, lambda x: x + x)
         monkeypatch.setitem(references.ADDED, "operator_test::double", row)
         work = lambda: torch.ops.operator_test.double(random(4))  # noqa: E731
         assert states(work)["double"] == "correct"

@@ -1,9 +1,11 @@
 """`check --operators` and `canary --operators` of real trainings."""
 
 import json
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from accelerators import TRAIN, require, xorbench
@@ -13,15 +15,137 @@ import xorbench as package
 from xorbench.programs.questions.operators import of_models
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-LOW = """
+HEAD = """
 import torch
+from torch import nn
+from torch.nn import functional
 torch.manual_seed(0)
-layers = torch.nn.Embedding(8, 16), torch.nn.LayerNorm(16), torch.nn.Linear(16, 8)
-model = torch.nn.Sequential(*layers).bfloat16()
-optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-for _ in range(3):
-    model(torch.zeros(4, 256, dtype=torch.long)).sum().backward()
-    optimizer.step()
+def train(model, loss):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+    print(sum(p.detach().double().sum().item() for p in model.parameters()))
+"""
+LOW = (
+    HEAD
+    + """
+layers = nn.Embedding(8, 16), nn.LayerNorm(16), nn.Linear(16, 8)
+model = nn.Sequential(*layers).bfloat16()
+train(model, lambda: model(torch.zeros(4, 256, dtype=torch.long)).sum())
+"""
+)
+# Ordinary trainings with a defect of PyTorch, by its operator in `programs/defects.py`.
+DEFECTIVE = {
+    "native_layer_norm_backward": """
+model = nn.Sequential(nn.Linear(8, 64), nn.LayerNorm(64), nn.Linear(64, 1)).bfloat16()
+train(model, lambda: model(torch.randn(1024, 8).bfloat16()).sum())
+""",
+    "embedding_dense_backward": """
+model = nn.Sequential(nn.Embedding(4, 64), nn.Linear(64, 1)).bfloat16()
+train(model, lambda: model(torch.randint(4, (1024,))).sum())
+""",
+    "index_put_": """
+model = nn.ParameterList([torch.randn(4, 64).bfloat16(), torch.randn(64, 1).bfloat16()])
+train(model, lambda: (model[0][torch.randint(4, (1024,))] @ model[1]).sum())
+""",
+    "linalg_matrix_exp": """
+model = nn.Linear(8, 8, bias=False)
+nn.utils.parametrizations.orthogonal(model, orthogonal_map="matrix_exp")
+model = model.bfloat16()
+train(model, lambda: model(torch.randn(4, 8).bfloat16()).sum())
+""",
+    "_embedding_bag": """
+class Frozen(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("table", torch.randn(50, 8))
+    def forward(self, words):
+        return torch.ops.aten._embedding_bag(self.table, words, torch.tensor([0, 5, 9]))[0]
+model = nn.Sequential(Frozen(), nn.Linear(8, 1))
+def loss():
+    tagged = torch.randint(50, (12, 2))  # words and their tags
+    return model(tagged[:, 0]).square().mean()
+train(model, loss)
+""",
+    "adaptive_max_pool3d_backward": """
+layers = nn.Conv3d(1, 4, 3), nn.AdaptiveMaxPool3d(2), nn.Flatten(), nn.Linear(32, 1)
+model = nn.Sequential(*layers).to(memory_format=torch.channels_last_3d)
+compiled = torch.compile(model)
+def loss():
+    x = torch.randn(2, 1, 8, 8, 8).to(memory_format=torch.channels_last_3d)
+    return compiled(x).square().mean()
+train(model, loss)
+""",
+}
+HARMLESS = {
+    "compiled": """
+layers = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.GELU(), nn.Flatten(), nn.Linear(144, 2)
+model = nn.Sequential(*layers)
+compiled = torch.compile(model)
+train(model, lambda: compiled(torch.randn(4, 1, 8, 8)).square().mean())
+""",
+    "transforms": """
+from torch.func import functional_call, grad, vmap
+model = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 1))
+def loss():
+    x, weights = torch.randn(4, 8), dict(model.named_parameters())
+    frozen = {name: weight.detach() for name, weight in weights.items()}
+    own = grad(lambda w, x: functional_call(model, w, (x,)).square().mean())
+    each = vmap(own, in_dims=(None, 0))(frozen, x)
+    return sum((weights[name] * each[name].mean(0)).sum() for name in weights)
+train(model, loss)
+""",
+    "checkpoint": """
+from torch.utils.checkpoint import checkpoint
+model = nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.1), nn.Linear(8, 1))
+train(model, lambda: checkpoint(model, torch.randn(4, 8), use_reentrant=False).square().mean())
+""",
+    "complex": """
+class Filter(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(8, 8, dtype=torch.complex64))
+    def forward(self, x):
+        return torch.fft.ifft(torch.fft.fft(x) @ self.weight.conj().T).real
+model = Filter()
+train(model, lambda: model(torch.randn(4, 8)).square().mean())
+""",
+    "views": """
+model = nn.Linear(8, 8)
+def loss():
+    x = torch.randn(4, 8)
+    x[:, ::2] += 1
+    x.t()[1:3].mul_(2)
+    x[x > 1] = 0
+    y = model(x.clone())
+    z = y.clone()
+    z[:, 1:4].add_(y[:, 4:7])
+    z.transpose(0, 1)[0].copy_(y[:, 0])
+    return z.square().mean()
+train(model, loss)
+""",
+    "function": """
+class Cube(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**3
+    @staticmethod
+    def backward(ctx, grad):
+        return 3 * grad * ctx.saved_tensors[0] ** 2
+model = nn.Linear(8, 8)
+train(model, lambda: Cube.apply(model(torch.randn(4, 8))).mean())
+""",
+}
+THIRD = """
+@torch.library.custom_op("mine::half", mutates_args=())
+def half(x: torch.Tensor) -> torch.Tensor:
+    return x / 2
+half.register_autograd(lambda ctx, grad: half(grad))
+model = nn.Linear(8, 8)
+train(model, lambda: half(model(torch.randn(4, 8))).square().mean())
 """
 THREADS = """
 import threading, torch
@@ -80,6 +204,44 @@ def test_defects_of_pytorch_are_found_in_a_bfloat16_training(checked: Run) -> No
     assert done.returncode == 1
     assert wrong == {"aten.native_layer_norm_backward", "aten.embedding_dense_backward"}
     assert checked(LOW, "0", "--known-defects", "ok").returncode == 0
+
+
+def few(names: Iterable[str], *run: str) -> list[Any]:
+    """The names; all but some are variants."""
+    return [n if n in run else pytest.param(n, marks=pytest.mark.variant) for n in names]
+
+
+@pytest.mark.parametrize("operator", few(DEFECTIVE, "index_put_", "adaptive_max_pool3d_backward"))
+def test_a_defect_of_pytorch_is_found_in_an_ordinary_training(checked: Run, operator: str) -> None:
+    """Each of the six defects of the specification; the answer refers to the issue."""
+    done = checked(HEAD + DEFECTIVE[operator])
+    wrong = {k["operator"]: k for k in json.loads(done.stdout)["kinds"] if k["result"] == "wrong"}
+    kind = next(k for name, k in wrong.items() if operator.rstrip("_") in name)
+    assert done.returncode == 1
+    assert "known: " in kind["details"]
+
+
+@pytest.mark.parametrize("name", few(HARMLESS, "compiled", "transforms"))
+def test_a_judged_training_has_the_weights_of_an_unjudged_one(
+    checked: Run, tmp_path: Path, name: str
+) -> None:
+    """No alarm, and the same sum of the weights with and without the judge."""
+    done = checked(HEAD + HARMLESS[name], "0,1,9")
+    answer = json.loads(done.stdout)
+    assert (done.returncode, answer["outcome"]) == (0, "pass"), answer
+    assert ("inductor.graph" in {k["operator"] for k in answer["kinds"]}) == (name == "compiled")
+    words = [sys.executable, "train.py"]
+    plain = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
+    (output,) = (tmp_path / "results").glob("checks/*/run-1/stdout.txt")
+    assert output.read_text() == plain.stdout
+
+
+def test_an_operator_of_another_package_is_counted_and_named(checked: Run) -> None:
+    """It has no reference, so it does not pass silently."""
+    kinds = json.loads(checked(HEAD + THIRD).stdout)["kinds"]
+    assert [(k["result"], k["details"]) for k in kinds if k["operator"] == "mine.half"] == [
+        ("not judged", "no reference")
+    ]
 
 
 def test_operators_of_other_threads_are_judged(checked: Run) -> None:

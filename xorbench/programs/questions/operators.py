@@ -34,7 +34,10 @@ MODELS: Final = Path(xorbench.__file__).parent / "recorder" / "operators" / "mod
 MOST_MODELS: Final = 100  # steps, one per model and precision
 LEAST_JUDGED: Final = 0.9  # of the calls
 MOST_SHOWN: Final = 20  # wrong kinds in the answer
-UNINITIALIZED: Final = "uninitialized"
+EXCLUDED: Final = {
+    "uninitialized": "of uninitialized memory",
+    "communication": "of communication between ranks",
+}
 LOW: Final = "sums kept in a low precision, as PyTorch expects (pytorch#180155)"
 
 
@@ -156,8 +159,8 @@ def judgement(
 
 
 def _is_excluded(kind: Row) -> bool:
-    """Uninitialized memory has no correct value."""
-    return kind["state"] == "not judged" and kind["text"] == UNINITIALIZED
+    """Whether a kind has no correct value in one process."""
+    return kind["state"] == "not judged" and kind["text"] in EXCLUDED
 
 
 def _calls(kinds: Sequence[Row]) -> int:
@@ -190,8 +193,9 @@ def _details(kinds: Sequence[Row], wrong: Sequence[Row]) -> list[tuple[str, str]
         text = some([f"{reason} {count}" for reason, count in reasons.most_common()], 6)
         names = some(list(dict.fromkeys(map(name_of, missing))), 6)
         rows.append(("not judged", f"{counted(len(missing), 'kind')}: {text}: {names}"))
-    if excluded := len([kind for kind in kinds if _is_excluded(kind)]):
-        rows.append(("excluded", f"{counted(excluded, 'kind')} of uninitialized memory"))
+    counts = Counter(str(kind["text"]) for kind in kinds if _is_excluded(kind))
+    if excluded := [f"{counted(n, 'kind')} {EXCLUDED[text]}" for text, n in counts.items()]:
+        rows.append(("excluded", ", ".join(excluded)))
     if low:
         rows.append(("low precision", f"{LOW}: {some(list(dict.fromkeys(low)), 6)}"))
     if unsteady:

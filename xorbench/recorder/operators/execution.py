@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -14,21 +15,9 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from .noise import ACTIVE, Noise, growth
 from .optimizers import lists
-from .references import (
-    BITS,
-    EXACT,
-    FUNCTION,
-    POSITIONS,
-    RANDOM,
-    ROUNDED,
-    SUM,
-    UNINITIALIZED,
-    independent,
-    plain_name,
-    reference_of,
-)  # fmt: skip
+from .references import Bound, Reference, independent, plain_name, reference_of
 
-KEPT = (BITS, EXACT, UNINITIALIZED)  # steps that do not round
+KEPT = (Bound.BITS, Bound.EXACT, Bound.UNINITIALIZED)  # steps that do not round
 
 WIDE = {
     torch.float32: torch.float64,
@@ -59,49 +48,47 @@ class Steps(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs, row = kwargs or {}, reference_of(func)
-        if row.bound == RANDOM:
+        if row.bound == Bound.RANDOM:
             raise NotImplementedError(f"random numbers in {func}")
-        if row.formula is not None and not _writes_alias(func):
+        for compute in self._parts(func, row):
             with self:
-                return row.formula(*args, **kwargs)
-        if row.bound not in KEPT and func._can_decompose():  # composites arrive whole in a handler
-            with self:
-                result = func.decompose(*args, **kwargs)
-            if result is not NotImplemented:
-                return result
-        if row.bound not in (*KEPT, ROUNDED, SUM) and func in decomposition_table:
-            with self:
-                result = decomposition_table[func](*args, **kwargs)
+                result = compute(*args, **kwargs)
             if result is not NotImplemented:
                 return result
         return self._step(func, row.bound, args, kwargs)
+
+    @staticmethod
+    def _parts(func: Any, row: Reference) -> Iterator[Callable[..., Any]]:
+        """The ways to compute an operator by smaller steps."""
+        if row.formula is not None and not _writes_alias(func):
+            yield row.formula
+        elif row.bound not in KEPT:
+            if func._can_decompose():  # composites arrive whole in a handler
+                yield func.decompose
+            if row.bound not in (Bound.ROUNDED, Bound.SUM) and func in decomposition_table:
+                yield decomposition_table[func]
 
     def _step(self, func: Any, bound: str, args: Any, kwargs: Any) -> Any:
         noise, name, inplace = self.noise, plain_name(func), func._schema.is_mutable
         compute = (not inplace and independent(name, args, kwargs)) or func
         if not noise.u or bound in KEPT:
             return compute(*args, **kwargs)
-        if bound == ROUNDED and _scale_of(args, kwargs) != 1:  # the scaled argument is rounded too
-            args = (args[0], noise.add(args[1], noise.u), *args[2:])
-        if bound == SUM:
+        if bound == Bound.SUM:
             size = noise.sums * _growth(func, name, args, kwargs)
             args = tuple(noise.add(value, size) for value in args)
-        elif bound != ROUNDED and not inplace:
+        elif bound != Bound.ROUNDED and not inplace:
             args = tuple(noise.add(value, noise.u) for value in args)
+        elif bound == Bound.ROUNDED and (kwargs.get("alpha", 1) != 1 or len(args) > 2):
+            args = (args[0], noise.add(args[1], noise.u), *args[2:])  # the scaled term is rounded
         out = compute(*args, **kwargs)
-        absolute = noise.u * _reach(args[0]) if bound == POSITIONS else 0.0
-        size = noise.u * (FUNCTION_ULPS if bound == FUNCTION or name.startswith("special_") else 1)
+        absolute = noise.u * _reach(args[0]) if bound == Bound.POSITIONS else 0.0
+        is_function = bound == Bound.FUNCTION or name.startswith("special_")
+        size = noise.u * (FUNCTION_ULPS if is_function else 1)
+        noisy = tree_map(lambda value: noise.add(value, size, absolute), out)
         if inplace:
-            for value in tree_flatten(out)[0]:
-                if isinstance(value, Tensor):
-                    value.copy_(noise.add(value, size))
+            tree_map(lambda old, new: isinstance(old, Tensor) and old.copy_(new), out, noisy)
             return out
-        return tree_map(lambda value: noise.add(value, size, absolute), out)
-
-
-def _scale_of(args: Any, kwargs: Any) -> Any:
-    """The factor `alpha` of the second argument of an addition."""
-    return args[2] if len(args) > 2 else kwargs.get("alpha", 1)
+        return noisy
 
 
 def _reach(x: Tensor) -> float:
@@ -125,6 +112,11 @@ def _growth(func: Any, name: str, args: Any, kwargs: Any) -> float:
     out = func(*args, **kwargs)
     first = out[0] if isinstance(out, tuple) else out
     return growth(args[0].numel() / max(1, first.numel()))
+
+
+def is_float(value: Any) -> bool:
+    """Whether this is a floating-point or complex tensor."""
+    return isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
 
 
 def plain(value: Any) -> Any:
@@ -165,12 +157,8 @@ def _functional(func: Any) -> Any:
     if not name.endswith("_") or name.startswith("__"):
         return None
     packet = getattr(getattr(torch.ops, space), name[:-1], None)
-    overloads = () if packet is None else packet.overloads()
-    wanted = func._schema.overload_name or "default"
-    for overload in (wanted, "default"):
-        if overload in overloads:
-            return getattr(packet, overload)
-    return None
+    names = (func._schema.overload_name or "default", "default")
+    return next((getattr(packet, n) for n in names if packet and n in packet.overloads()), None)
 
 
 def execute(func: Any, args: Any, kwargs: Any, noise: Noise) -> tuple[Any, list[Any]]:
@@ -187,13 +175,11 @@ def execute(func: Any, args: Any, kwargs: Any, noise: Noise) -> tuple[Any, list[
     if row.formula is not None and not _writes_alias(func):
         with steps:  # not within a handler, where autograd does not record
             return row.formula(*args, **kwargs), flat
-    if func not in decomposition_table or row.formula is not None:
-        function = _functional(func)
-        if function is not None:
-            with steps:
-                own = reference_of(function).formula
-                result = (own or function)(*args, **kwargs)
-            return result, [result, *flat[1:]]
+    function = _functional(func)
+    if function is not None and (func not in decomposition_table or row.formula is not None):
+        with steps:
+            result = (reference_of(function).formula or function)(*args, **kwargs)
+        return result, [result, *flat[1:]]
     with steps:
         return func(*args, **kwargs), flat
 

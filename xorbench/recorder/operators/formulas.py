@@ -65,28 +65,6 @@ def attention_backward(
     return torch.matmul(inner, keys), _summed(gk, k), _summed(gv, v)
 
 
-def softmax(x: Tensor, dim: int, _half_to_float: bool = False) -> Tensor:
-    if not x.numel():
-        return x.clone()
-    weights = torch.exp(x - x.amax(dim, keepdim=True))
-    return weights / weights.sum(dim, keepdim=True)
-
-
-def log_softmax(x: Tensor, dim: int, _half_to_float: bool = False) -> Tensor:
-    if not x.numel():
-        return x.clone()
-    shifted = x - x.amax(dim, keepdim=True)
-    return shifted - torch.log(torch.exp(shifted).sum(dim, keepdim=True))
-
-
-def softmax_backward(grad: Tensor, y: Tensor, dim: int, _dtype: Any = None) -> Tensor:
-    return (grad - (grad * y).sum(dim, keepdim=True)) * y
-
-
-def log_softmax_backward(grad: Tensor, y: Tensor, dim: int, _dtype: Any = None) -> Tensor:
-    return grad - torch.exp(y) * grad.sum(dim, keepdim=True)
-
-
 # Embeddings
 
 

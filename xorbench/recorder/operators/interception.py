@@ -18,13 +18,16 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from ..detail import Detail, leave_innermost, line_of
+from .compiled import Graph, follow_compilation
 from .judge import CORRECT, NOT_JUDGED, Call, Verdict, judge, outputs, unreadable
-from .references import ADDED, PRIVATE, RANDOM, UNINITIALIZED, plain_name, reference_of
+from .references import ADDED, PRIVATE, Bound, plain_name, reference_of
 
 if TYPE_CHECKING:
     from ..listen import Listener
 
-JUDGED_SPACES = ("aten", "torchvision", "mkldnn", "prims")
+JUDGED_SPACES = ("aten", "torchvision", "mkldnn", "prims", "inductor")
+IGNORED_SPACES = ("profiler",)
+COMMUNICATION = ("c10d", "_c10d_functional", "_c10d_functional_autograd", "symm_mem")
 EXECUTIONS = 2  # further executions, for identical bits
 Fault = Any  # called with operator, arguments and output; stands for a broken kernel in tests
 
@@ -39,6 +42,7 @@ class JudgedSteps(Detail):
         self.operators.shielded = listener.shielded
         self.operators.on, self._pushed = False, False
         _follow_threads(self.operators)
+        follow_compilation(self.operators.run_graph)
 
     def begin(self, step: int) -> None:
         """Begin a step; its operators are judged if it is chosen."""
@@ -112,13 +116,25 @@ class JudgedOperators(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operator, and judge it if it is the first call of its kind."""
-        kwargs = kwargs or {}
-        if not self.on or not self._is_judged(func._schema.name.partition("::")[0]):
+        return self.run(func, args, kwargs or {})
+
+    def run_graph(self, graph: Graph, compiled: Any, inputs: Any) -> Any:
+        """Run a compiled graph as an operator."""
+        if not self.on:
+            return compiled(inputs)
+        graph.compiled, own = compiled, list(inputs)
+        inputs.clear()
+        return self.run(graph, own, {})
+
+    def run(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Run an operator, and judge it if it is the first call of its kind."""
+        space = func._schema.name.partition("::")[0]
+        if not self.on or space in IGNORED_SPACES:
             return func(*args, **kwargs)
-        key = _kind(func, args, kwargs)
+        key, weight = _kind(func, args, kwargs), getattr(func, "size", 0) or 1
         with self._lock:
-            count = self._calls[key] = self._calls.get(key, 0) + 1
-        if count > 1:
+            count = self._calls[key] = self._calls.get(key, 0) + weight
+        if count > weight:
             return func(*args, **kwargs)
         began = time.process_time()
         unkept: Any = (args, kwargs), [], "its arguments cannot be copied"
@@ -130,7 +146,7 @@ class JudgedOperators(TorchDispatchMode):
         began = time.process_time()
         call = Call(func, before, result, (args, kwargs), written)
         failed = Verdict(NOT_JUDGED, text="the reference failed"), True
-        verdict, identical = self._hidden(self._judge, failed, call, problem)
+        verdict, identical = self._hidden(self._judge, failed, call, problem or _unknown(func))
         spent += time.process_time() - began
         self._record(key, call, verdict, identical, spent)
         return result
@@ -141,19 +157,11 @@ class JudgedOperators(TorchDispatchMode):
         self.shielded(lambda: results.append(work(*arguments)))
         return results[0] if results else failed
 
-    @staticmethod
-    def _is_judged(space: str) -> bool:
-        """Whether operators of a namespace are judged: PyTorch's, and those with references."""
-        return space in JUDGED_SPACES or any(name.startswith(f"{space}::") for name in ADDED)
-
     def _judge(self, call: Call, problem: str) -> tuple[Verdict, bool]:
         """The verdict, and whether further executions return identical bits."""
         try:
             with torch.no_grad(), _disable_current_modes():  # also without a recorder
-                tensors = [
-                    t for t in tree_flatten((call.before, call.result))[0] if isinstance(t, Tensor)
-                ]
-                problem = problem or unreadable(tensors)
+                problem = problem or unreadable(tree_flatten((call.before, call.result))[0])
                 if problem:
                     return Verdict(NOT_JUDGED, text=problem), True
                 verdict = self._worker().submit(judge, call).result()
@@ -214,6 +222,14 @@ def _kind(func: Any, args: Any, kwargs: Any) -> Any:
     return func, tuple(map(part, values)), str(spec)
 
 
+def _unknown(func: Any) -> str:
+    """The reason why an operator is not judged; empty if it is PyTorch's or has a reference."""
+    space = func._schema.name.partition("::")[0]
+    if space in COMMUNICATION:
+        return "communication"
+    return "" if space in JUDGED_SPACES or func._schema.name in ADDED else "no reference"
+
+
 def _strides(value: Tensor) -> Any:
     return value.stride() if value.layout == torch.strided else ()
 
@@ -239,35 +255,35 @@ def _kept(func: Any, args: Any, kwargs: Any) -> tuple[Any, list[int], str]:
             written |= {id(t) for t in tree_flatten(value)[0] if isinstance(t, Tensor)}
     if plain_name(func) == "native_batch_norm" and args[5]:  # its schema does not declare them
         written |= {id(t) for t in args[3:5] if isinstance(t, Tensor)}
-    if not written:
-        return (args, kwargs), [], ""
     flat, spec = tree_flatten((args, kwargs))
     positions = [i for i, value in enumerate(flat) if id(value) in written]
-    problem = unreadable([flat[i] for i in positions])
-    if problem:
+    copied, positions = positions, getattr(func, "written", positions)
+    if hasattr(func, "eager"):  # compiled code may use its inputs as scratch memory
+        copied = [i for i, value in enumerate(flat) if isinstance(value, Tensor)]
+    if not copied:
+        return (args, kwargs), [], ""
+    if problem := unreadable([flat[i] for i in copied]):
         return (args, kwargs), [], problem
     with torch.no_grad(), _disable_current_modes():
-        copies = {id(flat[i]): _copy(flat[i].detach()) for i in positions}
+        copies = {id(flat[i]): _copy(flat[i].detach()) for i in copied}
     kept = [copies.get(id(v), v) if isinstance(v, Tensor) else v for v in flat]
     return tree_unflatten(kept, spec), positions, ""
 
 
 def _repeatable(call: Call) -> bool:
     """Whether further executions must return identical bits and change nothing."""
-    bound = reference_of(call.func).bound
-    if bound in (RANDOM, UNINITIALIZED) or torch.Tag.nondeterministic_seeded in call.func.tags:
-        return False
-    return (
-        not call.func._schema.name.endswith(("set_", "resize_", "_out"))
-        and "out" not in call.before[1]
-    )
+    random = reference_of(call.func).bound in (Bound.RANDOM, Bound.UNINITIALIZED)
+    seeded = torch.Tag.nondeterministic_seeded in call.func.tags
+    changing = call.func._schema.name.endswith(("set_", "resize_", "_out"))
+    return not (random or seeded or changing or "out" in call.before[1])
 
 
 def _identical(call: Call) -> bool:
     """Whether further executions on copies of the inputs return identical bits."""
     first, private = call.outputs(), PRIVATE.get(plain_name(call.func), ())
+    copied = call.written or hasattr(call.func, "eager")
     for _ in range(EXECUTIONS):
-        args, kwargs = tree_map(lambda v: _copy(v) if call.written else v, call.before)
+        args, kwargs = tree_map(lambda v: _copy(v) if copied else v, call.before)
         result = call.func(*args, **kwargs)
         again = outputs(result, tree_flatten((args, kwargs))[0], call.written)
         for i, (a, b) in enumerate(zip(first, again)):  # noqa: B905 - Python 3.9

@@ -15,19 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
-from .execution import WIDE, execute, plain, wide
+from .execution import WIDE, execute, is_float, plain, wide
 from .noise import Noise
-from .references import (
-    BITS,
-    EXACT,
-    NOT_UNIQUE,
-    RANDOM,
-    ROUNDED,
-    UNINITIALIZED,
-    Reference,
-    plain_name,
-    reference_of,
-)
+from .references import Bound, Reference, plain_name, reference_of
 
 FACTOR = 8.0  # of the largest response
 ROUNDED_FACTOR = 2.0  # of correctly rounded operators
@@ -87,14 +77,9 @@ def unit(dtype: torch.dtype) -> float:
     return torch.finfo(dtype).eps / 2
 
 
-def is_float(value: Any) -> bool:
-    """Whether this is a floating-point or complex tensor."""
-    return isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
-
-
-def unreadable(tensors: list[Tensor]) -> str:
+def unreadable(values: list[Any]) -> str:
     """The reason why tensors cannot be read; reading a ZeroTensor ends the process."""
-    for tensor in tensors:
+    for tensor in (value for value in values if isinstance(value, Tensor)):
         if type(tensor) not in (Tensor, torch.nn.Parameter):
             return f"tensor subclass {type(tensor).__name__}"
         if tensor._is_zerotensor():
@@ -161,17 +146,24 @@ def judge(call: Call) -> Verdict:
     if smaller is None:
         return Verdict(NOT_JUDGED, text=f"more than {MOST_ELEMENTS:,} elements")
     call = smaller
-    if row.bound == UNINITIALIZED:
-        return Verdict(NOT_JUDGED, text="uninitialized")
-    if row.properties is not None:
-        verdict = _by_properties(row, call)
-        if verdict is not None:
-            return verdict
-    if row.bound in (RANDOM, NOT_UNIQUE):
+    if row.properties is not None and (known := _by_properties(row, call)) is not None:
+        return known
+    if row.bound in (Bound.RANDOM, Bound.NOT_UNIQUE, Bound.UNINITIALIZED):
         return Verdict(NOT_JUDGED, text=row.bound)
     if plain_name(call.func) == "view" and call.func._schema.overload_name == "dtype":
         return _same_bytes(call)
-    return _Comparison(call, row).verdict()
+    verdict = _Comparison(call, row).verdict()
+    return _as_eager(call, row) or verdict if verdict.state == WRONG else verdict
+
+
+def _as_eager(call: Call, row: Reference) -> Verdict | None:
+    """The verdict on a compiled graph that differs from the reference also without compilation."""
+    if not hasattr(call.func, "eager"):
+        return None
+    args = tree_map(lambda v: v.clone() if isinstance(v, Tensor) else v, call.before[0])
+    eager = call._replace(result=call.func.eager(*args), after=(args, {}))
+    same = _Comparison(eager, row).verdict().state == WRONG
+    return Verdict(NOT_JUDGED, text="also differs without compilation") if same else None
 
 
 def _by_properties(row: Reference, call: Call) -> Verdict | None:
@@ -188,10 +180,8 @@ def _by_properties(row: Reference, call: Call) -> Verdict | None:
 
 def _same_bytes(call: Call) -> Verdict:
     """A view with another type has the same bytes."""
-    pair = [
-        plain(t).contiguous().view(torch.uint8).flatten() for t in (call.before[0][0], call.result)
-    ]
-    same = torch.equal(*pair)
+    pair = (plain(t).contiguous() for t in (call.before[0][0], call.result))
+    same = torch.equal(*(t.view(torch.uint8).flatten() for t in pair))
     return Verdict(CORRECT) if same else Verdict(WRONG, math.inf, "the bytes differ")
 
 
@@ -223,7 +213,7 @@ class _Comparison:
         return [None, *(k for k in kinds if k.is_floating_point and k != torch.float64)]
 
     def verdict(self) -> Verdict:
-        candidates, exact = [], self.row.bound == BITS
+        candidates, exact = [], self.row.bound == Bound.BITS
         for rounded in self.roundings():
             try:
                 expected = self.run(rounded, Noise())
@@ -236,14 +226,13 @@ class _Comparison:
             candidates.append((ratio, text, rounded, expected))
         candidates.sort(key=lambda candidate: candidate[0])
         ratio, text = candidates[0][:2]
-        if not self.floats or (self.row.bound in (BITS, EXACT) and not math.isfinite(ratio)):
+        moves = self.row.bound in (Bound.BITS, Bound.EXACT)
+        if not self.floats or (moves and not math.isfinite(ratio)):
             return Verdict(WRONG, ratio, text)
         if ratio <= 2 and not exact and unit(self.computed) == unit(self.low):
             return Verdict(CORRECT, ratio / FACTOR)  # one unit in the last place
         few = self._worst_rows(candidates[0][3])
-        return (
-            self._with_bounds(candidates) if few is None else _Comparison(few, self.row).verdict()
-        )
+        return _Comparison(few, self.row).verdict() if few else self._with_bounds(candidates)
 
     def _worst_rows(self, expected: list[Any]) -> Call | None:
         """The rows with the largest errors of a large call that works element by element."""
@@ -286,7 +275,7 @@ class _Comparison:
         smallest = torch.finfo(self.computed)
         tiny = smallest.smallest_normal * smallest.eps
         sums = u if self.row.low_sums else unit(self.computed)
-        factor = ROUNDED_FACTOR if self.row.bound == ROUNDED else FACTOR
+        factor = ROUNDED_FACTOR if self.row.bound == Bound.ROUNDED else FACTOR
         factor = LOW_FACTOR if u > unit(self.computed) else factor
         response: list[Any] | None = None
         for k in range(1, max(HOPELESS) + 1):
@@ -347,14 +336,22 @@ def _compared(g: Tensor, e: Tensor, allowed: Tensor | None, signed: bool) -> tup
     if bool(same.all()):
         return 0.0, ""
     numbers = torch.finfo(g.dtype)
-    half = e.abs() * unit(g.dtype) * (1.5 if g.is_complex() else 1.0001)
-    half = half + numbers.smallest_normal * numbers.eps * 0.51
+    half = _half_unit(e, numbers.eps) + numbers.smallest_normal * numbers.eps * 0.51
     bound = half if allowed is None else half + allowed
     ratio = torch.where(same, torch.zeros_like(bound), (g.to(e.dtype) - e).abs() / bound)
     ratio = torch.where(torch.isnan(ratio), math.inf, ratio)  # NaN or infinity on one side only
     if signed:
         ratio = torch.where(same, ratio, math.inf)
     return _worst(ratio, g, e)
+
+
+def _half_unit(e: Tensor, eps: float) -> Tensor:
+    """Half a unit in the last place of numbers whose precision is `eps`."""
+    if e.is_complex():
+        return e.abs() * (0.75 * eps)
+    if eps == torch.finfo(torch.float64).eps:  # the reference itself is rounded
+        return e.abs() * (eps / 2 * 1.0001)
+    return torch.ldexp(e.sign().abs() * (eps / 4 * 1.0001), torch.frexp(e)[1])
 
 
 def _worst(ratio: Tensor, g: Tensor, e: Tensor) -> tuple[float, str]:

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
+FLOAT64 = 2.0**-52  # noise below this is lost if it is added to 1
+
 
 class _Active(threading.local):
     """The noise of the references that run in this thread, innermost last."""
@@ -41,9 +43,8 @@ class Noise:
             return value
         draw = torch.rand(value.shape, generator=self._generator, dtype=torch.float64).sub_(0.5)
         draw.add_(torch.sign(draw), alpha=0.5)
-        return (value * (1 + u * draw)).add_(
-            draw, alpha=self.tiny + absolute
-        )  # infinities stay infinite
+        noisy = value * (1 + max(u, FLOAT64) * draw)
+        return noisy.add_(draw, alpha=self.tiny + absolute)  # infinities stay infinite
 
 
 def growth(terms: float) -> float:

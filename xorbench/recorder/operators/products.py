@@ -7,10 +7,13 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .noise import product
+
+EXCLUDED = torch._C._dispatch_tls_local_exclude_set()  # a dispatch handler also excludes autograd
 
 
 def per_axis(value: Any, count: int) -> list[Any]:
@@ -25,77 +28,30 @@ def _window(sizes: Any, offset: Any, stride: Any, dilation: Any) -> tuple[Any, .
     return (slice(None), slice(None), *axes)
 
 
-def _padded(x: Tensor, padding: Any) -> Tensor:
-    return torch.nn.functional.pad(x, [p for q in reversed(padding) for p in (q, q)])
+def _shape(axes: int, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
+    return [*(per_axis(value, axes) for value in (stride, padding, dilation)), groups]
 
 
-def _positions(weight_shape: Any) -> Any:
-    return itertools.product(*map(range, weight_shape[2:]))
+def _correlate(x: Tensor, weight: Tensor, shape: Any) -> Tensor:
+    """A convolution, as a sum of one product of matrices per kernel position."""
+    stride, padding, dilation, groups = shape
+    x = torch.nn.functional.pad(x, [p for q in reversed(padding) for p in (q, q)])
+    rows = zip(x.shape[2:], weight.shape[2:], stride, dilation)  # noqa: B905
+    sizes = [(n - d * (k - 1) - 1) // s + 1 for n, k, s, d in rows]
+    kernel = weight.reshape(groups, -1, *weight.shape[1:])
+    out = x.new_zeros(len(x), groups, kernel.shape[1], math.prod(sizes))
+    positions: Any = itertools.product(*map(range, weight.shape[2:]))
+    for k in positions:
+        part = x[_window(sizes, k, stride, dilation)]
+        out = out + kernel[(..., *k)] @ part.reshape(len(x), groups, weight.shape[1], -1)
+    return out.reshape(len(x), len(weight), *sizes)
 
 
-class Correlation:
-    """The shape of a convolution; its three products are adjoint to each other."""
-
-    def __init__(self, stride: Any, padding: Any, dilation: Any, groups: int, axes: int) -> None:
-        self.stride, self.padding, self.dilation = (
-            per_axis(value, axes) for value in (stride, padding, dilation)
-        )
-        self.groups, self.axes = groups, axes
-
-    def _grouped(self, weight: Tensor) -> Tensor:
-        return weight.reshape(self.groups, -1, *weight.shape[1:])
-
-    def forward(self, x: Tensor, weight: Tensor) -> Tensor:
-        """The output of a convolution."""
-        return product(self._forward, weight[0].numel(), x, weight)
-
-    def _forward(self, x: Tensor, weight: Tensor) -> Tensor:
-        x, kernel = _padded(x, self.padding), weight.shape[2:]
-        rows = zip(x.shape[2:], kernel, self.stride, self.dilation)  # noqa: B905
-        sizes = [(n - d * (k - 1) - 1) // s + 1 for n, k, s, d in rows]
-        grouped, count = self._grouped(weight), weight.shape[1]
-        out = x.new_zeros(x.shape[0], self.groups, weight.shape[0] // self.groups, math.prod(sizes))
-        for k in _positions(weight.shape):
-            part = x[_window(sizes, k, self.stride, self.dilation)]
-            out += grouped[(..., *k)] @ part.reshape(x.shape[0], self.groups, count, -1)
-        return out.reshape(x.shape[0], weight.shape[0], *sizes)
-
-    def transposed(self, y: Tensor, weight: Tensor, sizes: Any) -> Tensor:
-        """The gradient for the input, which is also the transposed convolution."""
-        terms = weight.shape[0] // self.groups * weight[0, 0].numel()
-        return product(lambda a, b: self._transposed(a, b, sizes), terms, y, weight)
-
-    def _transposed(self, y: Tensor, weight: Tensor, sizes: Any) -> Tensor:
-        count, padding = weight.shape[1], self.padding
-        larger = [n + 2 * p for n, p in zip(sizes, padding)]  # noqa: B905
-        x = y.new_zeros([y.shape[0], count * self.groups, *larger])
-        grouped, flat = (
-            self._grouped(weight),
-            y.reshape(y.shape[0], self.groups, -1, y[0, 0].numel()),
-        )
-        for k in _positions(weight.shape):
-            part = grouped[(..., *k)].transpose(1, 2) @ flat
-            window = _window(y.shape[2:], k, self.stride, self.dilation)
-            x[window] += part.reshape(y.shape[0], -1, *y.shape[2:])
-        inner = (slice(p, p + n) for p, n in zip(padding, sizes))  # noqa: B905
-        return x[(slice(None), slice(None), *inner)]
-
-    def weights(self, x: Tensor, y: Tensor, shape: Any) -> Tensor:
-        """The gradient for the weight."""
-        terms = y.shape[0] * y[0, 0].numel()
-        return product(lambda a, b: self._weights(a, b, shape), terms, x, y)
-
-    def _weights(self, x: Tensor, y: Tensor, shape: Any) -> Tensor:
-        x = _padded(x, self.padding)
-
-        def by_group(t: Tensor) -> Tensor:
-            split = t.reshape(t.shape[0], self.groups, t.shape[1] // self.groups, -1)
-            return split.permute(1, 2, 0, 3).reshape(self.groups, split.shape[2], -1)
-
-        flat = by_group(y)
-        windows = (_window(y.shape[2:], k, self.stride, self.dilation) for k in _positions(shape))
-        parts = [(flat @ by_group(x[w]).transpose(1, 2)).reshape(shape[:2]) for w in windows]
-        return torch.stack(parts, -1).reshape(*shape)
+def _adjoint(y: Tensor, weight: Tensor, sizes: Any, shape: Any) -> Any:
+    """The gradient of a convolution for its input, which is also the transposed convolution."""
+    inner = tuple(slice(n) for n in y.shape)
+    x = y.new_zeros(len(y), weight.shape[1] * shape[-1], *sizes)
+    return gradient(lambda x: _correlate(x, weight, shape)[inner], [x], [y])[0]
 
 
 def convolution(
@@ -105,14 +61,14 @@ def convolution(
     axes = weight.dim() - 2
     if single := x.dim() == axes + 1:
         x = x.unsqueeze(0)
-    shape = Correlation(stride, padding, dilation, groups, axes)
+    shape = _shape(axes, stride, padding, dilation, groups)
     if transposed:
-        rows = zip(x.shape[2:], weight.shape[2:], shape.stride, shape.padding, shape.dilation)  # noqa: B905
-        sizes = [(n - 1) * s - 2 * p + d * (k - 1) + 1 for n, k, s, p, d in rows]
-        more = per_axis(output_padding, axes)
-        out = shape.transposed(x, weight, [n + o for n, o in zip(sizes, more)])  # noqa: B905
+        rows = zip(x.shape[2:], weight.shape[2:], *shape[:3], per_axis(output_padding, axes))  # noqa: B905
+        sizes = [(n - 1) * s - 2 * p + d * (k - 1) + 1 + o for n, k, s, p, d, o in rows]
+        terms = weight[:, 0].numel() // groups
+        out = product(lambda x, w: _adjoint(x, w, sizes, shape), terms, x, weight)
     else:
-        out = shape.forward(x, weight)
+        out = product(lambda x, w: _correlate(x, w, shape), weight[0].numel(), x, weight)
     if bias is not None:
         out = out + bias.reshape(1, -1, *[1] * axes)
     return out[0] if single else out
@@ -123,18 +79,32 @@ def convolution_backward(
     transposed: bool, _output_padding: Any, groups: int, mask: Any,
 ) -> tuple[Any, Any, Any]:  # fmt: skip
     axes = weight.dim() - 2
-    shape = Correlation(stride, padding, dilation, groups, axes)
-    gx = gw = gb = None
-    if mask[0] and transposed:
-        inner = (slice(0, n) for n in x.shape[2:])
-        gx = shape.forward(grad, weight)[(slice(None), slice(None), *inner)]
-    elif mask[0]:
-        gx = shape.transposed(grad, weight, x.shape[2:])
-    if mask[1]:
-        gw = shape.weights(*((grad, x) if transposed else (x, grad)), weight.shape)
-    if mask[2]:
-        gb = grad.sum([0, *range(2, 2 + axes)])
-    return gx, gw, gb
+    shape = _shape(axes, stride, padding, dilation, groups)
+
+    def input_gradient(g: Tensor, w: Tensor) -> Any:
+        if transposed:
+            return _correlate(g, w, shape)[tuple(slice(n) for n in x.shape)]
+        return _adjoint(g, w, x.shape[2:], shape)
+
+    def weight_gradient(small: Tensor, large: Tensor) -> Any:
+        inner = tuple(slice(n) for n in small.shape)
+        forward = lambda w: _correlate(large, w, shape)[inner]  # noqa: E731
+        return gradient(forward, [torch.zeros_like(weight)], [small])[0]
+
+    terms = weight[0].numel() if transposed else weight[:, 0].numel() // groups
+    gx = product(input_gradient, terms, grad, weight) if mask[0] else None
+    pair = (x, grad) if transposed else (grad, x)  # the output and the input of the convolution
+    terms = pair[0].numel() // pair[0].shape[1]
+    gw = product(weight_gradient, terms, *pair) if mask[1] else None
+    return gx, gw, grad.sum([0, *range(2, 2 + axes)]) if mask[2] else None
+
+
+def gradient(formula: Callable[..., Any], inputs: Any, grads: Any) -> Any:
+    """The gradients of a formula, by autograd of its float64 steps."""
+    included = torch._C._dispatch_tls_local_include_set()
+    with torch._C._ForceDispatchKeyGuard(included, EXCLUDED), torch.enable_grad():
+        leaves = [value.detach().requires_grad_() for value in inputs]
+        return torch.autograd.grad(formula(*leaves), leaves, grads, allow_unused=True)
 
 
 # Pooling
@@ -240,13 +210,6 @@ def adaptive_pool(axes: int, largest: bool) -> Callable[..., Any]:
     return formula
 
 
-def gradient(formula: Callable[..., Any], inputs: Any, grads: Any) -> Any:
-    """The gradients of a formula, by autograd of its float64 steps."""
-    with torch.enable_grad():
-        leaves = [value.detach().requires_grad_() for value in inputs]
-        return torch.autograd.grad(formula(*leaves), leaves, grads, allow_unused=True)
-
-
 def pool_gradient(formula: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """The gradient of a pooling for its input."""
 
@@ -261,5 +224,27 @@ def adaptive_gradient(axes: int) -> Callable[..., Any]:
 
     def backward(grad: Tensor, x: Tensor, *_: Any) -> Any:
         return gradient(lambda leaf: formula(leaf, grad.shape[-axes:]), [x], [grad])[0]
+
+    return backward
+
+
+def nearest(axes: int, middle: float) -> Callable[..., Tensor]:
+    """An enlarged or reduced image; `middle` is 0.5 if the centers of pixels are compared."""
+
+    def formula(x: Tensor, sizes: Any, *scales: Any) -> Tensor:
+        for axis, o in enumerate(sizes, -axes):
+            n, scale = x.shape[axis], scales[axis] if scales and scales[axis] else None
+            ratio = np.float32(1 / scale if scale else n / o)
+            index = np.floor((np.arange(o, dtype=np.float32) + np.float32(middle)) * ratio)
+            x = x.index_select(axis, torch.from_numpy(index.astype(int).clip(max=n - 1)))
+        return x
+
+    return formula
+
+
+def nearest_gradient(formula: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def backward(grad: Tensor, sizes: Any, shape: Any, *scales: Any) -> Any:
+        x = torch.zeros(list(shape), dtype=grad.dtype)
+        return gradient(lambda leaf: formula(leaf, sizes, *scales), [x], [grad])[0]
 
     return backward

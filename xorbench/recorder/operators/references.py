@@ -17,21 +17,25 @@ from torch import Tensor
 from . import formulas, products, properties
 from .properties import Property
 
-BITS = "bits"  # moves, which also keep the sign of zero
-EXACT = "exact"  # comparisons, integers
-ROUNDED = "rounded"  # correctly rounded: add, multiply, divide, square root
-SUM = "sum"  # the error grows with the number of terms
-FUNCTION = "function"  # a special function, accurate to a few units in the last place
-POSITIONS = "positions"  # computes positions in an image and interpolates
-STEPS = "steps"  # the errors of its steps
-RANDOM, UNINITIALIZED, NOT_UNIQUE = "random", "uninitialized", "not unique"
+
+class Bound:
+    """Kinds of bound. Operators without one are random, uninitialized, or not unique."""
+
+    BITS = "bits"  # moves, which also keep the sign of zero
+    EXACT = "exact"  # comparisons, integers
+    ROUNDED = "rounded"  # correctly rounded: add, multiply, divide, square root
+    SUM = "sum"  # the error grows with the number of terms
+    FUNCTION = "function"  # a special function, accurate to a few units in the last place
+    POSITIONS = "positions"  # computes positions in an image and interpolates
+    STEPS = "steps"  # the errors of its steps
+    RANDOM, UNINITIALIZED, NOT_UNIQUE = "random", "uninitialized", "not unique"
 
 
 class Reference(NamedTuple):
     """How the result of an operator is judged.
 
     Attributes:
-        bound: the kind of bound, one of the constants above.
+        bound: the kind of bound, of the class `Bound`.
         formula: the formula in float64; None for a decomposition, else the operator in float64.
         properties: returns an error, an empty text if the result is correct, or None if the formula
             decides.
@@ -39,7 +43,7 @@ class Reference(NamedTuple):
         low_sums: whether accelerators may keep its sums in a low precision (pytorch#180155).
     """
 
-    bound: str = STEPS
+    bound: str = Bound.STEPS
     formula: Callable[..., Any] | None = None
     properties: Property | None = None
     low: bool = False
@@ -87,52 +91,59 @@ def independent(name: str, args: Any, kwargs: Any) -> Callable[..., Any] | None:
 
 
 BOUNDS = {
-    BITS: """view _unsafe_view reshape permute transpose t expand slice select squeeze unsqueeze
-    clone copy detach alias cat stack split split_with_sizes unbind index gather index_select where
-    flip roll diagonal as_strided contiguous zeros ones full zeros_like ones_like full_like
-    new_zeros new_ones new_full scalar_tensor fill zero masked_fill constant_pad_nd repeat unfold
-    _to_copy to broadcast_in_dim convert_element_type view_of collapse_view split_dim lift_fresh neg
-    tril triu index_copy eye real imag conj view_as_real view_as_complex complex
-    _local_scalar_dense narrow lift_fresh_copy item expand_copy view_copy
-    masked_select take device_put _conj _neg_view resolve_conj resolve_neg copy_to copy_strided rev
-    slice_in_dim unfold_copy rot90
-    copysign embedding pixel_shuffle pixel_unshuffle channel_shuffle reflection_pad1d
-    reflection_pad2d replication_pad1d replication_pad2d""",
-    EXACT: """arange amax amin maximum minimum max min clamp clamp_min clamp_max relu abs sign eq ne
-    lt gt le ge isnan isinf isfinite floor ceil round trunc sort topk argmax argmin index_put
-    bitwise_and bitwise_or bitwise_not logical_and logical_or logical_not threshold nextafter frexp
-    signbit nonzero cummax cummin iota sgn fmax fmin searchsorted bucketize heaviside hardtanh all
-    any bincount tril_indices triu_indices unique_dim _unique2 is_same_size""",
-    ROUNDED: "add sub rsub mul div sqrt reciprocal square true_divide fma",
-    SUM: """sum mean var std var_mean prod cumsum logcumsumexp cumprod norm linalg_vector_norm
-    logsumexp std_mean nansum trace scatter_add scatter_reduce index_put_acc _unsafe_index_put
-    index_reduce dot mv vdot mm bmm""",
-    FUNCTION: """erf erfc lgamma digamma polygamma erfinv igamma igammac mvlgamma i0 i1 sinc
-    bessel_i0 bessel_i1 bessel_i0e bessel_i1e bessel_j0 bessel_j1 spherical_bessel_j0 erf_inv erfcx
-    ndtri zeta""",
-    POSITIONS: """grid_sampler_3d _upsample_bilinear2d_aa _upsample_bicubic2d_aa
-    _upsample_bilinear2d_aa_backward _upsample_bicubic2d_aa_backward grid_sampler_3d_backward""",
-    RANDOM: """bernoulli_ normal_ native_dropout rand randn rand_like randn_like randint randperm
-    multinomial random randint_like rrelu_with_noise geometric cauchy log_normal poisson binomial
-    _fused_dropout _standard_gamma _sample_dirichlet normal_functional exponential uniform normal
-    bernoulli fractional_max_pool2d fractional_max_pool3d""",
-    UNINITIALIZED: """empty empty_like new_empty empty_strided new_empty_strided empty_permuted
-    resize set record_stream is_pinned _resize_output""",
-    NOT_UNIQUE: """linalg_eig _linalg_eigh _linalg_svd linalg_qr geqrf ormqr svd_lowrank
+    Bound.BITS: """view _unsafe_view reshape permute transpose t expand slice select squeeze
+    unsqueeze clone copy detach alias cat stack split split_with_sizes unbind index gather
+    index_select where flip roll diagonal as_strided contiguous zeros ones full zeros_like
+    ones_like full_like new_zeros new_ones new_full scalar_tensor fill zero masked_fill
+    constant_pad_nd repeat unfold _to_copy to broadcast_in_dim convert_element_type view_of
+    collapse_view split_dim lift_fresh neg tril triu index_copy eye real imag conj view_as_real
+    view_as_complex complex _local_scalar_dense narrow lift_fresh_copy item expand_copy view_copy
+    masked_select take device_put _conj _neg_view resolve_conj resolve_neg copy_to copy_strided
+    rev slice_in_dim unfold_copy rot90 copysign embedding pixel_shuffle pixel_unshuffle
+    channel_shuffle reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d""",
+    Bound.EXACT: """arange amax amin maximum minimum max min clamp clamp_min clamp_max relu abs
+    sign eq ne lt gt le ge isnan isinf isfinite floor ceil round trunc sort topk argmax argmin
+    index_put bitwise_and bitwise_or bitwise_not logical_and logical_or logical_not threshold
+    nextafter frexp signbit nonzero cummax cummin iota sgn fmax fmin searchsorted bucketize
+    heaviside hardtanh all any bincount tril_indices triu_indices unique_dim _unique2
+    is_same_size""",
+    Bound.ROUNDED: "add sub rsub mul div sqrt reciprocal square true_divide fma",
+    Bound.SUM: """sum mean var std var_mean prod cumsum logcumsumexp cumprod norm
+    linalg_vector_norm logsumexp std_mean nansum trace scatter_add scatter_reduce index_put_acc
+    _unsafe_index_put index_reduce dot mv vdot mm bmm""",
+    Bound.FUNCTION: """erf erfc lgamma digamma polygamma erfinv igamma igammac mvlgamma i0 i1
+    sinc bessel_i0 bessel_i1 bessel_i0e bessel_i1e bessel_j0 bessel_j1 spherical_bessel_j0
+    erf_inv erfcx ndtri zeta""",
+    Bound.POSITIONS: """grid_sampler_3d _upsample_bilinear2d_aa _upsample_bicubic2d_aa
+    _upsample_bilinear2d_aa_backward _upsample_bicubic2d_aa_backward grid_sampler_2d_backward
+    upsample_bicubic2d_backward grid_sampler_3d_backward""",
+    Bound.RANDOM: """bernoulli_ normal_ native_dropout rand randn rand_like randn_like randint
+    randperm multinomial random randint_like rrelu_with_noise geometric cauchy log_normal poisson
+    binomial _fused_dropout _standard_gamma _sample_dirichlet normal_functional exponential
+    uniform normal bernoulli fractional_max_pool2d fractional_max_pool3d""",
+    Bound.UNINITIALIZED: """empty empty_like new_empty empty_strided new_empty_strided
+    empty_permuted resize set record_stream is_pinned _resize_output""",
+    Bound.NOT_UNIQUE: """linalg_eig _linalg_eigh _linalg_svd linalg_qr geqrf ormqr svd_lowrank
     linalg_householder_product linalg_lu_factor_ex linalg_lu lu_unpack""",
 }
 PREFIXES = ("", "masked_", "as_strided_", "slice_", "select_", "diagonal_")
-BOUNDS[BITS] += " ".join(("", *(f"{kind}scatter" for kind in PREFIXES)))
+BOUNDS[Bound.BITS] += " ".join(("", *(f"{kind}scatter" for kind in PREFIXES)))
 LOW = """mkldnn_rnn_layer mkldnn_rnn_layer_backward _thnn_fused_lstm_cell _thnn_fused_gru_cell
     _scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_flash_attention
     _scaled_dot_product_efficient_attention _scaled_dot_product_cudnn_attention
     _scaled_dot_product_flash_attention_for_cpu_backward
-    _scaled_dot_product_flash_attention_backward
-    _log_softmax _log_softmax_backward_data _softmax _softmax_backward_data native_batch_norm
-    native_batch_norm_backward _embedding_bag _embedding_bag_forward_only batch_norm_backward
-    upsample_bilinear2d upsample_bicubic2d upsample_linear1d upsample_trilinear3d grid_sampler_2d
-    upsample_bilinear2d_backward upsample_bicubic2d_backward grid_sampler_3d linalg_matrix_exp pow
-    nll_loss_forward nll_loss2d_forward"""
+    _scaled_dot_product_flash_attention_backward _log_softmax _log_softmax_backward_data _softmax
+    _softmax_backward_data native_batch_norm native_batch_norm_backward _embedding_bag
+    _embedding_bag_forward_only batch_norm_backward upsample_bilinear2d upsample_bicubic2d
+    upsample_linear1d upsample_trilinear3d grid_sampler_2d upsample_bilinear2d_backward
+    upsample_bicubic2d_backward grid_sampler_3d linalg_matrix_exp pow nll_loss_forward
+    nll_loss2d_forward _native_batch_norm_legit _batch_norm_with_update rsqrt
+    binary_cross_entropy_with_logits soft_margin_loss logit xlogy special_entr special_i0e
+    _trilinear addbmm addr linalg_cross renorm prod polygamma mvlgamma ldexp dist
+    mse_loss mse_loss_backward huber_loss huber_loss_backward smooth_l1_loss smooth_l1_loss_backward
+    binary_cross_entropy binary_cross_entropy_backward soft_margin_loss_backward glu_backward
+    logit_backward special_xlog1py avg_pool2d_backward avg_pool3d_backward
+    _adaptive_avg_pool2d_backward grid_sampler_2d_backward grid_sampler_3d_backward"""
 LOW_SUMS = "cumsum cumprod logcumsumexp"
 PRIVATE = {"_ctc_loss": (1,), "mkldnn_rnn_layer": (3,)}  # outputs with uninitialized memory
 
@@ -143,10 +154,6 @@ FORMULAS: dict[str, Callable[..., Any]] = {
     "convolution_backward_overrideable": products.convolution_backward,
     "_scaled_dot_product_flash_attention_for_cpu": formulas.attention,
     "_scaled_dot_product_flash_attention_for_cpu_backward": formulas.attention_backward,
-    "_softmax": formulas.softmax,
-    "_log_softmax": formulas.log_softmax,
-    "_softmax_backward_data": formulas.softmax_backward,
-    "_log_softmax_backward_data": formulas.log_softmax_backward,
     "embedding_dense_backward": formulas.embedding_backward,
     "index_add": formulas.index_add,
     "index_put": formulas.index_put,
@@ -199,6 +206,10 @@ for axes in (1, 2, 3):
         f"{prefix}adaptive_avg_pool{axes}d": adaptive,
         f"{prefix}adaptive_avg_pool{axes}d_backward": products.adaptive_gradient(axes),
     })  # fmt: skip
+    for kind, middle in (("upsample_nearest", 0.0), ("_upsample_nearest_exact", 0.5)):
+        nearest = products.nearest(axes, middle)
+        FORMULAS[f"{kind}{axes}d"] = nearest
+        FORMULAS[f"{kind}{axes}d_backward"] = products.nearest_gradient(nearest)
     for name in (f"max_pool{axes}d_with_indices", f"adaptive_max_pool{axes}d"):
         PROPERTIES[name] = properties.pooled(axes)
 PROPERTIES["rand_like"], PROPERTIES["randn_like"] = PROPERTIES["rand"], PROPERTIES["randn"]
@@ -241,5 +252,5 @@ def plain_name(func: Any) -> str:
 
 def reference_of(func: Any) -> Reference:
     """The row of an operator; an operator without a row is judged by the errors of its steps."""
-    added = ADDED.get(func._schema.name)
+    added = getattr(func, "reference", None) or ADDED.get(func._schema.name)
     return added or REFERENCES.get(plain_name(func)) or Reference()
