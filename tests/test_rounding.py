@@ -150,6 +150,30 @@ def test_the_noise_grows_with_the_length_of_a_sum() -> None:
     assert of_long > 8 * of_short
 
 
+def test_equal_terms_in_a_row_round_one_way() -> None:
+    """Their sum has more noise than that of the same terms in random order, as in a mean's gradient."""
+    terms = normals(16, 8, 8, 8)[:, :, :1, :1].expand(16, 8, 8, 8).contiguous()
+    mixed = terms.permute(1, 0, 2, 3).flatten(1)[:, torch.randperm(1024)].view(8, 16, 8, 8)
+    for dims, other in (([0, 2, 3], mixed.transpose(0, 1)), ([1], terms.transpose(1, 2))):
+        of_equal, of_mixed = (
+            relative_noise(lambda n, t=t: n.run(ATEN.sum.dim_IntList, (t, dims), {}), t.sum(dims))
+            for t in (terms, other)
+        )
+        assert (of_equal > 4 * of_mixed) is (len(dims) == 3)
+
+
+def test_the_noise_of_a_gradient_of_batch_norm_is_shared_by_a_channel() -> None:
+    """An error of the mean that is subtracted is the same in every element."""
+    x, gradient = normals(32, 4, 8, 8), normals(32, 4, 8, 8, seed=1)
+    saved = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0).add(1e-5).rsqrt()
+    words = (gradient, x, torch.ones(4), None, None, *saved, True, 1e-5, [True, True, True])
+    backward = ATEN.native_batch_norm_backward.default
+    plain = backward(*words)[0]
+    gaps = torch.stack([Noise(seed).run(backward, words, {})[0] - plain for seed in range(8)])
+    of_sums = gaps.sum((1, 3, 4)).square().mean()
+    assert of_sums > 9 * gaps.square().sum((1, 3, 4)).mean()
+
+
 def test_inputs_are_unchanged() -> None:
     """The terms with noise are copies."""
     a, b = normals(30, 30), normals(30, 30, seed=1)
@@ -355,6 +379,19 @@ def test_a_wrong_scale_shows_in_one_direction_below_the_limit_of_the_norm() -> N
     answer = compared(record(9, 1e-6, gradient=1 + 8e-6))
     assert answer.first is not None
     assert answer.first.ratio < rounding.LIMIT < rounding.SCALE_LIMIT < answer.first.along
+
+
+def test_a_direction_without_noise_in_four_runs_by_chance_has_that_of_the_steps_before() -> None:
+    """Four runs are few: their component along a tensor may be small in one step."""
+    a, noisy, b = record(), [record(seed, 1e-5) for seed in (1, 2, 3, 4)], record(9, 1e-5)
+    key = "gradient", "w"
+    own = a[5].sketches[key].sums
+    for run in noisy:
+        sums = run[5].sketches[key].sums
+        run[5].sketches[key].sums[:] = sums - (sums - own) @ own / (own @ own) * own
+    b[5].sketches[key].sums[:] = own * (1 + 8e-6)
+    answer = judge(Comparison(a, a, b, noisy))
+    assert answer.word == "same"
 
 
 def with_decision(steps: list[Step], flips: dict[int, int]) -> list[Step]:

@@ -8,6 +8,7 @@ long sum get more: a kernel may add all terms to one number, whose error grows w
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +19,8 @@ from torch import Tensor
 SHARE = 1 / 12  # probability of each sign
 POOL = 1 << 18  # factors drawn once: they stay in the cache; each use begins at a random one
 BLOCK = 16  # terms that every kernel adds without more error than that of its terms
-FAST_KERNEL = 8.0  # times the noise of a sum: Winograd and FFT kernels of convolutions
+SAMPLE = 1 << 12  # elements of which neighbours are compared
+FAST_KERNEL = 16.0  # times the noise of a sum: Winograd and FFT kernels of convolutions
 
 
 def _names(text: str) -> frozenset[str]:
@@ -201,12 +203,30 @@ class Noise:
             self._disturb(result)
             return
         name, length = base_name(func), sum_length(func, args, out, result)
-        times = growth(length * (BLOCK / 4 if "batch_norm" in name else 1))  # channels_last
-        if "batch_norm" in name and "backward" not in name and result.dim() > 1:
-            channels = [1, result.shape[1], *([1] * (result.dim() - 2))]
-            result.mul_(self._factors(result.new_empty(channels), times * _eps(result)))
-            times = 1.0  # the error of a mean is that of its whole channel
-        self._disturb(result, max(times, FAST_KERNEL) if "convolution" in name else times)
+        dims = summed_dims(name, args, result)
+        run = repeats(args[0], dims) if dims else 1.0
+        times = growth(run * length * (BLOCK / 4 if "batch_norm" in name else 1))  # channels_last
+        if "batch_norm" in name and result.dim() > 1:
+            self._disturb_channels(result, times, backward="backward" in name)
+            times = 1.0
+        times = max(times, FAST_KERNEL) if "convolution" in name else times
+        if not dims:
+            self._disturb(result, times)
+            return
+        size = (run * args[0].to(result.dtype).square().sum(dims)).sqrt().view(result.shape)
+        size = (size / length if name == "mean" else size).maximum(result.abs())
+        result.add_(size * (self._factors(result, times * _eps(result)) - 1))  # terms may cancel
+
+    def _disturb_channels(self, result: Tensor, times: float, *, backward: bool) -> None:
+        """The error of a mean is the same in its whole channel."""
+        rest = [0, *range(2, result.dim())]
+        channels = self._factors(result.sum(rest, keepdim=True), times * _eps(result))
+        if backward:
+            size = result.square().mean(rest, keepdim=True).sqrt()
+            is_disturbed = self._factors(result, _eps(result)) != 1  # a sixth of them
+            result.add_(size * (channels - 1) * is_disturbed)
+        else:
+            result.mul_(channels)
 
     def _disturb(self, tensor: Tensor, times: float = 1.0) -> None:
         tensor.mul_(self._factors(tensor, times * _eps(tensor)))
@@ -250,6 +270,47 @@ def sum_length(func: Any, args: Any, out: Any, result: Tensor) -> float:
     largest = max(tensor.numel() for tensor in float_tensors(args))
     parts = [t.numel() for t in float_tensors([out])] if "backward" not in name else []
     return max(1.0, largest / min([result.numel(), *parts]))
+
+
+def repeats(terms: Tensor, dims: list[int]) -> float:
+    """The mean number of equal terms in a row, in a sum over dimensions: they all round one way.
+
+    The gradient of a mean is such a tensor. Zeros do not round and are left out.
+    """
+    sizes = {dim: terms.shape[dim] for dim in dims}
+    for dim in set(range(terms.dim())) - set(dims):
+        terms = terms.narrow(dim, 0, min(8, terms.shape[dim]))
+    while terms.numel() > SAMPLE:
+        longest = max(dims, key=lambda dim: terms.shape[dim])
+        terms = terms.narrow(longest, 0, terms.shape[longest] // 2)
+    times = 1.0
+    for dim in dims:
+        pairs = terms.shape[dim] - 1
+        one, two = terms.narrow(dim, 0, pairs), terms.narrow(dim, 1, pairs)
+        filled = (one != 0) & (two != 0)
+        near = (one - two).abs() <= BLOCK * _eps(terms) * two.abs()
+        equal, count = int((near & filled).sum()), int(filled.sum())
+        times *= min(sizes[dim], count / max(count - equal, 1e-9)) if count else 1.0
+    return times
+
+
+def summed_dims(name: str, args: Any, result: Tensor) -> list[int]:
+    """The dimensions over which an operator adds the elements of its first argument."""
+    terms = args[0]
+    if not isinstance(terms, Tensor) or terms.numel() < BLOCK * result.numel():
+        return []
+    dims = list(range(terms.dim()))
+    if name in ("sum", "mean"):
+        given = args[1] if len(args) > 1 and isinstance(args[1], (list, tuple)) else ()
+        dims = sorted({dim % len(dims) for dim in given}) or dims
+    elif not name.endswith("backward") or result.dim() > 1:
+        return []
+    elif "layer_norm" in name or "rms_norm" in name:
+        dims = dims[:-1]
+    else:  # a convolution, or a norm of channels
+        dims.remove(min(1, len(dims) - 1))
+    is_all = result.numel() * math.prod(terms.shape[dim] for dim in dims) == terms.numel()
+    return dims if is_all else []
 
 
 def product_eps(func: Any, device: str) -> float:
