@@ -2,7 +2,8 @@
 
 Each term of a sum and each rounded result is multiplied by 1 + r·eps, r = ±1 with probability 1/12
 each and else 0, where eps is that of the precision in which the operator computes. The results of a
-long sum get more: a kernel may add all terms to one number, whose error grows with their root.
+long sum get more: a kernel may add all terms to one number, whose error grows with their root. It
+is uniform and of the same variance, since a small tensor may else have none in any run.
 """
 
 from __future__ import annotations
@@ -155,6 +156,7 @@ class Noise:
         generator = torch.Generator().manual_seed(seed)
         draws = torch.rand(POOL, generator=generator, dtype=torch.float64)
         self._signs = (draws > 1 - SHARE).double() - (draws < SHARE).double()
+        self._even = (2 * draws - 1) * (6 * SHARE) ** 0.5  # of the same variance, never 0
         self._pools: dict[tuple[torch.dtype, torch.device, float], Tensor] = {}
         self._rules: dict[Any, tuple[str, list[int]]] = {}
 
@@ -207,7 +209,7 @@ class Noise:
         run = repeats(args[0], dims) if dims else 1.0
         times = growth(run * length * (BLOCK / 4 if "batch_norm" in name else 1))  # channels_last
         if "batch_norm" in name and result.dim() > 1:
-            self._disturb_channels(result, times, backward="backward" in name)
+            self._disturb_channels(result, times * _eps(result), backward="backward" in name)
             times = 1.0
         times = max(times, FAST_KERNEL) if "convolution" in name else times
         if not dims:
@@ -217,14 +219,14 @@ class Noise:
         size = (size / length if name == "mean" else size).maximum(result.abs())
         result.add_(size * (self._factors(result, times * _eps(result)) - 1))  # terms may cancel
 
-    def _disturb_channels(self, result: Tensor, times: float, *, backward: bool) -> None:
-        """The error of a mean is the same in its whole channel."""
+    def _disturb_channels(self, result: Tensor, eps: float, *, backward: bool) -> None:
+        """The error of a mean is shared by its channel; the backward pass subtracts a mean."""
         rest = [0, *range(2, result.dim())]
-        channels = self._factors(result.sum(rest, keepdim=True), times * _eps(result))
-        if backward:
-            size = result.square().mean(rest, keepdim=True).sqrt()
-            is_disturbed = self._factors(result, _eps(result)) != 1  # a sixth of them
-            result.add_(size * (channels - 1) * is_disturbed)
+        size = result.square().mean(rest, keepdim=True).sqrt()
+        channels = self._factors(size, eps)
+        if backward:  # in a sixth of the elements: less than eps would be lost
+            some = self._factors(result, _eps(result)) != 1
+            result.add_(size * (channels - 1) * some)
         else:
             result.mul_(channels)
 
@@ -235,7 +237,8 @@ class Noise:
         key = tensor.dtype, tensor.device, eps
         pool, count = self._pools.get(key), tensor.numel()
         if pool is None:
-            pool = self._pools[key] = (1 + eps * self._signs).to(tensor.device, tensor.dtype)
+            kind = self._signs if eps == _eps(tensor) else self._even
+            pool = self._pools[key] = (1 + eps * kind).to(tensor.device, tensor.dtype)
         if count > POOL // 2:
             pool = pool.repeat(2 + count // POOL).roll(self._random.randrange(POOL))
         start = self._random.randrange(pool.numel() - count + 1)
