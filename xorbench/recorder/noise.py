@@ -31,46 +31,48 @@ def _names(text: str) -> frozenset[str]:
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 EXACT = _names(
     """
-    abs absolute adaptive_max_pool2d adaptive_max_pool3d alias alias_copy amax amin aminmax
-    amp_update_scale argmax argmin argsort as_strided as_strided_copy assert_async bernoulli
-    block_diag bucketize cat ceil chunk chunk_cat clamp clamp_max clamp_min clone col2im
-    conj_physical constant_pad_nd copy_from_and_resize copysign count_nonzero cummax cummin
-    detach_copy diag diag_embed diagonal diagonal_copy dropout embedding empty_like eq equal
-    expand_copy fill flip floor fmax fmin fmod fractional_max_pool2d full_like fused_sdp_choice
-    gather ge gt hardshrink hardtanh heaviside im2col index index_copy index_fill index_select
-    is_nonzero isfinite isin isinf isnan kthvalue le lift lift_fresh lift_fresh_copy
-    local_scalar_dense logical_and logical_not logical_or logical_xor lt masked_fill
-    masked_select max max_pool2d_with_indices max_pool3d_with_indices max_unpool2d max_unpool3d
-    maximum median min minimum mode multinomial nan_to_num nanmedian narrow_copy native_dropout
-    ne neg negative new_empty new_empty_strided new_full new_ones new_zeros nonzero
-    nonzero_static normal ones_like pack_padded_sequence pad_sequence permute_copy pin_memory
-    pixel_shuffle pixel_unshuffle positive put rand_like randint_like randn_like record_stream
-    reflection_pad1d reflection_pad2d reflection_pad3d relu relu6 repeat repeat_interleave
-    replication_pad1d replication_pad2d replication_pad3d reshape_alias reshape_copy resize
-    resize_as resize_output roll rot90 round searchsorted select_backward set sgn sign signbit
-    slice_backward sort split_with_sizes_copy squeeze_copy stack t t_copy take threshold
-    to_dense topk transpose transpose_copy tril triu trunc unbind_copy unfold_backward
-    unfold_copy uniform unique unique2 unsafe_chunk unsafe_index unsafe_split
-    unsafe_split_with_sizes unsafe_view unsqueeze unsqueeze_copy view_copy where zero zeros_like
+    abs absolute amax amin aminmax argmax argmin as_strided assert_async block_diag bucketize
+    cat ceil chunk_cat clamp clamp_max clamp_min clone col2im conj_physical constant_pad_nd
+    copysign count_nonzero cummax cummin diag diag_embed diagonal embedding eq fill flip floor
+    fmax fmin fmod fractional_max_pool2d gather ge gt hardshrink hardtanh heaviside im2col index
+    index_fill index_select kthvalue le local_scalar_dense lt masked_fill masked_select max
+    maximum median min minimum mode nan_to_num nanmedian native_dropout ne neg negative
+    pack_padded_sequence pad_sequence pin_memory pixel_shuffle pixel_unshuffle relu relu6 repeat
+    repeat_interleave resize resize_as resize_output roll rot90 round searchsorted
+    select_backward set sgn sign signbit slice_backward sort stack t take threshold to_dense
+    topk transpose tril triu trunc unfold_backward unique unique2 unsqueeze where zero
     """
+)
+EXACT_STARTS = (
+    *("adaptive_max_pool", "is", "lift", "logical_", "max_pool", "max_unpool", "new_", "nonzero"),
+    *("reflection_pad", "replication_pad", "unsafe_"),
 )
 # Their errors are relative to the terms, not to a result in which the terms cancel.
 SUMS = _names(
     """
-    adaptive_avg_pool2d adaptive_avg_pool3d addbmm addmm addmm_activation addmv addr avg_pool2d
-    avg_pool3d baddbmm binary_cross_entropy binary_cross_entropy_with_logits bmm cdist cholesky
-    cholesky_solve conv2d ctc_loss cumprod cumsum dist dot embedding_bag embedding_bag_dense
-    embedding_bag_forward_only embedding_bag_per_sample_weights embedding_dense_backward
-    euclidean_dist grid_sampler_2d grid_sampler_3d grouped_mm huber_loss index_add index_put
-    index_reduce int_mm istft kl_div linear log_softmax logcumsumexp logsumexp matmul mean mm
-    mse_loss multi_margin_loss multilabel_margin_loss mv nansum nll_loss nll_loss2d norm pdist
-    prod renorm safe_softmax scaled_grouped_mm scaled_mm scatter_add scatter_reduce
-    segment_reduce smooth_l1_loss soft_margin_loss softmax sparse_addmm sparse_mm std std_mean
-    stft sum svd trace transformer_encoder_layer_fwd triangular_solve trilinear unsafe_index_put
-    unsafe_masked_index_put_accumulate var var_mean vdot weight_norm_interface
+    addmm_activation addmv addr binary_cross_entropy binary_cross_entropy_with_logits cdist
+    conv2d cumprod cumsum dist dot embedding_dense_backward euclidean_dist index_add index_put
+    index_reduce istft kl_div linear logcumsumexp matmul mean mv nansum norm pdist prod renorm
+    segment_reduce std stft sum svd trace transformer_encoder_layer_fwd triangular_solve
+    trilinear unsafe_index_put unsafe_masked_index_put_accumulate var vdot
     """
 )
-SUMMING = ("convolution", "attention", "_norm", "rnn", "lstm", "gru", "linalg_", "fft_")
+SUMMING = (
+    *("attention", "avg_pool", "cholesky", "convolution", "embedding_bag", "fft_", "grid_sampler"),
+    *(
+        "gru",
+        "linalg_",
+        "logsumexp",
+        "_loss",
+        "lstm",
+        "_norm",
+        "rnn",
+        "scatter_",
+        "softmax",
+        "std_",
+        "var_",
+    ),
+)
 PRODUCTS = ("mm", "bmm", "addmm", "baddbmm", "addbmm", "mv", "addmv", "scaled_mm")
 ROUNDS = (
     *("log_sigmoid", "upsample_", "fused_", "foreach_", "amp_foreach_", "glu", "prelu", "rrelu"),
@@ -105,10 +107,12 @@ def _listed_rule(name: str) -> str:
     """The rule of the tables; empty for an operator in none."""
     plain = name.replace("foreach_", "")
     for text in (plain, _without_ending(plain)):
-        for names, rule in ((SUMS, "sums"), (EXACT, "exact"), (CONVERSIONS, "converts")):
-            if text in names:
-                return rule
-        if text.endswith("scatter"):
+        is_exact = text.startswith(EXACT_STARTS) or text.endswith(("_copy", "_like", "scatter"))
+        if text in SUMS or text.endswith("mm"):
+            return "sums"
+        if text in CONVERSIONS:
+            return "converts"
+        if text in EXACT or (is_exact and not any(part in text for part in SUMMING)):
             return "exact"
     return "sums" if any(part in name for part in SUMMING) else ""
 
