@@ -8,7 +8,9 @@ python bench/rounding_rates.py child MODEL SEED OUT JOB…    the jobs of one mo
 The unit is the script: a model and a seed (`rounding_scripts.py`). The scripts of `FIRST` set the
 limits. `limits.json` is written before a script of `SECOND` runs; the tables have `SECOND` only.
 A job is LABEL|SWITCHES|NOISE. Each job is a whole training under the recorder; jobs of a script
-share a process, except those with variables, which need their own.
+share a process, except those with variables, which need their own. The variable STEPS sets the
+number of steps. A script of `SECOND` has half of the faults. A change without effect on any bit,
+such as clipping of small gradients, does not count as a fault.
 """
 
 import argparse
@@ -219,6 +221,7 @@ def report(out: Path, scripts: Sequence[tuple[str, int]]) -> None:
         for name, seed in scripts
         if (out / f"{name}-{seed}" / "results.json").exists()
         for row in json.loads((out / f"{name}-{seed}" / "results.json").read_text())
+        if row["class"].startswith("correct") or row["answer"] != "same" or row["times"]
     ]
     print("| correct change | beyond | cannot tell | largest ratio |\n| --- | --- | --- | ---: |")
     for label, few in grouped(rows, ("correct", "correct bf16")):

@@ -225,14 +225,14 @@ class Noise:
 
     def _disturb_channels(self, result: Tensor, eps: float, *, backward: bool) -> None:
         """The error of a mean is shared by its channel; the backward pass subtracts a mean."""
-        rest = [0, *range(2, result.dim())]
-        size = result.square().mean(rest, keepdim=True).sqrt()
-        channels = self._factors(size, eps)
-        if backward:  # in a sixth of the elements: less than eps would be lost
-            some = self._factors(result, _eps(result)) != 1
-            result.add_(size * (channels - 1) * some)
-        else:
+        shape = [1, result.shape[1], *([1] * (result.dim() - 2))]
+        channels = self._factors(result.new_empty(shape), eps)
+        if not backward:
             result.mul_(channels)
+            return
+        size = result.square().mean([0, *range(2, result.dim())], keepdim=True).sqrt()
+        some = self._factors(result, _eps(result)) != 1  # a sixth: less than eps would be lost
+        result.add_(size * (channels - 1) * some)
 
     def _disturb(self, tensor: Tensor, times: float = 1.0) -> None:
         tensor.mul_(self._factors(tensor, times * _eps(tensor)))
