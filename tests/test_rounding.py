@@ -150,6 +150,17 @@ def test_the_noise_grows_with_the_length_of_a_sum() -> None:
     assert of_long > 8 * of_short
 
 
+@pytest.mark.parametrize("form", ["embedding", "index"])
+def test_a_frequent_token_is_a_long_sum(form: str) -> None:
+    """As padding is: its row of the gradient dominates, and a kernel may add it term by term."""
+    rows, tokens = normals(4096, 4) + 1, torch.zeros(4096, dtype=torch.int64)
+    if form == "index":
+        func, args = ATEN.index_put.default, (torch.zeros(5000, 4), [tokens], rows, True)
+    else:
+        func, args = ATEN.embedding_dense_backward.default, (rows, tokens, 5000, -1, False)
+    assert relative_noise(lambda n: n.run(func, args, {}), func(*args)) > 3
+
+
 def test_equal_terms_in_a_row_round_one_way() -> None:
     """Their sum has more noise than the same terms in random order; a mean has such a gradient."""
     terms = normals(16, 8, 1, 1).expand(16, 8, 8, 8).contiguous()

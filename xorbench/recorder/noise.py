@@ -80,6 +80,7 @@ ROUNDS = (
     *("hardsigmoid", "leaky_relu", "softplus", "mish", "masked_scale", "multiply", "subtract"),
     *("divide", "true_divide", "special_", "arc"),
 )
+GATHERED = ("embedding_dense_backward", "index_add", "index_put", "index_put_impl")  # by index
 CONVERSIONS = ("to_copy", "copy")
 REDUCTIONS = ("allreduce", "all_reduce", "reduce_scatter", "reduce")  # of ranks
 ENDINGS = ("_backward_data", "_backward_input", "_backward", "_forward")
@@ -274,9 +275,16 @@ def sum_length(func: Any, args: Any, out: Any, result: Tensor) -> float:
         return float(args[name.startswith(("add", "badd"))].shape[-1])
     if "convolution" in name and "backward" not in name:
         return float(args[1].numel() / args[1].shape[0])
+    if name in GATHERED and _integers(args):
+        return float(max(torch.unique(i, return_counts=True)[1].max() for i in _integers(args)))
     largest = max(tensor.numel() for tensor in float_tensors(args))
     parts = [t.numel() for t in float_tensors([out])] if "backward" not in name else []
     return max(1.0, largest / min([result.numel(), *parts]))
+
+
+def _integers(things: Any) -> list[Tensor]:
+    nested = [thing for t in things for thing in (t if isinstance(t, (list, tuple)) else [t])]
+    return [t for t in nested if isinstance(t, Tensor) and t.dtype == torch.int64 and t.numel()]
 
 
 def repeats(terms: Tensor, dims: list[int]) -> float:
