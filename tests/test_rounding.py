@@ -161,6 +161,28 @@ def test_a_frequent_token_is_a_long_sum(form: str) -> None:
     assert relative_noise(lambda n: n.run(func, args, {}), func(*args)) > 3
 
 
+def test_complex_numbers_have_noise() -> None:
+    """In the Fourier transform of real numbers and in its gradient."""
+    to, back = ATEN._fft_r2c.default, ATEN._fft_c2r.default
+    words = normals(8, 64), [1], 0, True
+    spectrum = to(*words)
+    inverse = spectrum, [1], 0, 64
+    pairs = torch.view_as_real(spectrum)
+    assert relative_noise(lambda n: torch.view_as_real(n.run(to, words, {})), pairs) > 0.2
+    assert relative_noise(lambda n: n.run(back, inverse, {}), back(*inverse)) > 0.2
+
+
+def test_an_index_that_repeats_in_a_bag_adds_equal_terms() -> None:
+    """So the noise of its row of the gradient grows with their number."""
+    bags, work = torch.arange(4).repeat_interleave(500), ATEN._embedding_bag_dense_backward.default
+    sizes, rows = torch.full((4,), 500), normals(4, 16)
+    noises = []
+    for indices in (torch.zeros(2_000, dtype=torch.int64), torch.arange(2_000)):
+        words = rows, indices, bags, sizes, None, 2_000, False, 0, None, -1
+        noises.append(relative_noise(lambda n, w=words: n.run(work, w, {}), work(*words)))
+    assert noises[0] > 50 * noises[1]
+
+
 def test_equal_terms_in_a_row_round_one_way() -> None:
     """Their sum has more noise than the same terms in random order; a mean has such a gradient."""
     terms = normals(16, 8, 1, 1).expand(16, 8, 8, 8).contiguous()

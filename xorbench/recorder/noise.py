@@ -80,7 +80,7 @@ ROUNDS = (
     *("hardsigmoid", "leaky_relu", "softplus", "mish", "masked_scale", "multiply", "subtract"),
     *("divide", "true_divide", "special_", "arc"),
 )
-GATHERED = ("embedding_dense_backward", "index_add", "index_put", "index_put_impl")  # by index
+GATHERED = ("embedding_dense_backward", "index_add", "index_put", "index_put_impl")
 CONVERSIONS = ("to_copy", "copy")
 REDUCTIONS = ("allreduce", "all_reduce", "reduce_scatter", "reduce")  # of ranks
 ENDINGS = ("_backward_data", "_backward_input", "_backward", "_forward")
@@ -140,12 +140,14 @@ def written_by(func: Any) -> list[int]:
 
 
 def float_tensors(things: Any) -> Iterator[Tensor]:
-    """The floating-point tensors with elements among the arguments or results of an operator."""
+    """The floating-point tensors among arguments or results; a complex one as pairs of numbers."""
     for thing in things:
         if isinstance(thing, (list, tuple)):
             yield from float_tensors(thing)
-        elif isinstance(thing, Tensor) and thing.dtype in FLOATS and thing.numel():
-            yield thing
+        elif isinstance(thing, Tensor) and thing.numel():
+            real = torch.view_as_real(thing.resolve_conj()) if thing.is_complex() else thing
+            if real.dtype in FLOATS:
+                yield real
 
 
 class Noise:
@@ -192,6 +194,9 @@ class Noise:
         """An argument of a sum with noise in each element; half precision is summed in float32."""
         if isinstance(value, (list, tuple)) and any(isinstance(v, Tensor) for v in value):
             return [self._term(part, precision) for part in value]
+        if isinstance(value, Tensor) and value.is_complex():
+            pairs = self._term(torch.view_as_real(value.resolve_conj()), precision)
+            return torch.view_as_complex(pairs.contiguous())
         if not isinstance(value, Tensor) or value.dtype not in FLOATS[2:] or not value.dim():
             return value
         return value * self._factors(value, max(precision, _eps(value)) if value.numel() else 0.0)
@@ -212,7 +217,7 @@ class Noise:
         name, length = base_name(func), sum_length(func, args, out, result)
         dims = summed_dims(name, args, result)
         run = repeats(args[0], dims) if dims else 1.0
-        times = growth(run * length * (BLOCK / 4 if "batch_norm" in name else 1))  # channels_last
+        times = growth(run * length * (BLOCK / 2 if "batch_norm" in name else 1))  # channels_last
         if "batch_norm" in name and result.dim() > 1:
             self._disturb_channels(result, times * _eps(result), backward="backward" in name)
             times = 1.0
@@ -275,8 +280,13 @@ def sum_length(func: Any, args: Any, out: Any, result: Tensor) -> float:
         return float(args[name.startswith(("add", "badd"))].shape[-1])
     if "convolution" in name and "backward" not in name:
         return float(args[1].numel() / args[1].shape[0])
+    if "embedding_bag" in name and len(_integers(args)) > 1:
+        backward, indices = "backward" in name, args[1]
+        most, bags = _most(indices), args[0].shape[0] if backward else args[2].numel()
+        # an index that occurs several times in a bag adds equal terms
+        return (most if backward else indices.numel() / bags) * max(1.0, most / bags)
     if name in GATHERED and _integers(args):
-        return float(max(torch.unique(i, return_counts=True)[1].max() for i in _integers(args)))
+        return max(map(_most, _integers(args)))
     largest = max(tensor.numel() for tensor in float_tensors(args))
     parts = [t.numel() for t in float_tensors([out])] if "backward" not in name else []
     return max(1.0, largest / min([result.numel(), *parts]))
@@ -285,6 +295,11 @@ def sum_length(func: Any, args: Any, out: Any, result: Tensor) -> float:
 def _integers(things: Any) -> list[Tensor]:
     nested = [thing for t in things for thing in (t if isinstance(t, (list, tuple)) else [t])]
     return [t for t in nested if isinstance(t, Tensor) and t.dtype == torch.int64 and t.numel()]
+
+
+def _most(indices: Tensor) -> float:
+    """The number of times that the most frequent index occurs."""
+    return float(torch.unique(indices, return_counts=True)[1].max())
 
 
 def repeats(terms: Tensor, dims: list[int]) -> float:
@@ -312,7 +327,8 @@ def repeats(terms: Tensor, dims: list[int]) -> float:
 def summed_dims(name: str, args: Any, result: Tensor) -> list[int]:
     """The dimensions over which an operator adds the elements of its first argument."""
     terms = args[0]
-    if not isinstance(terms, Tensor) or terms.numel() < BLOCK * result.numel():
+    is_long = isinstance(terms, Tensor) and terms.numel() >= BLOCK * result.numel()
+    if not is_long or not terms.is_floating_point():
         return []
     dims = list(range(terms.dim()))
     if name in ("sum", "mean"):
