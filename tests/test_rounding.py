@@ -178,7 +178,7 @@ def test_an_index_that_repeats_in_a_bag_adds_equal_terms() -> None:
     sizes, rows = torch.full((4,), 500), normals(4, 16)
     noises = []
     for indices in (torch.zeros(2_000, dtype=torch.int64), torch.arange(2_000)):
-        words = rows, indices, bags, sizes, None, 2_000, False, 0, None, -1
+        words = rows, indices, bags, sizes, sizes, 2_000, False, 0, None, -1
         noises.append(relative_noise(lambda n, w=words: n.run(work, w, {}), work(*words)))
     assert noises[0] > 50 * noises[1]
 

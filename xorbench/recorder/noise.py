@@ -284,7 +284,7 @@ def sum_length(func: Any, args: Any, out: Any, result: Tensor) -> float:
         backward, indices = "backward" in name, args[1]
         most, bags = _most(indices), args[0].shape[0] if backward else args[2].numel()
         # an index that occurs several times in a bag adds equal terms
-        return (most if backward else indices.numel() / bags) * max(1.0, most / bags)
+        return float((most if backward else indices.numel() / bags) * max(1.0, most / bags))
     if name in GATHERED and _integers(args):
         return max(map(_most, _integers(args)))
     largest = max(tensor.numel() for tensor in float_tensors(args))
