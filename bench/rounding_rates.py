@@ -68,8 +68,8 @@ APART = {"isa": {"ATEN_CPU_CAPABILITY": "default"}, "cbwr": {"MKL_CBWR": "COMPAT
 FAULTS = {
     "lr=1.001": ("hyperparameters", 0), "beta=0.99": ("hyperparameters", 0),
     "eps=1e-7": ("hyperparameters", 0), "decay": ("hyperparameters", 0),
-    "rate=1.001": ("gradient", 0), "rate=1.0001": ("gradient", 0), "clip=none": ("gradient", None),  # when a gradient is large
-   
+    "rate=1.001": ("gradient", 0), "rate=1.0001": ("gradient", 0),
+    "clip=none": ("gradient", None),  # in the first step with a large gradient
     "trip": ("gradient", 0), "wtrip=3": ("gradient parameter output", 3),
     "label=2": ("label batch loss", 2), "init=1.001": ("initial output", 0),
     "zeroed": ("gradient", 0), "division": ("loss", 0), "scale=1.001": ("output", 0),
