@@ -305,7 +305,7 @@ def _most(indices: Tensor) -> float:
 def repeats(terms: Tensor, dims: list[int]) -> float:
     """The mean number of equal terms in a row, in a sum over dimensions: they all round one way.
 
-    The gradient of a mean is such a tensor. Zeros do not round and are left out.
+    The gradient of a mean is such a tensor. Zeros do not round and are skipped.
     """
     sizes = {dim: terms.shape[dim] for dim in dims}
     for dim in set(range(terms.dim())) - set(dims):
