@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-STEPS = 20
+STEPS = int(os.environ.get("STEPS", "20"))
 WIDTH, HEADS, TOKENS, LENGTH = 48, 4, 32, 24
 Switches = dict[str, str]
 Draw = Callable[[], tuple[Tensor, Tensor]]

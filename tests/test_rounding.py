@@ -150,6 +150,64 @@ def test_the_noise_grows_with_the_length_of_a_sum() -> None:
     assert of_long > 8 * of_short
 
 
+@pytest.mark.parametrize("form", ["embedding", "index"])
+def test_a_frequent_token_is_a_long_sum(form: str) -> None:
+    """As padding is: its row of the gradient dominates, and a kernel may add it term by term."""
+    rows, tokens = normals(4096, 4) + 1, torch.zeros(4096, dtype=torch.int64)
+    if form == "index":
+        func, args = ATEN.index_put.default, (torch.zeros(5000, 4), [tokens], rows, True)
+    else:
+        func, args = ATEN.embedding_dense_backward.default, (rows, tokens, 5000, -1, False)
+    assert relative_noise(lambda n: n.run(func, args, {}), func(*args)) > 3
+
+
+def test_complex_numbers_have_noise() -> None:
+    """In the Fourier transform of real numbers and in its gradient."""
+    to, back = ATEN._fft_r2c.default, ATEN._fft_c2r.default
+    words = normals(8, 64), [1], 0, True
+    spectrum = to(*words)
+    inverse = spectrum, [1], 0, 64
+    pairs = torch.view_as_real(spectrum)
+    assert relative_noise(lambda n: torch.view_as_real(n.run(to, words, {})), pairs) > 0.2
+    assert relative_noise(lambda n: n.run(back, inverse, {}), back(*inverse)) > 0.2
+
+
+def test_an_index_that_repeats_in_a_bag_adds_equal_terms() -> None:
+    """So the noise of its row of the gradient grows with their number."""
+    bags, work = torch.arange(4).repeat_interleave(500), ATEN._embedding_bag_dense_backward.default
+    sizes, rows = torch.full((4,), 500), normals(4, 16)
+    noises = []
+    for indices in (torch.zeros(2_000, dtype=torch.int64), torch.arange(2_000)):
+        words = rows, indices, bags, sizes, sizes, 2_000, False, 0, None, -1
+        noises.append(relative_noise(lambda n, w=words: n.run(work, w, {}), work(*words)))
+    assert noises[0] > 50 * noises[1]
+
+
+def test_equal_terms_in_a_row_round_one_way() -> None:
+    """Their sum has more noise than the same terms in random order; a mean has such a gradient."""
+    terms = normals(16, 8, 1, 1).expand(16, 8, 8, 8).contiguous()
+    mixed = terms.transpose(0, 1).flatten(1)[:, torch.randperm(1024)].view(8, 16, 8, 8)
+
+    def of(terms: Tensor) -> float:
+        words = terms, [0, 2, 3]
+        work = ATEN.sum.dim_IntList
+        return relative_noise(lambda n: n.run(work, words, {}), work(*words))
+
+    assert of(terms) > 4 * of(mixed.transpose(0, 1))
+
+
+def test_the_noise_of_a_gradient_of_batch_norm_is_shared_by_a_channel() -> None:
+    """An error of the mean that is subtracted is the same in every element."""
+    x, gradient = normals(32, 4, 8, 8), normals(32, 4, 8, 8, seed=1)
+    saved = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0).add(1e-5).rsqrt()
+    words = (gradient, x, torch.ones(4), None, None, *saved, True, 1e-5, [True, True, True])
+    backward = ATEN.native_batch_norm_backward.default
+    plain = backward(*words)[0]
+    gaps = torch.stack([Noise(seed).run(backward, words, {})[0] - plain for seed in range(8)])
+    of_sums = gaps.sum((1, 3, 4)).square().mean()
+    assert of_sums > 9 * gaps.square().sum((1, 3, 4)).mean()
+
+
 def test_inputs_are_unchanged() -> None:
     """The terms with noise are copies."""
     a, b = normals(30, 30), normals(30, 30, seed=1)
@@ -355,6 +413,19 @@ def test_a_wrong_scale_shows_in_one_direction_below_the_limit_of_the_norm() -> N
     answer = compared(record(9, 1e-6, gradient=1 + 8e-6))
     assert answer.first is not None
     assert answer.first.ratio < rounding.LIMIT < rounding.SCALE_LIMIT < answer.first.along
+
+
+def test_a_direction_without_noise_in_four_runs_by_chance_has_that_of_the_steps_before() -> None:
+    """Four runs are few: their component along a tensor may be small in one step."""
+    a, noisy, b = record(), [record(seed, 1e-5) for seed in (1, 2, 3, 4)], record(9, 1e-5)
+    key = "gradient", "w"
+    own = a[5].sketches[key].sums
+    for run in noisy:
+        sums = run[5].sketches[key].sums
+        run[5].sketches[key].sums[:] = sums - (sums - own) @ own / (own @ own) * own
+    b[5].sketches[key].sums[:] = own * (1 + 8e-6)
+    answer = judge(Comparison(a, a, b, noisy))
+    assert answer.word == "same"
 
 
 def with_decision(steps: list[Step], flips: dict[int, int]) -> list[Step]:

@@ -22,6 +22,7 @@ SATURATED: Final = 0.1  # noise of a tensor, relative to it, above which it is n
 SIGNED: Final = 1e-3  # the same of gradients whose signs the first step of Adam may take
 SMALL: Final = 100  # elements up to which a tensor pools the noise of `POOLED` steps
 POOLED: Final = 5
+EVEN: Final = 0.6  # of noise without a direction: the least component along a tensor
 ENOUGH: Final = 0.5  # share of the steps that must be judged
 FLOORS: Final = ("initial", "output", "buffer", "batch", "draw")  # whose floor is one eps
 EPS: Final = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
@@ -245,7 +246,7 @@ class Comparison:
     noisy: Sequence[Sequence[Step]]
     reset: bool = False
     _start: dict[str, Array] = field(default_factory=dict)  # of A's parameters
-    _recent: dict[Key, list[float]] = field(default_factory=dict)
+    _recent: dict[Key, list[tuple[float, float]]] = field(default_factory=dict)
     _forked: list[bool] = field(default_factory=list)  # of the noisy runs
     _gradients: dict[str, float] = field(default_factory=dict)  # their largest relative noise
 
@@ -321,19 +322,20 @@ class Comparison:
         least = 1.0 if kind in FLOORS else 1 / np.sqrt(2 * min(own.count, SMALL))
         calm = [g for g, forked in zip(gaps, self._forked, strict=True) if not forked]
         used = np.array(calm) if len(calm) > 1 else gaps  # a fork is not noise
-        squares = self._recent.setdefault(key, [])
-        squares.append(float((used**2).sum(1).mean()))
+        unit = scale / (size or 1.0)
+        recent = self._recent.setdefault(key, [])
+        recent.append((float((used**2).sum(1).mean()), float(((used @ unit) ** 2).mean())))
+        own_noise, pooled = np.sqrt(recent[-1]), np.sqrt(np.mean(recent[-POOLED:], axis=0))
         noise = max(
-            np.sqrt(squares[-1]),
-            np.sqrt(np.mean(squares[-POOLED:])) if own.count < SMALL else 0.0,
+            own_noise[0],
+            pooled[0] if own.count < SMALL else 0.0,
             least * eps * float(np.linalg.norm(own.sums)),
             1e-300,
         )
         along = 0.0
         if size and own.count > 1:
-            unit = scale / size
-            floor = max(eps * size, 0.3 * noise / np.sqrt(min(own.count, BUCKETS)))
-            along = abs(float(gap @ unit)) / max(np.sqrt(((used @ unit) ** 2).mean()), floor)
+            floor = max(eps * size, EVEN * noise / np.sqrt(min(own.count, BUCKETS)))
+            along = abs(float(gap @ unit)) / max(own_noise[1], pooled[1], floor)
         norm = float(np.linalg.norm(own.sums))
         relative = noise / (size or norm) if (size or norm) else 0.0
         rough = self._gradients.get(name, 0.0)

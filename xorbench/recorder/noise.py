@@ -2,12 +2,14 @@
 
 Each term of a sum and each rounded result is multiplied by 1 + r·eps, r = ±1 with probability 1/12
 each and else 0, where eps is that of the precision in which the operator computes. The results of a
-long sum get more: a kernel may add all terms to one number, whose error grows with their root.
+long sum get more: a kernel may add all terms to one number, whose error grows with their root. It
+is uniform and of the same variance, since a small tensor may else have none in any run.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +20,8 @@ from torch import Tensor
 SHARE = 1 / 12  # probability of each sign
 POOL = 1 << 18  # factors drawn once: they stay in the cache; each use begins at a random one
 BLOCK = 16  # terms that every kernel adds without more error than that of its terms
-FAST_KERNEL = 8.0  # times the noise of a sum: Winograd and FFT kernels of convolutions
+SAMPLE = 1 << 12  # elements of which neighbours are compared
+FAST_KERNEL = 16.0  # times the noise of a sum: Winograd and FFT kernels of convolutions
 
 
 def _names(text: str) -> frozenset[str]:
@@ -28,46 +31,48 @@ def _names(text: str) -> frozenset[str]:
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 EXACT = _names(
     """
-    abs absolute adaptive_max_pool2d adaptive_max_pool3d alias alias_copy amax amin aminmax
-    amp_update_scale argmax argmin argsort as_strided as_strided_copy assert_async bernoulli
-    block_diag bucketize cat ceil chunk chunk_cat clamp clamp_max clamp_min clone col2im
-    conj_physical constant_pad_nd copy_from_and_resize copysign count_nonzero cummax cummin
-    detach_copy diag diag_embed diagonal diagonal_copy dropout embedding empty_like eq equal
-    expand_copy fill flip floor fmax fmin fmod fractional_max_pool2d full_like fused_sdp_choice
-    gather ge gt hardshrink hardtanh heaviside im2col index index_copy index_fill index_select
-    is_nonzero isfinite isin isinf isnan kthvalue le lift lift_fresh lift_fresh_copy
-    local_scalar_dense logical_and logical_not logical_or logical_xor lt masked_fill
-    masked_select max max_pool2d_with_indices max_pool3d_with_indices max_unpool2d max_unpool3d
-    maximum median min minimum mode multinomial nan_to_num nanmedian narrow_copy native_dropout
-    ne neg negative new_empty new_empty_strided new_full new_ones new_zeros nonzero
-    nonzero_static normal ones_like pack_padded_sequence pad_sequence permute_copy pin_memory
-    pixel_shuffle pixel_unshuffle positive put rand_like randint_like randn_like record_stream
-    reflection_pad1d reflection_pad2d reflection_pad3d relu relu6 repeat repeat_interleave
-    replication_pad1d replication_pad2d replication_pad3d reshape_alias reshape_copy resize
-    resize_as resize_output roll rot90 round searchsorted select_backward set sgn sign signbit
-    slice_backward sort split_with_sizes_copy squeeze_copy stack t t_copy take threshold
-    to_dense topk transpose transpose_copy tril triu trunc unbind_copy unfold_backward
-    unfold_copy uniform unique unique2 unsafe_chunk unsafe_index unsafe_split
-    unsafe_split_with_sizes unsafe_view unsqueeze unsqueeze_copy view_copy where zero zeros_like
+    abs absolute amax amin aminmax argmax argmin as_strided assert_async block_diag bucketize
+    cat ceil chunk_cat clamp clamp_max clamp_min clone col2im conj_physical constant_pad_nd
+    copysign count_nonzero cummax cummin diag diag_embed diagonal embedding eq fill flip floor
+    fmax fmin fmod fractional_max_pool2d gather ge gt hardshrink hardtanh heaviside im2col index
+    index_fill index_select kthvalue le local_scalar_dense lt masked_fill masked_select max
+    maximum median min minimum mode nan_to_num nanmedian native_dropout ne neg negative
+    pack_padded_sequence pad_sequence pin_memory pixel_shuffle pixel_unshuffle relu relu6 repeat
+    repeat_interleave resize resize_as resize_output roll rot90 round searchsorted
+    select_backward set sgn sign signbit slice_backward sort stack t take threshold to_dense
+    topk transpose tril triu trunc unfold_backward unique unique2 unsqueeze where zero
     """
+)
+EXACT_STARTS = (
+    *("adaptive_max_pool", "is", "lift", "logical_", "max_pool", "max_unpool", "new_", "nonzero"),
+    *("reflection_pad", "replication_pad", "unsafe_"),
 )
 # Their errors are relative to the terms, not to a result in which the terms cancel.
 SUMS = _names(
     """
-    adaptive_avg_pool2d adaptive_avg_pool3d addbmm addmm addmm_activation addmv addr avg_pool2d
-    avg_pool3d baddbmm binary_cross_entropy binary_cross_entropy_with_logits bmm cdist cholesky
-    cholesky_solve conv2d ctc_loss cumprod cumsum dist dot embedding_bag embedding_bag_dense
-    embedding_bag_forward_only embedding_bag_per_sample_weights embedding_dense_backward
-    euclidean_dist grid_sampler_2d grid_sampler_3d grouped_mm huber_loss index_add index_put
-    index_reduce int_mm istft kl_div linear log_softmax logcumsumexp logsumexp matmul mean mm
-    mse_loss multi_margin_loss multilabel_margin_loss mv nansum nll_loss nll_loss2d norm pdist
-    prod renorm safe_softmax scaled_grouped_mm scaled_mm scatter_add scatter_reduce
-    segment_reduce smooth_l1_loss soft_margin_loss softmax sparse_addmm sparse_mm std std_mean
-    stft sum svd trace transformer_encoder_layer_fwd triangular_solve trilinear unsafe_index_put
-    unsafe_masked_index_put_accumulate var var_mean vdot weight_norm_interface
+    addmm_activation addmv addr binary_cross_entropy binary_cross_entropy_with_logits cdist
+    conv2d cumprod cumsum dist dot embedding_dense_backward euclidean_dist index_add index_put
+    index_reduce istft kl_div linear logcumsumexp matmul mean mv nansum norm pdist prod renorm
+    segment_reduce std stft sum svd trace transformer_encoder_layer_fwd triangular_solve
+    trilinear unsafe_index_put unsafe_masked_index_put_accumulate var vdot
     """
 )
-SUMMING = ("convolution", "attention", "_norm", "rnn", "lstm", "gru", "linalg_", "fft_")
+SUMMING = (
+    *("attention", "avg_pool", "cholesky", "convolution", "embedding_bag", "fft_", "grid_sampler"),
+    *(
+        "gru",
+        "linalg_",
+        "logsumexp",
+        "_loss",
+        "lstm",
+        "_norm",
+        "rnn",
+        "scatter_",
+        "softmax",
+        "std_",
+        "var_",
+    ),
+)
 PRODUCTS = ("mm", "bmm", "addmm", "baddbmm", "addbmm", "mv", "addmv", "scaled_mm")
 ROUNDS = (
     *("log_sigmoid", "upsample_", "fused_", "foreach_", "amp_foreach_", "glu", "prelu", "rrelu"),
@@ -75,6 +80,7 @@ ROUNDS = (
     *("hardsigmoid", "leaky_relu", "softplus", "mish", "masked_scale", "multiply", "subtract"),
     *("divide", "true_divide", "special_", "arc"),
 )
+GATHERED = ("embedding_dense_backward", "index_add", "index_put", "index_put_impl")
 CONVERSIONS = ("to_copy", "copy")
 REDUCTIONS = ("allreduce", "all_reduce", "reduce_scatter", "reduce")  # of ranks
 ENDINGS = ("_backward_data", "_backward_input", "_backward", "_forward")
@@ -102,10 +108,12 @@ def _listed_rule(name: str) -> str:
     """The rule of the tables; empty for an operator in none."""
     plain = name.replace("foreach_", "")
     for text in (plain, _without_ending(plain)):
-        for names, rule in ((SUMS, "sums"), (EXACT, "exact"), (CONVERSIONS, "converts")):
-            if text in names:
-                return rule
-        if text.endswith("scatter"):
+        is_exact = text.startswith(EXACT_STARTS) or text.endswith(("_copy", "_like", "scatter"))
+        if text in SUMS or text.endswith("mm"):
+            return "sums"
+        if text in CONVERSIONS:
+            return "converts"
+        if text in EXACT or (is_exact and not any(part in text for part in SUMMING)):
             return "exact"
     return "sums" if any(part in name for part in SUMMING) else ""
 
@@ -132,12 +140,14 @@ def written_by(func: Any) -> list[int]:
 
 
 def float_tensors(things: Any) -> Iterator[Tensor]:
-    """The floating-point tensors with elements among the arguments or results of an operator."""
+    """The floating-point tensors among arguments or results; a complex one as pairs of numbers."""
     for thing in things:
         if isinstance(thing, (list, tuple)):
             yield from float_tensors(thing)
-        elif isinstance(thing, Tensor) and thing.dtype in FLOATS and thing.numel():
-            yield thing
+        elif isinstance(thing, Tensor) and thing.numel():
+            real = torch.view_as_real(thing.resolve_conj()) if thing.is_complex() else thing
+            if real.dtype in FLOATS:
+                yield real
 
 
 class Noise:
@@ -153,6 +163,7 @@ class Noise:
         generator = torch.Generator().manual_seed(seed)
         draws = torch.rand(POOL, generator=generator, dtype=torch.float64)
         self._signs = (draws > 1 - SHARE).double() - (draws < SHARE).double()
+        self._even = (2 * draws - 1) * (6 * SHARE) ** 0.5  # of the same variance, never 0
         self._pools: dict[tuple[torch.dtype, torch.device, float], Tensor] = {}
         self._rules: dict[Any, tuple[str, list[int]]] = {}
 
@@ -183,6 +194,9 @@ class Noise:
         """An argument of a sum with noise in each element; half precision is summed in float32."""
         if isinstance(value, (list, tuple)) and any(isinstance(v, Tensor) for v in value):
             return [self._term(part, precision) for part in value]
+        if isinstance(value, Tensor) and value.is_complex():
+            pairs = self._term(torch.view_as_real(value.resolve_conj()), precision)
+            return torch.view_as_complex(pairs.contiguous())
         if not isinstance(value, Tensor) or value.dtype not in FLOATS[2:] or not value.dim():
             return value
         return value * self._factors(value, max(precision, _eps(value)) if value.numel() else 0.0)
@@ -201,12 +215,30 @@ class Noise:
             self._disturb(result)
             return
         name, length = base_name(func), sum_length(func, args, out, result)
-        times = growth(length * (BLOCK / 4 if "batch_norm" in name else 1))  # channels_last
-        if "batch_norm" in name and "backward" not in name and result.dim() > 1:
-            channels = [1, result.shape[1], *([1] * (result.dim() - 2))]
-            result.mul_(self._factors(result.new_empty(channels), times * _eps(result)))
-            times = 1.0  # the error of a mean is that of its whole channel
-        self._disturb(result, max(times, FAST_KERNEL) if "convolution" in name else times)
+        dims = summed_dims(name, args, result)
+        run = repeats(args[0], dims) if dims else 1.0
+        times = growth(run * length * (BLOCK / 2 if "batch_norm" in name else 1))  # channels_last
+        if "batch_norm" in name and result.dim() > 1:
+            self._disturb_channels(result, times * _eps(result), backward="backward" in name)
+            times = 1.0
+        times = max(times, FAST_KERNEL) if "convolution" in name else times
+        if not dims:
+            self._disturb(result, times)
+            return
+        size = (run * args[0].to(result.dtype).square().sum(dims)).sqrt().view(result.shape)
+        size = (size / length if name == "mean" else size).maximum(result.abs())
+        result.add_(size * (self._factors(result, times * _eps(result)) - 1))  # terms may cancel
+
+    def _disturb_channels(self, result: Tensor, eps: float, *, backward: bool) -> None:
+        """The error of a mean is shared by its channel; the backward pass subtracts a mean."""
+        shape = [1, result.shape[1], *([1] * (result.dim() - 2))]
+        channels = self._factors(result.new_empty(shape), eps)
+        if not backward:
+            result.mul_(channels)
+            return
+        size = result.square().mean([0, *range(2, result.dim())], keepdim=True).sqrt()
+        some = self._factors(result, _eps(result)) != 1  # a sixth: less than eps would be lost
+        result.add_(size * (channels - 1) * some)
 
     def _disturb(self, tensor: Tensor, times: float = 1.0) -> None:
         tensor.mul_(self._factors(tensor, times * _eps(tensor)))
@@ -215,7 +247,8 @@ class Noise:
         key = tensor.dtype, tensor.device, eps
         pool, count = self._pools.get(key), tensor.numel()
         if pool is None:
-            pool = self._pools[key] = (1 + eps * self._signs).to(tensor.device, tensor.dtype)
+            kind = self._signs if eps == _eps(tensor) else self._even
+            pool = self._pools[key] = (1 + eps * kind).to(tensor.device, tensor.dtype)
         if count > POOL // 2:
             pool = pool.repeat(2 + count // POOL).roll(self._random.randrange(POOL))
         start = self._random.randrange(pool.numel() - count + 1)
@@ -247,9 +280,68 @@ def sum_length(func: Any, args: Any, out: Any, result: Tensor) -> float:
         return float(args[name.startswith(("add", "badd"))].shape[-1])
     if "convolution" in name and "backward" not in name:
         return float(args[1].numel() / args[1].shape[0])
+    if "embedding_bag" in name and len(_integers(args)) > 1:
+        backward, indices = "backward" in name, args[1]
+        most, bags = _most(indices), args[0].shape[0] if backward else args[2].numel()
+        # an index that occurs several times in a bag adds equal terms
+        return float((most if backward else indices.numel() / bags) * max(1.0, most / bags))
+    if name in GATHERED and _integers(args):
+        return max(map(_most, _integers(args)))
     largest = max(tensor.numel() for tensor in float_tensors(args))
     parts = [t.numel() for t in float_tensors([out])] if "backward" not in name else []
     return max(1.0, largest / min([result.numel(), *parts]))
+
+
+def _integers(things: Any) -> list[Tensor]:
+    nested = [thing for t in things for thing in (t if isinstance(t, (list, tuple)) else [t])]
+    return [t for t in nested if isinstance(t, Tensor) and t.dtype == torch.int64 and t.numel()]
+
+
+def _most(indices: Tensor) -> float:
+    """The number of times that the most frequent index occurs."""
+    return float(torch.unique(indices, return_counts=True)[1].max())
+
+
+def repeats(terms: Tensor, dims: list[int]) -> float:
+    """The mean number of equal terms in a row, in a sum over dimensions: they all round one way.
+
+    The gradient of a mean is such a tensor. Zeros do not round and are skipped.
+    """
+    sizes = {dim: terms.shape[dim] for dim in dims}
+    for dim in set(range(terms.dim())) - set(dims):
+        terms = terms.narrow(dim, 0, min(8, terms.shape[dim]))
+    while terms.numel() > SAMPLE:
+        longest = max(dims, key=lambda dim: terms.shape[dim])
+        terms = terms.narrow(longest, 0, terms.shape[longest] // 2)
+    times = 1.0
+    for dim in dims:
+        pairs = terms.shape[dim] - 1
+        one, two = terms.narrow(dim, 0, pairs), terms.narrow(dim, 1, pairs)
+        filled = (one != 0) & (two != 0)
+        near = (one - two).abs() <= BLOCK * _eps(terms) * two.abs()
+        equal, count = int((near & filled).sum()), int(filled.sum())
+        times *= min(sizes[dim], count / max(count - equal, 1e-9)) if count else 1.0
+    return times
+
+
+def summed_dims(name: str, args: Any, result: Tensor) -> list[int]:
+    """The dimensions over which an operator adds the elements of its first argument."""
+    terms = args[0]
+    is_long = isinstance(terms, Tensor) and terms.numel() >= BLOCK * result.numel()
+    if not is_long or not terms.is_floating_point():
+        return []
+    dims = list(range(terms.dim()))
+    if name in ("sum", "mean"):
+        given = args[1] if len(args) > 1 and isinstance(args[1], (list, tuple)) else ()
+        dims = sorted({dim % len(dims) for dim in given}) or dims
+    elif not name.endswith("backward") or result.dim() > 1:
+        return []
+    elif "layer_norm" in name or "rms_norm" in name:
+        dims = dims[:-1]
+    else:  # a convolution, or a norm of channels
+        dims.remove(min(1, len(dims) - 1))
+    is_all = result.numel() * math.prod(terms.shape[dim] for dim in dims) == terms.numel()
+    return dims if is_all else []
 
 
 def product_eps(func: Any, device: str) -> float:
