@@ -37,7 +37,7 @@ def test_a_stored_result_changes_the_pages(
     before = releases.page(releases.read()), releases.defects_page(releases.read())
     for part, case, value in (
         ("trainings bits", "xor", {"outcome": "failed", "sentence": "no compiler"}),
-        ("checkpoints rounding", "xor", {"outcome": "fail", "sentence": ""}),
+        ("checkpoints bits", "xor", {"outcome": "fail", "sentence": ""}),
         ("operators", "gpt", {"outcome": "fail", "kinds": 1, "wrong": ["aten.mm"]}),
         ("engines", "fetch", "0" * 16),
         ("suite", "failed", ["a test"]),
