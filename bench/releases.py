@@ -6,8 +6,8 @@
 Each release is installed with pip in an environment of its own, which is removed after the
 comparison with the next release, so there are at most two (a CUDA build takes 6 GB). An environment
 also sees the packages of this interpreter. Every result is stored when it is known, so a stopped
-command continues with the first result that is missing. `page` writes docs/releases.md from the
-stored results.
+command continues with the first result that is missing, and installs only a release that lacks one.
+`page` writes docs/releases.md and the table of docs/defects.md from the stored results.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import csv
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,7 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -36,6 +37,8 @@ from xorbench.report.text import escape
 ROOT: Final = Path(__file__).resolve().parents[1]
 DATA: Final = ROOT / "results" / "reference" / "releases"
 PAGE: Final = ROOT / "docs" / "releases.md"
+DEFECTS: Final = ROOT / "docs" / "defects.md"
+EXPLANATIONS: Final = DATA / "explanations.md"  # by hand
 SCRIPT: Final = ROOT / "bench" / "release_trainings.py"
 RELEASES: Final = tuple(f"2.{minor}" for minor in range(6, 16))
 TRAININGS: Final = ("xor", "gpt", "cnn", "lstm", "resnet18", "bert", "llama", "vae")
@@ -46,6 +49,8 @@ CASES: Final = (
     "gpt+compile",
 )
 RESUMED: Final = TRAININGS
+JUDGED: Final = {"0": "gpt", "4": "cnn", "8": "gpt+bfloat16", "12": "cnn+bfloat16"}  # first steps
+RANDOM: Final = re.compile(r"result of aten\.\w*(bernoulli|rand|normal|dropout)|random draw")
 SUITE: Final = tuple(
     f"tests/test_{name}.py"
     for name in (
@@ -59,12 +64,27 @@ import torch
 from xorbench.recorder.environment import processor
 print(torch.__version__, processor(), torch.backends.cpu.get_cpu_capability(), sep="\\n")
 """
-# One row per question about a pair of releases, with its options of `check --against`.
-QUESTIONS: Final = {"bits": ("--bits-only", "--processes", "2")}
-TRAINED: Final = ("build", "digests")
-TESTED: Final = ("canary", "engines", "suite")
-COMPARED: Final = ("previous", *(f"trainings {name}" for name in QUESTIONS), "checkpoints bits")
-CASE_PARTS: Final = ("digests", *(f"trainings {name}" for name in QUESTIONS))
+OUTPUTS: Final = """
+import contextlib, io, json, sys
+for script in sys.argv[1:]:
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        try:
+            exec(script, {})
+        except Exception as error:
+            print(type(error).__name__)
+    print(json.dumps(output.getvalue().strip()))
+"""
+BITS: Final = ("--bits-only", "--processes", "2")
+ROUNDING: Final = ("--up-to-rounding",)  # only where the bits differ
+FAILED: Final = "failed: "
+COMPARED: Final = (
+    "previous",
+    *(
+        f"{kind} {question}"
+        for kind in ("trainings", "checkpoints")
+        for question in ("bits", "rounding")
+    ),
+)
 
 Values = dict[str, Any]
 Pair = tuple["Release", "Release"]
@@ -83,6 +103,11 @@ class Release:
         """The stored results."""
         path = DATA / f"{name}.json"
         return cls(name, json.loads(path.read_text()) if path.exists() else {})
+
+    @property
+    def version(self) -> str:
+        """The version without the kind of build."""
+        return str(self.values["build"]["version"]).partition("+")[0]
 
     def add(self, part: str, make: Callable[[], Any]) -> None:
         """Make and store a result that is missing, with its duration."""
@@ -110,19 +135,17 @@ class Release:
         (DATA / f"{self.name}.json").write_text(f"{text}\n")
         print(f"{self.name} {part}: {seconds[part]} s", flush=True)
 
+    def rounded(self, kind: str, cases: Sequence[str]) -> list[str]:
+        """The cases that differ from the previous release, except first in a random draw."""
+        answers = {case: self.values[f"{kind} bits"][case] for case in cases}
+        failed = [case for case, answer in answers.items() if answer["outcome"] == "fail"]
+        return [case for case in failed if not RANDOM.search(_place(answers[case]))]
+
     def require_previous(self, name: str) -> None:
         """Forget the comparisons with another release."""
         if self.values.get("previous", name) != name:
             for part in COMPARED:
                 self.values.pop(part, None)
-
-    def lacks(self, parts: Iterable[str], cases: Sequence[str] = ()) -> bool:
-        """Whether a result is missing, or of a part with cases the result of one."""
-        return any(
-            part not in self.values
-            or (part in CASE_PARTS and not self.values[part].keys() >= set(cases))
-            for part in parts
-        )
 
 
 # Environments
@@ -135,7 +158,7 @@ def environment(folder: Path, release: str) -> Path:
     if not complete.exists():
         shutil.rmtree(place, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", place], check=True)
-        pip = [python, "-m", "pip", "install", "--quiet", "--no-compile", "--no-cache-dir"]
+        pip = [python, "-m", "pip", "install", "--quiet", "--no-cache-dir"]
         # only from the index, so that every release is the same kind of build
         variables = {**os.environ, "PIP_FIND_LINKS": ""}
         subprocess.run([*pip, f"torch=={release}.*"], check=True, env=variables)
@@ -167,12 +190,17 @@ class Installed:
     """A release in its environment."""
 
     release: Release
-    python: Path
+    folder: Path  # of the environments
+
+    @property
+    def python(self) -> Path:
+        """Its interpreter; the first use installs the release."""
+        return environment(self.folder, self.release.name)
 
     @property
     def cache(self) -> Path:
         """The folder of compiled code."""
-        return self.python.parents[1] / "inductor"
+        return self.folder / self.release.name / "inductor"
 
     def train(self, cases: Sequence[str]) -> None:
         """Add the digests of the trainings."""
@@ -180,7 +208,11 @@ class Installed:
         self.release.add_cases("digests", cases, lambda missing: [self.digests(missing)])
 
     def test(self) -> None:
-        """Add the results of xorbench's own trainings and tests."""
+        """Add the results of scripts, and of xorbench's own trainings and tests."""
+        for part, path in (("defects", DEFECTS), ("explanations", EXPLANATIONS)):
+            outputs = partial(self.outputs, scripts(path))
+            self.release.add_cases(part, [*scripts(path)], outputs)
+        self.release.add("operators", self.operators)
         self.release.add("canary", self.canary)
         self.release.add("engines", self.engines)
         self.release.add("suite", self.suite)
@@ -200,15 +232,40 @@ class Installed:
         }
 
     def digests(self, cases: Sequence[str], *options: object) -> dict[str, str]:
-        """The digest of each training; a training that fails has none."""
+        """The digest of each training, or the last line of its error."""
         known: dict[str, str] = {}
         while len(known) < len(cases):
             left = [case for case in cases if case not in known]
             done = self.call(SCRIPT, *left, *options)
             known |= dict(line.split() for line in done.stdout.splitlines())
             if done.returncode:  # the first case without a digest failed
-                known |= {next(case for case in left if case not in known): ""}
+                reason = FAILED + done.stderr.strip().rpartition("\n")[2]
+                known |= {next(case for case in left if case not in known): reason}
         return known
+
+    def outputs(self, programs: dict[str, str], titles: Sequence[str]) -> Iterator[dict[str, str]]:
+        """The output of each script."""
+        done = self.call("-c", OUTPUTS, *(programs[title] for title in titles))
+        lines = map(json.loads, done.stdout.splitlines())
+        yield dict(zip(titles, lines, strict=True))
+
+    def operators(self) -> Values:
+        """The answer of `check --operators` for the first step of some trainings."""
+        steps, cases = ",".join(JUDGED), JUDGED.values()
+        result = self.checked("--operators", steps, "--", self.python, SCRIPT, *cases)
+        kinds = result.get("kinds", ())
+        wrong = sorted({kind["operator"] for kind in kinds if kind["result"] == "wrong"})
+        return {"sentence": result["sentence"], "kinds": len(kinds), "wrong": wrong}
+
+    def checked(self, *options: object) -> Values:
+        """The answer of a check in an empty folder, run by this interpreter."""
+        with tempfile.TemporaryDirectory() as folder:
+            check = (sys.executable, "-m", "xorbench", "check", "--json", *options)
+            done = called(check, Path(folder), self.cache)
+        if not done.stdout:
+            return {"outcome": "failed", "sentence": done.stderr.strip().rpartition("\n")[2]}
+        answer: Values = json.loads(done.stdout)
+        return answer
 
     def canary(self) -> Values:
         """The answer of `canary`."""
@@ -257,95 +314,88 @@ class Compared:
         """Add the comparisons with the previous release."""
         release = self.tested.release
         release.add("previous", lambda: self.previous.release.name)
-        for question, options in QUESTIONS.items():
-            make = partial(self.trainings, options)
-            release.add_cases(f"trainings {question}", cases, make)
-        make = partial(self.checkpoints, QUESTIONS["bits"])
-        release.add_cases("checkpoints bits", [case for case in cases if case in RESUMED], make)
+        resumed = [case for case in cases if case in RESUMED]
+        for kind, own in (("trainings", cases), ("checkpoints", resumed)):
+            release.add_cases(f"{kind} bits", own, partial(self.bits, kind))
+            release.add_cases(
+                f"{kind} rounding", release.rounded(kind, own), partial(self.rounding, kind)
+            )
 
-    def trainings(
-        self, options: Sequence[str], cases: Sequence[str]
-    ) -> Iterator[dict[str, Values]]:
-        """The answer of `check --against` for each training."""
-        digests = [side.release.values["digests"] for side in (self.previous, self.tested)]
-        yield from self.answers(cases, digests, options, ())
-
-    def checkpoints(
-        self, options: Sequence[str], cases: Sequence[str]
-    ) -> Iterator[dict[str, Values]]:
-        """The same for trainings that both resume from a checkpoint of the previous release."""
+    @contextmanager
+    def start(self, kind: str, cases: Sequence[str]) -> Iterator[tuple[str, ...]]:
+        """The options of the trainings; `checkpoints` are saved by the previous release."""
         with tempfile.TemporaryDirectory() as folder:
-            self.previous.digests(cases, "--save", folder)
-            resume = ("--resume", folder)
-            digests = [side.digests(cases, *resume) for side in (self.previous, self.tested)]
-            yield from self.answers(cases, digests, options, resume)
+            if kind == "checkpoints":
+                self.previous.digests(cases, "--save", folder)
+            yield ("--resume", folder) if kind == "checkpoints" else ()
 
-    def answers(
-        self,
-        cases: Sequence[str],
-        digests: Sequence[dict[str, str]],
-        options: Sequence[str],
-        words: Sequence[str],
-    ) -> Iterator[dict[str, Values]]:
+    def rounding(self, kind: str, cases: Sequence[str]) -> Iterator[dict[str, Values]]:
+        """Whether rounding explains the difference of each training."""
+        with self.start(kind, cases) as words:
+            for case in cases:
+                yield {case: self.answer([case], ROUNDING, words)}
+
+    def bits(self, kind: str, cases: Sequence[str]) -> Iterator[dict[str, Values]]:
         """Check cases of equal digests together, as one command, and the others one by one."""
+        digests = [side.release.values["digests"] for side in (self.previous, self.tested)]
         a, b = digests
-        ran = [case for case in cases if a.get(case) and b.get(case)]
-        equal = [case for case in ran if a[case] == b[case]]
-        groups = [equal] * bool(equal)
-        groups += [[case] for case in ran if case not in equal]
-        yield {case: {"outcome": "failed"} for case in cases if case not in ran}
-        while groups:
-            group = groups.pop(0)
-            answer = self.answer(group, options, words)
-            if answer["outcome"] != "pass" and len(group) > 1:
-                groups += [[case] for case in group]
+        groups: list[list[str]] = [[]]  # of equal digests, then the others
+        for case in cases:
+            reason = next((d[case] for d in digests if d[case].startswith(FAILED)), "")
+            if reason:
+                yield {case: {"outcome": "failed", "sentence": reason.removeprefix(FAILED)}}
+            elif a[case] == b[case]:
+                groups[0].append(case)
             else:
-                yield dict.fromkeys(group, answer)
+                groups.append([case])
+        with self.start(kind, cases) as words:
+            while groups:
+                group = groups.pop(0)
+                answer = self.answer(group, BITS, words) if group else {}
+                if len(group) > 1 and answer["outcome"] != "pass":
+                    groups += [[case] for case in group]
+                else:
+                    yield dict.fromkeys(group, answer)
 
     def answer(self, cases: Sequence[str], options: Sequence[str], words: Sequence[str]) -> Values:
         """The answer of one check."""
-        a, b = (
-            " ".join(map(str, (side.python, SCRIPT, *cases, *words)))
-            for side in (self.previous, self.tested)
-        )
-        with tempfile.TemporaryDirectory() as folder:
-            check = (sys.executable, "-m", "xorbench", "check", "--json", *options)
-            done = called(
-                [*check, "--against", a, "--", *b.split()], Path(folder), self.tested.cache
-            )
-        print(" ".join(cases), "exit code", done.returncode, flush=True)
-        result: Values = {}
-        with suppress(ValueError):
-            result = json.loads(done.stdout)
-        if not result:
-            return {"outcome": "failed", "sentence": done.stderr.strip().splitlines()[-1]}
-        kept = {name: result[name] for name in ("outcome", "sentence", "component", "step")}
-        details = {name: result["details"].get(name) for name in ("detailed recording", "elements")}
-        return {name: value for name, value in (kept | details).items() if value is not None}
+        a, b = ([side.python, SCRIPT, *cases, *words] for side in (self.previous, self.tested))
+        result = self.tested.checked(*options, "--against", " ".join(map(str, a)), "--", *b)
+        details = result.get("details", {})
+        kept = {name: result.get(name) for name in ("outcome", "sentence", "component", "step")}
+        kept |= {name: details.get(name) for name in ("detailed recording", "elements")}
+        return {name: value for name, value in kept.items() if value is not None}
 
 
-def run(names: Sequence[str], folder: Path, cases: Sequence[str]) -> None:
+def run(names: Sequence[str], folder: Path, cases: Sequence[str], *, keep: bool) -> None:
     """Test each release, and compare it with the one before it in the list."""
-    releases = [Release.read(name) for name in names]
-    for before, release in zip([None, *releases], releases, strict=False):
+    before: Installed | None = None
+    for name in names:
+        tested = Installed(Release.read(name), folder)
+        tested.train(cases)
         if before is not None:
-            release.require_previous(before.name)
-        if release.lacks(TRAINED if before is None else (*TRAINED, *COMPARED), cases):
-            tested = Installed(release, environment(folder, release.name))
-            tested.train(cases)
-            if before is not None:
-                previous = Installed(before, environment(folder, before.name))
-                Compared(previous, tested).make(cases)
-        if before is not None:
-            finish(before, folder)
-    finish(releases[-1], folder)
+            tested.release.require_previous(before.release.name)
+            Compared(before, tested).make(cases)
+            remove(before, keep=keep)
+        tested.test()
+        before = tested
+    if before is not None:
+        remove(before, keep=keep)
 
 
-def finish(release: Release, folder: Path) -> None:
-    """Add the other results of a release, and remove its environment."""
-    if release.lacks(TESTED):
-        Installed(release, environment(folder, release.name)).test()
-    shutil.rmtree(folder / release.name, ignore_errors=True)
+def remove(installed: Installed, *, keep: bool) -> None:
+    """Remove an environment."""
+    if not keep:
+        shutil.rmtree(installed.folder / installed.release.name, ignore_errors=True)
+
+
+def scripts(path: Path) -> dict[str, str]:
+    """The Python script of each section of a page that has one."""
+    sections = re.split(r"^##+ ", path.read_text(), flags=re.M)[1:]
+    codes = {
+        text.partition("\n")[0]: re.search(r"```python\n(.*?)```", text, re.S) for text in sections
+    }
+    return {title: code[1] for title, code in codes.items() if code}
 
 
 # The page
@@ -360,18 +410,24 @@ def read() -> list[Release]:
 def page(releases: Sequence[Release]) -> str:
     """The text of docs/releases.md."""
     later = list(pairwise(releases))
+    seconds = sum(sum(release.values["seconds"].values()) for release in releases)
+    missing = [name for name in RELEASES if name not in {release.name for release in releases}]
     parts = [
-        HEAD.format(**releases[-1].values["build"]),
+        HEAD.format(
+            **releases[-1].values["build"],
+            hours=f"{seconds / 3600:.1f}",
+            missing=", ".join(missing),
+        ),
         "## Trainings",
         TRAININGS_TEXT,
-        _matrix(later, "trainings bits", CASES),
+        _matrix(later, "trainings", CASES),
         "## Resumed from a checkpoint of the previous release",
         RESUMED_TEXT,
-        _matrix(later, "checkpoints bits", RESUMED),
+        _matrix(later, "checkpoints", RESUMED),
         "## First differences",
         DIFFERENCES_TEXT,
         _differences(later),
-        EXPLANATIONS.read_text().strip(),
+        _explanations(releases),
         "## Each release on its own",
         OWN_TEXT,
         _own(releases),
@@ -379,21 +435,52 @@ def page(releases: Sequence[Release]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def defects_page(releases: Sequence[Release]) -> str:
+    """The text of docs/defects.md, with its table from the stored results."""
+    before, start, rest = DEFECTS.read_text().partition("<!-- table -->\n")
+    _, end, after = rest.partition("<!-- end -->\n")
+    words = {"True": "correct", "False": "wrong"}
+    rows = [
+        [
+            f"[{title}](#{title})",
+            *(words.get(out, out) for out in _outputs(releases, "defects", title)),
+        ]
+        for title in scripts(DEFECTS)
+    ]
+    versions = [release.version for release in releases]
+    return f"{before}{start}{_table(['operator', *versions], rows)}\n{end}{after}"
+
+
+def _case_text(case: str) -> str:
+    return case.replace("+compile", " with torch.compile").replace("+", " with ")
+
+
 HEAD: Final = """# PyTorch releases
 
 Which release changed which results? `python bench/releases.py run` trains small models on the CPU
-under each release and compares it with the previous one in the table by `check --against
---bits-only`. `python bench/releases.py page` writes this page from
-[the stored results](../results/reference/releases/).
+under each release. It compares each release with the previous one of the table by `check --against
+--bits-only` and, if the bits differ, by `--up-to-rounding`. `python bench/releases.py page` writes
+this page from [the stored results](../results/reference/releases/). To compare two releases in your
+own training, see [compare two commands][against].
 
-{processor}, Python {python}, one thread, {date}. Results on other processors can differ. For your
-own training: [compare two commands][against].
+{processor}, Python {python}, builds for CUDA, one thread, {date}. Results on other processors can
+differ. The command took {hours} hours on a shared machine.
+
+Not run: {missing}. This command adds them, and compares each release with its new neighbor:
+
+```sh
+python bench/releases.py run && python bench/releases.py page
+```
 
 [against]: your-training.md#did-my-change-alter-the-results-or-the-speed"""
-TRAININGS_TEXT: Final = (
-    "*Identical* and *differs* are answers of `check`. A training that `check` has not compared yet"
-    " has the digest of its losses and final weights."
-)
+TRAININGS_TEXT: Final = """Each training has four steps and a fixed seed.
+
+- *identical*: the bits of all losses, batches, gradients, parameters and generators are identical
+- *up to rounding*: [rounding explains the difference](rounding.md)
+- *beyond rounding*: the difference is larger
+- *random draws*: random numbers differ as with a different seed
+- *cannot tell*: the noise of rounding is too large to judge by
+- *differs*: the digests of losses and weights differ; not compared with rounding"""
 RESUMED_TEXT: Final = (
     "Both releases resume the training from a checkpoint that the previous release saved."
 )
@@ -401,12 +488,17 @@ DIFFERENCES_TEXT: Final = (
     "The first operator whose result differs although its inputs are identical, or the first"
     " recorded value that differs."
 )
-OWN_TEXT: Final = (
-    "The fast tests that depend most on PyTorch, `canary`, and the weights of the XOR training of"
-    " each engine (first digits of their digest)."
-)
+OWN_TEXT: Final = f"""- *tests*: the fast tests of xorbench that depend most on PyTorch
+- *canary*: `xorbench canary --devices cpu`
+- *operators*: `check --operators` of a step of {", ".join(map(_case_text, JUDGED.values()))}
+- {", ".join(ENGINES)}: the digest of the trained weights, by engine of `xorbench run`"""
 NOT_TESTED: Final = "not tested"
-EXPLANATIONS: Final = DATA / "explanations.md"  # by hand
+BIT_TEXTS: Final = {"pass": "identical", "fail": "differs"}
+ROUNDING_TEXTS: Final = {
+    "pass": "up to rounding",
+    "fail": "beyond rounding",
+    "inconclusive": "cannot tell",
+}
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -418,25 +510,24 @@ def _step(before: Release, release: Release) -> str:
     return f"{before.name} → {release.name}"
 
 
-def _matrix(later: Sequence[Pair], part: str, cases: Sequence[str]) -> str:
-    rows = [[_case_text(case), *(_cell(*pair, part, case) for pair in later)] for case in cases]
+def _matrix(later: Sequence[Pair], kind: str, cases: Sequence[str]) -> str:
+    rows = [[_case_text(case), *(_cell(*pair, kind, case) for pair in later)] for case in cases]
     return _table(["training", *(_step(*pair) for pair in later)], rows)
 
 
-def _case_text(case: str) -> str:
-    return case.replace("+compile", ", torch.compile").replace("+", ", ")
-
-
-def _cell(before: Release, release: Release, part: str, case: str) -> str:
-    """The answer of the check, or without it whether the digests of the trainings are equal."""
-    answer = release.values.get(part, {}).get(case)
-    if answer is None:
-        a, b = (each.values.get("digests", {}).get(case) for each in (before, release))
-        if not part.startswith("trainings") or not (a and b):
-            return NOT_TESTED
-        return "equal digest" if a == b else "different digest"
-    names = {"pass": "identical", "fail": f"differs in step {answer.get('step')}"}
-    return names.get(answer["outcome"], answer["outcome"])
+def _cell(before: Release, release: Release, kind: str, case: str) -> str:
+    """The answer of the check that was asked last; without a check, whether the digests differ."""
+    bits, rounding = (
+        release.values.get(f"{kind} {question}", {}).get(case) for question in ("bits", "rounding")
+    )
+    if bits is None:
+        digests = {each.values["digests"].get(case) for each in (before, release)}
+        return "differs" if kind == "trainings" and len(digests - {None}) > 1 else NOT_TESTED
+    if RANDOM.search(_place(rounding or bits)):
+        return "random draws"
+    texts = ROUNDING_TEXTS if rounding else BIT_TEXTS
+    answer = rounding or bits
+    return texts.get(answer["outcome"]) or escape(answer["sentence"])
 
 
 def _differences(later: Sequence[Pair]) -> str:
@@ -459,6 +550,24 @@ def _place(answer: Values) -> str:
     return str(answer["sentence"]).partition(" first differs from A in ")[2] or answer["sentence"]
 
 
+def _explanations(releases: Sequence[Release]) -> str:
+    """The explanations written by hand, each with the output of its script."""
+    text = EXPLANATIONS.read_text().strip()
+    for title, code in scripts(EXPLANATIONS).items():
+        outputs: dict[str, list[str]] = {}
+        for release, output in zip(
+            releases, _outputs(releases, "explanations", title), strict=True
+        ):
+            outputs.setdefault(output, []).append(release.version)
+        rows = [[", ".join(versions), f"`{output}`"] for output, versions in outputs.items()]
+        text = text.replace(f"{code}```", f"{code}```\n\n{_table(['release', 'output'], rows)}")
+    return text
+
+
+def _outputs(releases: Sequence[Release], part: str, title: str) -> list[str]:
+    return [release.values.get(part, {}).get(title, NOT_TESTED) for release in releases]
+
+
 def _own(releases: Sequence[Release]) -> str:
     rows = []
     for release in releases:
@@ -469,11 +578,12 @@ def _own(releases: Sequence[Release]) -> str:
                 values["build"]["version"],
                 _suite_text(values.get("suite")),
                 _canary_text(values.get("canary")),
+                _operators_text(values.get("operators")),
                 *(f"`{engines[name][:8]}`" if name in engines else NOT_TESTED for name in ENGINES),
                 f"{sum(values['seconds'].values()) / 60:.0f} min",
             ]
         )
-    return _table(["build", "tests", "canary", *ENGINES, "duration"], rows)
+    return _table(["build", "tests", "canary", "operators", *ENGINES, "duration"], rows)
 
 
 def _suite_text(suite: Values | None) -> str:
@@ -489,6 +599,13 @@ def _canary_text(canary: Values | None) -> str:
     return "pass" if canary["exit_code"] == 0 else f"exit code {canary['exit_code']}"
 
 
+def _operators_text(operators: Values | None) -> str:
+    if operators is None:
+        return NOT_TESTED
+    wrong = ", ".join(name.removeprefix("aten.") for name in operators["wrong"])
+    return f"wrong: {wrong}" if wrong else f"{operators['kinds']} kinds correct"
+
+
 def main() -> None:
     """Test releases, or write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -497,15 +614,18 @@ def main() -> None:
     running.add_argument("--releases", default=",".join(RELEASES))
     running.add_argument("--environments", type=Path, default=Path(".releases"))
     running.add_argument("--cases", default=",".join(CASES))
+    running.add_argument("--keep", action="store_true", help="keep the environments")
     commands.add_parser("page")
     options = parser.parse_args()
     if options.action == "page":
         PAGE.write_text(page(read()))
+        DEFECTS.write_text(defects_page(read()))
     else:
         run(
             options.releases.split(","),
             options.environments.resolve(),
             options.cases.split(","),
+            keep=options.keep,
         )
 
 

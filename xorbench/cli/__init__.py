@@ -60,7 +60,7 @@ class LazyGroup(CommandGroup):
         ctx: click.Context,  # noqa: ARG002
         cmd_name: str,
     ) -> click.Command | None:
-        """Return the command of this name, or None if there is none."""
+        """Return the command of this name, or None."""
         return command(cmd_name) if cmd_name in COMMANDS else None
 
     def format_commands(

@@ -23,7 +23,7 @@ class CommandGroup(click.Group):
         self.no_args_is_help = False
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the arguments; raises `click.UsageError` if there are none."""
+        """Parse the arguments; raises `click.UsageError` without arguments."""
         if not args and not ctx.resilient_parsing:
             raise click.UsageError("no command given", ctx)
         return super().parse_args(ctx, args)

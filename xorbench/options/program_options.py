@@ -162,7 +162,7 @@ class Option:
     default_with: Mapping[str, str] = field(default_factory=dict)  # if another option is given
     help_by_command: Mapping[str, str] = field(default_factory=dict)  # instead of `about`
     request_field: str = ""  # by default the name
-    python: str = ""  # the type of the keyword of `xorbench.check`; empty if there is none
+    python: str = ""  # the type of the keyword of `xorbench.check`; empty without a keyword
     is_for_cases: bool = False  # `explain` and `trace` accept it for XOR cases too
     is_preset: bool = False  # the command line always has a value
     without_value: str = ""  # as typed; the value of the option if it is given without one

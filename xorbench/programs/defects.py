@@ -17,7 +17,7 @@ class Defect(NamedTuple):
         types: the types of the arguments that it concerns; empty for all.
         issue: the issue of PyTorch; 0 if a search found none.
         strided: whether it concerns only arguments with gaps or another order in memory.
-        fixed_in: the first release without the defect; empty if none is known.
+        fixed_in: the first tested release without the defect; empty if none is known.
     """
 
     operator: str
@@ -46,7 +46,7 @@ DEFECTS: Final = (
     Defect("embedding_dense_backward", LOW),
     Defect("index_put_", LOW),
     Defect("linalg_matrix_exp", LOW),
-    Defect("_fused_sgd_", LOW, issue=191763),
+    Defect("_fused_sgd_", LOW, issue=191763, fixed_in="2.15"),
     Defect("_embedding_bag_backward", LOW),
     Defect("max_pool2d_with_indices_backward", LOW),
     Defect("_embedding_bag", issue=190063, strided=True),

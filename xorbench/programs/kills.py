@@ -107,7 +107,7 @@ def death_of(killed: Ended) -> PresenceLine | None:
 
 
 def not_applicable(kill: Kill, reason: str) -> Conclusion:
-    """The conclusion for a place that no save has; inconclusive if there is no save at all."""
+    """The conclusion for a place that no save has; inconclusive without any save."""
     if kill.place in NEEDED_PLACES:
         return Conclusion("skipped", f"not applicable: {reason}")
     return Conclusion("inconclusive", f"no save was interrupted: {reason}", hint=MORE_CHECKPOINTS)

@@ -144,7 +144,7 @@ def saved_files(folder: Path) -> list[SavedFile]:
 
 
 def _written(folder: Path) -> list[SavedFile]:
-    """The digests that `write_files` wrote; none where there are none."""
+    """The digests that `write_files` wrote; empty without its file."""
     with suppress(OSError, ValueError, TypeError):
         return [SavedFile(*row) for row in json.loads((folder / FILES).read_text())]
     return []
@@ -291,7 +291,7 @@ def _safetensors(file: IO[bytes], size: int) -> Parts:
 
 def _lines(data: bytes, path: str) -> Parts:
     """The lines of a text without times and paths, the values of a JSON object by key."""
-    text = data.decode()  # raises UnicodeDecodeError, a ValueError, for one that is no text
+    text = data.decode()  # raises UnicodeDecodeError, a ValueError, for binary data
     if "\0" in text:
         raise ValueError
     if path.endswith((".json", ".jsonl")):

@@ -85,7 +85,7 @@ TAIL_BYTES: Final = 1 << 16  # of the first read to find the last line of a file
 
 
 def last_line(path: Path) -> bytes:
-    """The last complete line of a file; empty if there is none."""
+    """The last complete line of a file, or an empty text."""
     size = TAIL_BYTES
     with path.open("rb") as file:
         length = file.seek(0, os.SEEK_END)

@@ -373,7 +373,7 @@ class TraceFile:
 
 
 def inline_values(event: TraceEvent) -> bytes | None:
-    """The bytes of the event's tensor in its line; None if there are none; raises `BadFile`."""
+    """The bytes of the event's tensor in its line, or None; raises `BadFile`."""
     try:
         return None if event.more.hex is None else bytes.fromhex(event.more.hex)
     except ValueError:

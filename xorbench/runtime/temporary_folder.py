@@ -61,7 +61,7 @@ def remove_if_stale(folder: Path, wait_s: float = 0.0) -> None:
 
 
 def read_owner(folder: Path) -> dict[str, Any] | None:
-    """The recorded owner of a folder; None if there is none, or it belongs to another user."""
+    """The recorded owner of a folder; None if it is missing or belongs to another user."""
     try:
         place, record = folder.lstat(), (folder / OWNER).lstat()
         if not stat.S_ISDIR(place.st_mode) or not stat.S_ISREG(record.st_mode):

@@ -159,7 +159,7 @@ class FixSearch:
 
     @property
     def fix(self) -> tuple[str, ...] | None:
-        """The switches of the fix; empty if there is none, None if unknown."""
+        """The switches of the fix; empty without a fix, None if unknown."""
         if self.explanation is None or not self.explanation.minimal:
             return None
         return self.explanation.cause

@@ -228,7 +228,7 @@ def _joined(*notes: str) -> str:
 
 
 def overtaking(fit: Fit, cpu: Fit) -> tuple[float | None, str]:
-    """The batch size from which `fit` is faster than the CPU, or why there is none.
+    """The batch size from which `fit` is faster than the CPU, or the reason for its absence.
 
     An epoch of whole batches takes `a ÷ batch size + b` per sample: the lines cross at
     `(a - a of the CPU) ÷ (b of the CPU - b)`.

@@ -178,7 +178,7 @@ def verdict(
 
 
 def _matched(a: Evidence, b: Evidence) -> tuple[list[str], list[str]]:
-    """Ids of the variants that both runs finished with one recipe, or why there are none."""
+    """Ids of the variants that both runs finished with one recipe, or why they are absent."""
     info_a, info_b = a.run.info, b.run.info
     if info_a.recipe_sha256 != info_b.recipe_sha256:
         return [], [recipes_text(info_a.recipe, info_b.recipe)]

@@ -37,7 +37,7 @@ class Measured:
     """The data that runs and imported files have in common.
 
     `logs` has the log of each process's median round in seconds, by benchmark. `recipe` and its
-    SHA-256 are None if the file names none.
+    SHA-256 are None if the file lacks them.
     """
 
     id: str
