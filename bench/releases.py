@@ -480,7 +480,7 @@ TRAININGS_TEXT: Final = """Each training has four steps and a fixed seed.
 - *beyond rounding*: the difference is larger
 - *random draws*: random numbers differ as with a different seed
 - *cannot tell*: the noise of rounding is too large to judge by
-- *differs*: the digests of losses and weights differ; not compared with rounding"""
+- *differs*: the bits differ; not compared with rounding"""
 RESUMED_TEXT: Final = (
     "Both releases resume the training from a checkpoint that the previous release saved."
 )
