@@ -408,6 +408,13 @@ def test_a_python_number_may_be_rounded_to_the_type_or_not() -> None:
     assert wrong(lambda: x * 0.1, rounded) == set()
 
 
+def test_a_reference_in_float64_is_rounded_too() -> None:
+    """Where terms cancel, the rounding of both decides the result."""
+    x = random(500, dtype=torch.float64)
+    y = x / -0.3 * (1 + 2**-40 * random(500, dtype=torch.float64))
+    assert wrong(lambda: torch._foreach_add([x], [y], alpha=0.3)) == set()
+
+
 def test_an_operator_with_different_bits_in_further_executions_is_named() -> None:
     """Each correct kind is executed twice more."""
     changing = iter(range(1, 10))
