@@ -393,7 +393,8 @@ def scripts(path: Path) -> dict[str, str]:
     """The Python script of each section of a page that has one."""
     sections = re.split(r"^##+ ", path.read_text(), flags=re.M)[1:]
     codes = {
-        text.partition("\n")[0]: re.search(r"```python\n(.*?)```", text, re.S) for text in sections
+        text.partition("\n")[0].strip("`"): re.search(r"```python\n(.*?)```", text, re.S)
+        for text in sections
     }
     return {title: code[1] for title, code in codes.items() if code}
 
@@ -442,7 +443,7 @@ def defects_page(releases: Sequence[Release]) -> str:
     words = {"True": "correct", "False": "wrong"}
     rows = [
         [
-            f"[{title}](#{title})",
+            f"[`{title}`](#{title})",
             *(words.get(out, out) for out in _outputs(releases, "defects", title)),
         ]
         for title in scripts(DEFECTS)

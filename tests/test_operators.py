@@ -76,7 +76,7 @@ def test_a_judged_step_has_the_bits_of_a_step(kind: str) -> None:
 
 
 def scripts() -> dict[str, str]:
-    return dict(re.findall(r"^## (\S+)$.*?```python\n(.*?)```", DOCS.read_text(), re.S | re.M))
+    return dict(re.findall(r"^## `(\S+)`$.*?```python\n(.*?)```", DOCS.read_text(), re.S | re.M))
 
 
 def test_each_known_defect_has_a_script() -> None:
