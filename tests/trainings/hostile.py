@@ -206,7 +206,13 @@ os.chmod(path, 0o600) if os.path.exists(path) else None
     Ingredient(
         "close between steps",
         "step",
-        "os.closerange(3, 4096)\nwith own('steps.bin') as file:\n    file.write(b'step')",
+        """
+for thread in threads:
+    thread.join()  # it may crash if a file that it reads is closed
+os.closerange(3, 4096)
+with own("steps.bin") as file:
+    file.write(b"step")
+""",
     ),
 )
 
