@@ -48,6 +48,7 @@ def outcomes(run: Run, check: str) -> set[str]:
 # Pinned memory
 
 
+@pytest.mark.variant
 def test_pinned_batches_pass(ran: Ran) -> None:
     """Batches for the CPU are pinned too: with an accelerator, the loader pins all batches."""
     assert outcomes(run_of(ran, "pinned"), "pinned memory") == {"pass"}

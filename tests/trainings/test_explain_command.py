@@ -275,6 +275,7 @@ for step in range(9):
 """
 
 
+@pytest.mark.variant
 def test_the_cost_of_a_fix_is_measured_turn_by_turn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -107,9 +107,8 @@ def test_identical_bits_need_no_noise(tmp_path: Path) -> None:
     assert "with noise, run 1" not in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("word", "code"), [pytest.param("", 0, marks=pytest.mark.variant), ("alone", 1)]
-)
+@pytest.mark.variant
+@pytest.mark.parametrize(("word", "code"), [("", 0), ("alone", 1)])
 def test_two_ranks_are_the_same_as_one_if_they_reduce(tmp_path: Path, word: str, code: int) -> None:
     """Gradients and parameters decide; the loss of a rank is a share."""
     done = checked(tmp_path, *("torchrun --standalone --nproc-per-node 2 train.py " + word).split())

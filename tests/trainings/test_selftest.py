@@ -85,6 +85,7 @@ def test_a_missed_fault_is_marked() -> None:
     assert "1 of 2 faults caught, 0 false alarms in the clean run, 1 s" in shown
 
 
+@pytest.mark.variant
 def test_the_selftest_catches_every_fault(tmp_path: Path) -> None:
     """All faults, except those that a busy machine may hide.
 

@@ -328,7 +328,12 @@ TORCHRUN = f"{sys.executable} -m torch.distributed.run --standalone --nproc-per-
             id="loader processes",
             marks=pytest.mark.variant,
         ),
-        pytest.param(COMPILED, f"{sys.executable} train.py", id="compiled step"),
+        pytest.param(
+            COMPILED,
+            f"{sys.executable} train.py",
+            id="compiled step",
+            marks=pytest.mark.variant,
+        ),
         pytest.param(
             COMPILED_BY_INDUCTOR,
             f"{sys.executable} train.py",
