@@ -32,8 +32,13 @@ SKIPPED: Final = 5  # warm-up steps
 PARTS: Final = "XORBENCH_COST_PARTS"
 
 
-def train(training: str, steps: int, parts: dict[str, float]) -> list[float]:
-    """Train in this process; returns the time of each step (s). Warm-up steps clear `parts`."""
+def train(
+    training: str, steps: int, parts: dict[str, float]
+) -> tuple[list[float], dict[str, float]]:
+    """Train in this process; returns the time of each step (s) and the parts of all steps.
+
+    Warm-up steps clear `parts`. The final digests, when the model dies, are no part of a step.
+    """
     import torch
 
     step = _gpt_step(torch) if training == "gpt" else _xor_step(torch)
@@ -44,7 +49,7 @@ def train(training: str, steps: int, parts: dict[str, float]) -> list[float]:
         began = time.perf_counter()
         step()
         times.append(time.perf_counter() - began)
-    return times
+    return times, dict(parts)
 
 
 def _gpt_step(torch: Any) -> Callable[[], None]:
@@ -88,7 +93,7 @@ def _xor_step(torch: Any) -> Callable[[], None]:
 def child(training: str, steps: int) -> None:
     """Train and print the times; with `PARTS` set, also the times of the recorder's parts."""
     parts = _timed_parts() if os.environ.get(PARTS) else {}
-    times = train(training, steps, parts)
+    times, parts = train(training, steps, parts)
     print(json.dumps({"times": times, "parts": parts}))
 
 
