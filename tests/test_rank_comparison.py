@@ -3,11 +3,13 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from xorbench.errors import BadOption
+from xorbench.programs.questions import ranks
 from xorbench.programs.questions.rank_resume import starts_other_ranks
 from xorbench.programs.questions.ranks import RunsCompared, require_equal_batches
 from xorbench.programs.rank_comparison import SampleComparison, gross_difference
@@ -221,3 +223,14 @@ def test_launchers_with_other_numbers_of_ranks_are_recognized() -> None:
     assert starts_other_ranks(two, ["accelerate", "launch", "--num_processes", "1", "train.py"])
     assert not starts_other_ranks(two, two)
     assert not starts_other_ranks(two, ["python", "train.py"])
+
+
+def test_kills_share_the_runs_with_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each resume reads them from its own step; they are made once."""
+    made: list[str] = []
+    monkeypatch.setattr(ranks, "run_whole", lambda _experiment, name, *_, **__: made.append(name))
+    monkeypatch.setattr(ranks, "whole_steps", lambda _run, first: [first])
+    runs: dict[str, Any] = {}
+    steps = [ranks.noise_of(None, runs, first)() for first in (3, 5)]  # type: ignore[arg-type]
+    assert made == ["noise-1", "noise-2", "noise-3", "noise-4"]
+    assert steps == [[[3]] * 4, [[5]] * 4]

@@ -181,14 +181,15 @@ def require_equal_batches(samples: SampleComparison, names: tuple[str, str]) -> 
 def noise_of(
     experiment: Experiment, runs: dict[str, Ended], first: int = 0
 ) -> Callable[[], list[list[WholeStep]]]:
-    """A function that makes the noisy runs of the reference once, and returns their steps."""
+    """A function that makes the missing noisy runs of the reference, and returns their steps."""
 
     @cache
     def steps() -> list[list[WholeStep]]:
         names = {f"noise-{number}": number for number in range(1, NOISY_RUNS + 1)}
         for name, number in names.items():
-            label = f"noise of rounding, run {number}"
-            runs[name] = run_whole(experiment, name, label, MAIN, noise=number)
+            if name not in runs:  # made for an earlier kill
+                label = f"noise of rounding, run {number}"
+                runs[name] = run_whole(experiment, name, label, MAIN, noise=number)
         return [whole_steps(runs[name], first) for name in names]
 
     return steps
