@@ -46,13 +46,13 @@ from xorbench.stats.sequential import NORMAL_MAD, is_settled, judged_pairs
 OUT: Final = Path("results/against-trust")
 CYCLE: Final = (0, 3, 0, 5, 0, 10)  # stretch in percent; most pairs are of equal commands
 TRAININGS: Final = ("gpt", "loader")
-LOADS: Final = ("quiet", "bursts")
+LOADS: Final = ("quiet", "bursts", "shared")
 STEPS: Final = 320  # enough for the most pairs of turns
 MOST: Final = PROCESSES
 EVALUATED: Final = {0: 100, 3: 40, 5: 40, 10: 40}  # comparisons per stretch in percent
 KIND: Final = ("training", "percent", "waiting")
 CASES: Final = ((0, 0.05), (3, 0.05), (3, 0.02), (5, 0.05), (5, 0.02), (10, 0.05))
-REAL: Final = 5  # comparisons of each kind
+REAL: Final = {"auto": 5, "off": 1}  # comparisons of each kind, by --turns
 IDLE_S, BUSY_S = (5.0, 30.0), (2.0, 15.0)  # pauses between bursts, lengths of bursts
 BUSY: Final = "import time; end = time.monotonic() + {:.2f}\nwhile time.monotonic() < end: pass"
 
@@ -73,7 +73,8 @@ TEXTS: Final = {
         "Each draws its pairs without repetition. Comparisons of one pool share pairs."
     ),
     "Whole comparisons": (
-        "`check --against --speed-only`, turn by turn (auto) and one after the other (off)."
+        "`check --against --speed-only`, turn by turn (auto) and one after the other (off). Shared:"
+        " editors, linters and other short programs used the machine at the same time."
     ),
     "Time of a whole comparison": "The mean time with turns ÷ with `--turns off`.",
     "Pools of pairs": (
@@ -209,14 +210,14 @@ def real(minutes: float, load: str) -> None:
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     made = Counter((r["training"], r["percent"], r["turns"]) for r in rows)
     deadline = time.monotonic() + 60 * minutes
-    kinds = list(product(TRAININGS, EVALUATED, ("auto", "off")))
+    kinds = [*product(TRAININGS, EVALUATED, ["auto"]), *product(TRAININGS, [0], ["off"])]
     with bursts(load == "bursts", seed=len(rows)):
-        for _, kind in product(range(REAL), kinds):
+        while left := [kind for kind in kinds if made[kind] < REAL[kind[-1]]]:
             if time.monotonic() > deadline:
                 return
-            if made[kind] < REAL:
-                made[kind] += 1
-                _append(path, compared(*kind))
+            kind = min(left, key=made.__getitem__)
+            made[kind] += 1
+            _append(path, compared(*kind))
 
 
 def compared(training: str, percent: int, turns: str) -> dict[str, Any]:
