@@ -99,6 +99,15 @@ def test_another_formula_and_rate_are_beyond_rounding(tmp_path: Path, b: str, te
     assert text in done.stdout
 
 
+def test_explain_names_the_operator_in_which_a_larger_difference_begins(tmp_path: Path) -> None:
+    """And the line that calls it."""
+    (tmp_path / "train.py").write_text(SCRIPT)
+    done = call_in(tmp_path, "explain", *words("tanh")[1:])
+    assert done.returncode == 1, done.stdout
+    line = SCRIPT.splitlines().index("    nn.functional.cross_entropy(run(x), y).backward()") + 1
+    assert f"first operator  aten.gelu.default at train.py:{line}: " in done.stdout
+
+
 def test_identical_bits_need_no_noise(tmp_path: Path) -> None:
     """Two runs are enough."""
     done = checked(tmp_path)

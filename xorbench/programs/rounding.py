@@ -25,11 +25,11 @@ POOLED: Final = 5
 EVEN: Final = 0.6  # of noise without a direction: the least component along a tensor
 ENOUGH: Final = 0.5  # share of the steps that must be judged
 WEIGHTS: Final = ("parameter", "buffer")
-FLOORS: Final = ("initial", "output", "buffer", "batch", "draw")  # whose floor is one eps
+FLOORS: Final = ("initial", "output", "operator", "buffer", "batch", "draw")  # at least one eps
 EPS: Final = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 WHOLE: Final = ("initial", "gradient", *WEIGHTS)  # the same in every rank
 EXACT: Final = ("batch", "label", "draw")  # values that rounding cannot change, without a sketch
-SKETCHED: Final = ("loss", "gradient", "output", "decision", "batch", "draw")
+SKETCHED: Final = ("loss", "gradient", "output", "operator", "decision", "batch", "draw")
 # Decisions after which the forward pass is continuous: they change only gradients by much.
 CONTINUOUS: Final = (
     *("relu", "max_pool", "adaptive_max_pool", "clamp", "hardtanh", "abs", "max", "min", "fm"),
@@ -65,7 +65,7 @@ class Step:
     exact: dict[Key, tuple[object, str | None]] = field(default_factory=dict)  # type, digest
     hyperparameters: dict[str, dict[str, Any]] = field(default_factory=dict)  # by parameter
     reset: bool = False  # whether it began with the state of A
-    places: dict[str, str] = field(default_factory=dict)  # the module of each decision
+    places: dict[str, str] = field(default_factory=dict)  # a decision's module, an operator's line
 
 
 def read_steps(lines: Iterable[ProgramLine]) -> list[Step]:
@@ -105,7 +105,11 @@ def _add_events(step: Step, events: Sequence[TraceEvent], names: Mapping[str, st
         if kind == "loss":
             _add_loss(step, sketch)
         elif sketch is not None:
-            step.sketches[kind, names.get(identity, identity)] = sketch
+            name = (
+                f"{identity} {more.name}" if kind == "operator" else names.get(identity, identity)
+            )
+            step.sketches[kind, name] = sketch
+            step.places |= {name: more.where} if kind == "operator" else {}
         if kind == "decision":
             decisions.append(identity)
         elif kind == "output":  # of the innermost module around them
@@ -159,6 +163,7 @@ def merged(ranks: Sequence[list[Step]], *, whole: bool) -> list[Step]:
         reset = all(own.reset for own in numbered)
         step = Step(hyperparameters=numbered[0].hyperparameters, reset=reset)
         for rank, own in enumerate(numbered):
+            step.places |= own.places
             suffix = f" of rank {rank}" if rank and not whole else ""
             for key, sketch in own.sketches.items():
                 if key[0] in WHOLE or not whole:
@@ -247,8 +252,8 @@ class Comparison:
             a, b = self.a[step], self.b[step]
             if self.reset or not step:
                 self._forked = [False] * len(self.noisy)
-            rows = [self._row(step, key, own) for key, own in a.sketches.items()]
-            rows = [*exact_rows(step, a, b), *filter(None, rows), *_missing(step, a, b)]
+            sketched = (self._row(step, key, own) for key, own in a.sketches.items())
+            rows = [*exact_rows(step, a, b), *filter(None, sketched), *_missing(step, a, b)]
             yield sorted(rows, key=lambda row: ORDER.get(row.kind, 0))
             for (kind, name), sketch in a.sketches.items():
                 if self.reset and kind == "parameter":
