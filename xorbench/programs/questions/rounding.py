@@ -66,11 +66,13 @@ class RoundingRequest(TwoCommands):
 
     def plan(self, commands: Mapping[str, CommandRun]) -> list[str]:
         """One run of each, and the runs with noise."""
+        explains = self.asker == "explain"
         return [
             f"A: {shown_command(self.against)}",
             f"B: {self.check.command}",
             "one run each, to compare the bits",
             f"if the bits differ: {NOISY_RUNS} runs of A with noise of rounding",
+            *(["if they differ beyond rounding: six runs that record operators"] * explains),
             *self.check.place_lines(commands[MAIN]),
         ]
 
@@ -111,7 +113,9 @@ class RoundingRequest(TwoCommands):
         unknown = sorted({name for end in ends if end for name in end.unknown_rounding})
         texts = [f"no noise, because their rounding is unknown: {some(unknown)}"] if unknown else []
         answer = judge(_comparison(runs))
-        conclusion = self.explained(conclusion_of(answer, exact), answer, experiment, options)
+        conclusion, first = conclusion_of(answer, exact), answer.first
+        if self.asker == "explain" and first is not None and not first.text:
+            conclusion = self._with_operator(conclusion, first, experiment, options)
         return _judgement(conclusion, runs, answer, texts)
 
     def _from_states(
@@ -129,42 +133,14 @@ class RoundingRequest(TwoCommands):
             runs["eager"] = _run(experiment, LABELS["eager"], "A", "eager", **options)
         return options
 
-    def explained(
+    def _with_operator(
         self,
         conclusion: Conclusion,
-        _answer: RoundingAnswer,
-        _experiment: Experiment,
-        _options: Mapping[str, Any],
-    ) -> Conclusion:
-        """The conclusion; `explain` adds the operator. `options` are of the runs with noise."""
-        return conclusion
-
-
-@dataclass(frozen=True, slots=True)
-class RoundingExplanation(RoundingRequest):
-    """The check of B, and the operator in which a difference beyond rounding begins."""
-
-    asker: ClassVar[str] = "explain"
-
-    def plan(self, commands: Mapping[str, CommandRun]) -> list[str]:
-        """The runs of a check, and the runs that record operators."""
-        more = f"if they differ beyond rounding: {NOISY_RUNS + 2} runs that record operators"
-        return [*RoundingRequest.plan(self, commands), more]
-
-    def saved(self) -> None:
-        """Nothing, because the last runs depend on the earlier runs."""
-
-    def explained(
-        self,
-        conclusion: Conclusion,
-        answer: RoundingAnswer,
+        first: Row,
         experiment: Experiment,
         options: Mapping[str, Any],
     ) -> Conclusion:
         """Add the first operator beyond rounding, from runs that record all operators of a step."""
-        first = answer.first
-        if first is None or first.text:
-            return conclusion
         options = {**options, "detail": (first.step, first.step), "stop_after": first.step + 1}
         runs = {
             side: _run(experiment, f"operators of {side}", side, f"operators-{side}", **options)
@@ -173,6 +149,16 @@ class RoundingExplanation(RoundingRequest):
         a, b, *noisy = map(read, runs.values())
         text = _first_operator(a, b, noisy, first.step, reset="start_from" in options)
         return replace(conclusion, details=(*conclusion.details, ("first operator", text)))
+
+
+@dataclass(frozen=True, slots=True)
+class RoundingExplanation(RoundingRequest):
+    """The check of B, and the operator in which a difference beyond rounding begins."""
+
+    asker: ClassVar[str] = "explain"
+
+    def saved(self) -> None:
+        """Nothing, because the last runs depend on the earlier runs."""
 
 
 def _run(experiment: Experiment, label: str, command: str, name: str, **options: Any) -> Ended:
@@ -242,35 +228,30 @@ def _place(step: Step, operator: str) -> str:
 
 def conclusion_of(answer: RoundingAnswer, exact: Conclusion) -> Conclusion:
     """The conclusion, in one of three sentences."""
-    details = [("bits", exact.sentence)]
     steps = f"{len(answer.judged)} of {counted(answer.total, 'step')} judged"
-    meaning = "The difference is no larger than rounding explains."
-    if answer.first is not None:
-        finding = f"beyond rounding: first in step {answer.first.step}, in {row_text(answer.first)}"
-        details += [("steps before", f"{steps}; {_largest_text(answer)}")] if answer.judged else []
+    largest, unjudged, first = _largest_text(answer), _unjudged(answer), answer.first
+    details, hint = [("bits", exact.sentence)], ""
+    if first is not None:
+        finding = f"beyond rounding: first in step {first.step}, in {row_text(first)}"
         meaning = "The difference is larger than rounding explains."
+        details += [("steps before", f"{steps}; {largest}")] if answer.judged else []
     elif answer.word == "same":
-        finding = f"same up to rounding: {steps}, {counted(answer.tensors, 'tensor')}"
-        finding += f"; {_largest_text(answer)}"
+        finding = f"same up to rounding: {steps}, {counted(answer.tensors, 'tensor')}; {largest}"
+        meaning = "The difference is no larger than rounding explains."
     else:
-        cause = next(iter(_unjudged(answer)), "the runs have too few common steps")
+        cause = next(iter(unjudged), "the runs have too few common steps")
         finding = f"cannot tell: {steps}; {cause}"
-        meaning = f"In these steps {_largest_text(answer)}." if answer.judged else ""
-    details += [("not judged", text) for text in _unjudged(answer)]
-    hint = (
-        "give both commands the same model, and steps of the same batches"
-        if answer.word == "cannot tell"
-        else ""
-    )
+        meaning = f"In these steps {largest}." if answer.judged else ""
+        hint = "give both commands the same model, and steps of the same batches"
     return Conclusion(
         OUTCOMES[answer.word],
         finding,
-        "rounding" if answer.word == "beyond" else "",
+        "rounding" if first else "",
         meaning,
         hint,
-        details=tuple(details),
+        details=(*details, *(("not judged", text) for text in unjudged)),
         notes=exact.notes,
-        step=answer.first.step if answer.first else None,
+        step=first.step if first else None,
     )
 
 
