@@ -558,6 +558,17 @@ def test_sketches_of_the_shards_of_ranks_add_up() -> None:
     assert ("loss", " of rank 1") in each.sketches
 
 
+def test_a_decision_is_named_with_its_module() -> None:
+    """Also in the steps of a training without ranks."""
+    a = [with_decision(record(), {}), *(with_decision(record(s, 1e-6), {}) for s in (1, 2, 3, 4))]
+    for step in a[0]:
+        step.places["relu#0"] = "net.act"
+    own, *noisy = (rounding.merged([steps], whole=False) for steps in a)
+    b = with_decision(record(9, 1e-6, gradient=1.5), {3: 1})
+    (fork,) = judge(Comparison(own, own, b, noisy)).forks.values()
+    assert fork.name == "relu#0 in net.act"
+
+
 @pytest.mark.parametrize(
     ("a", "b", "same"),
     [
