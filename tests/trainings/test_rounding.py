@@ -9,6 +9,8 @@ import pytest
 from conftest import Completed, Reported, call_in, reported, run_in
 
 import xorbench
+from xorbench.api.check import CheckOptions
+from xorbench.pytest_plugin import XorbenchFixture
 
 LIMIT_S = 300.0
 SCRIPT = """
@@ -135,13 +137,13 @@ def test_two_ranks_are_the_same_as_one_if_they_reduce(tmp_path: Path, word: str,
     ],
 )
 def test_the_keyword_of_python_and_the_fixture_has_three_answers(
-    request: pytest.FixtureRequest, tmp_path: Path, a: str, b: str, outcome: str
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, a: str, b: str, outcome: str
 ) -> None:
     """The fixture passes the keyword to `xorbench.check`; a test fails if B does not pass."""
     (tmp_path / "train.py").write_text(SCRIPT)
     command = f"{sys.executable} train.py"
-    options = {"against": f"{command} {a}", "up_to_rounding": True, "folder": tmp_path}
-    check = request.getfixturevalue("xorbench").check
+    options: CheckOptions = {"against": f"{command} {a}", "up_to_rounding": True}
+    check = XorbenchFixture(tmp_path, tmp_path_factory, None).check
     if outcome == "pass":
         assert check(f"{command} {b}", **options).sentence.startswith("same up to rounding: 4 of 4")
         return
