@@ -1,6 +1,7 @@
 """The cost of recording at the default level of `check`, in total and by part.
 
     python bench/check_cost.py --processes 6 --steps 40
+    python bench/check_cost.py --rounding               the GPT, in the runs of --up-to-rounding
 
 Two trainings: the small GPT of examples/gpt.py (4 layers, width 256, batch 8 × 128 tokens, AdamW)
 and the XOR loop of examples/xor.py's size. Each is trained in fresh processes, with and without the
@@ -29,6 +30,10 @@ from xorbench.report.text import to_markdown
 
 HERE: Final = Path(__file__)
 SKIPPED: Final = 5  # warm-up steps
+ROUNDING: Final = {
+    "with sketches": {"sketches": True},
+    "with sketches and noise": {"sketches": True, "noise": 1},
+}  # the options of the recorder
 PARTS: Final = "XORBENCH_COST_PARTS"
 
 
@@ -143,23 +148,26 @@ def measured(training: str, steps: int, environment: dict[str, str]) -> dict[str
     return answer
 
 
-def recorded(folder: str) -> dict[str, str]:
-    """The environment that loads the recorder."""
-    return {"PYTHONPATH": str(SITE), "XORBENCH_RECORD": folder}
+def recorded(folder: str, options: dict[str, Any] | None = None) -> dict[str, str]:
+    """The environment that loads the recorder with these options."""
+    given = {"XORBENCH_RECORD_OPTIONS": json.dumps(options)} if options else {}
+    return {"PYTHONPATH": str(SITE), "XORBENCH_RECORD": folder, **given}
 
 
-def compared(training: str, processes: int, steps: int) -> dict[str, str]:
+def compared(
+    training: str, processes: int, steps: int, name: str = "", options: dict[str, Any] | None = None
+) -> dict[str, str]:
     """A row: milliseconds per step without and with the recorder, and the ratio."""
     medians: dict[bool, list[float]] = {False: [], True: []}
     with tempfile.TemporaryDirectory() as folder:
         for turn in range(processes):
             for on in (False, True) if turn % 2 == 0 else (True, False):
-                times = measured(training, steps, recorded(folder) if on else {})["times"]
+                times = measured(training, steps, recorded(folder, options) if on else {})["times"]
                 medians[on].append(statistics.median(times[SKIPPED:]))
     ratio = mean_ratio([b / a for a, b in zip(medians[False], medians[True], strict=True)])
     low, high = ratio.low or ratio.value, ratio.high or ratio.value
     return {
-        "training": training,
+        "training": f"{training} {name}".strip(),
         "without (ms per step)": f"{1e3 * statistics.median(medians[False]):.3f}",
         "with (ms per step)": f"{1e3 * statistics.median(medians[True]):.3f}",
         "cost (%) [95%]": f"{100 * (ratio.value - 1):.1f} [{100 * (low - 1):.1f},"
@@ -191,10 +199,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--processes", type=int, default=6, help="pairs of processes")
     parser.add_argument("--steps", type=int, default=40, help="steps of the GPT; XOR: 50 times")
+    parser.add_argument("--rounding", action="store_true", help="with sketches, and with noise")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         child(options.child, options.steps)
+        return
+    if options.rounding:
+        counts = options.processes, options.steps
+        table = [compared("gpt", *counts, *kind) for kind in ROUNDING.items()]
+        print(to_markdown(pd.DataFrame(table)))
         return
     rows = [
         compared("gpt", options.processes, options.steps),

@@ -2,11 +2,12 @@
 
 python bench/rounding_rates.py OUT             run what OUT does not have yet, print the tables
 python bench/rounding_rates.py OUT --second    only the scripts that did not set the limits
+python bench/rounding_rates.py OUT --third     further scripts, also on two ranks; 20 steps
 python bench/rounding_rates.py OUT --report    print the tables of what OUT has
 python bench/rounding_rates.py child MODEL SEED OUT JOB…    the jobs of one model, in one process
 
 The unit is the script: a model and a seed (`rounding_scripts.py`). The scripts of `FIRST` set the
-limits. `limits.json` is written before a script of `SECOND` runs; the tables have `SECOND` only.
+limits. `limits.json` is written before another script runs; the tables have no script of `FIRST`.
 A job is LABEL|SWITCHES|NOISE. Each job is a whole training under the recorder; jobs of a script
 share a process, except those with variables, which need their own. The variable STEPS sets the
 number of steps. A script of `SECOND` has half of the faults. A change without effect on any bit,
@@ -37,7 +38,7 @@ from xorbench.recorder.options import Options
 from xorbench.recorder.rounding import Rounding
 from xorbench.recorder.sink import Sink
 from xorbench.recorder.start_states import StartStates
-from xorbench.records.trace import opened
+from xorbench.records.trace import opened, rank_of
 from xorbench.stats.intervals import wilson
 
 FIRST = (
@@ -51,6 +52,11 @@ SECOND = (
     *((m, s) for s in (4, 5, 6) for m in OTHERS),
 )
 HALF = tuple((f"{m}-bf16", s) for s in (2, 3) for m in ("vit", "llama", "gpt", "mlp"))
+# Scripts with all correct changes, and on two ranks; one with max-pools, the others without.
+THIRD = tuple(
+    (m, 8) for m in ("gpt", "cnn", "mlp", "vit", "llama", "resnet", "lstm", "recommender")
+)
+RANKS = 2
 NOISE = 4
 # Correct changes; the second entry names the models that have them, empty for all.
 ADDED = "mlp gpt lstm autoencoder vit resnet llama recommender"  # models without batch norm
@@ -63,6 +69,8 @@ CORRECT = {
     "unfold": "cnn resnet unet", "tanh=sigmoid": "lstm autoencoder", "compile": "",
 }  # fmt: skip
 FEWER = {"threads": (0, 2, 7), "compile": (3,)}  # the seeds that have a slow change
+RANKED = {"ranks": "correct", "ranks,bucket": "correct", "ranks,alone": "fault",
+          "ranks,same": "fault"}  # fmt: skip
 APART = {"isa": {"ATEN_CPU_CAPABILITY": "default"}, "cbwr": {"MKL_CBWR": "COMPATIBLE"}}
 # Faults: the kinds of the tensor in which each begins, and its step.
 FAULTS = {
@@ -75,6 +83,7 @@ FAULTS = {
     "zeroed": ("gradient", 0), "division": ("loss", 0), "scale=1.001": ("output", 0),
     "gelu=tanh": ("output", 0), "lneps=1e-4": ("output", 0), "mask=1": ("output", 0),
     "bnmom=0.09": ("buffer", 0), "half": ("output", 0),
+    "ranks,alone": ("gradient parameter", 0), "ranks,same": ("gradient", 0),
 }  # fmt: skip
 ONLY = {
     "gelu=tanh": "mlp gpt vit", "scale=1.001": "gpt vit llama", "lneps=1e-4": "mlp gpt vit",
@@ -106,9 +115,11 @@ def child(name: str, seed: int, out: Path, jobs: list[str]) -> None:
     for job in jobs:
         label, switches, noise = job.split("|")
         v = dict(s.split("=") if "=" in s else (s, "1") for s in switches.split(",") if s)
-        folder = out / f".{label}"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        ranks = "RANK" in os.environ
+        folder = out / label if ranks else out / f".{label}"
+        if not ranks:
+            shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
         states = str(out / "states")
         place = {"keep_states": states} if label == "a" else {"start_from": states}
         options = Options(
@@ -124,8 +135,9 @@ def child(name: str, seed: int, out: Path, jobs: list[str]) -> None:
         listener.rounding.pop()
         listener.shielded(listener.finish)
         (folder / "took").write_text(f"{time.perf_counter() - began:.3f}")
-        shutil.rmtree(out / label, ignore_errors=True)
-        folder.rename(out / label)
+        if not ranks:
+            shutil.rmtree(out / label, ignore_errors=True)
+            folder.rename(out / label)
 
 
 def _opened(folder: Path, options: Options) -> Sink:
@@ -152,11 +164,13 @@ def jobs_of(name: str, seed: int) -> dict[str, str]:
         for s, models in CORRECT.items()
         if has(name, models) and seed in FEWER.get(s, (seed,))
     }
-    own = [s for s in (*FAULTS, *SUBTLE) if has(name, ONLY.get(s, ""))]
-    if (name, seed) in SECOND:  # half of the faults, the other half in the next script
-        own = own[SECOND.index((name, seed)) % 2 :: 2]
+    own = [s for s in (*FAULTS, *SUBTLE) if has(name, ONLY.get(s, "")) and s not in RANKED]
+    for scripts in (SECOND, THIRD):  # half of the faults, the other half in the next script
+        if (name, seed) in scripts:
+            own = own[scripts.index((name, seed)) % 2 :: 2]
     faults = {s: "fault" if s in FAULTS else "subtle" for s in own}
-    return correct | faults | dict.fromkeys(APART, "correct")
+    ranked = RANKED if (name, seed) in THIRD and has(name, ADDED) else {}
+    return correct | faults | dict.fromkeys(APART, "correct") | ranked
 
 
 def run_script(out: Path, name: str, seed: int) -> None:
@@ -166,10 +180,13 @@ def run_script(out: Path, name: str, seed: int) -> None:
     if result.exists():
         return
     shared = ["a||", *(f"n{k}||{k}" for k in range(1, NOISE + 1))]
-    shared += [f"{s}|{s}|" for s in jobs_of(name, seed) if s not in APART]
+    jobs = jobs_of(name, seed)
+    shared += [f"{s}|{s}|" for s in jobs if s not in APART and s not in RANKED]
     _child(name, seed, folder, shared, {})
+    for label in (s for s in RANKED if s in jobs):
+        _ranks(name, seed, folder, f"{label}|{label}|")
     for label, variables in APART.items():
-        if label in jobs_of(name, seed):
+        if label in jobs:
             _child(name, seed, folder, [f"{label}||"], variables)
     result.write_text(json.dumps(judged(folder, name, seed), indent=1))
     for label in (*jobs_of(name, seed), "states") if os.environ.get("KEEP") is None else ():
@@ -177,23 +194,33 @@ def run_script(out: Path, name: str, seed: int) -> None:
 
 
 def _child(name: str, seed: int, folder: Path, jobs: list[str], variables: dict[str, str]) -> None:
-    words = [sys.executable, __file__, "child", name, str(seed), str(folder), *jobs]
     folder.mkdir(parents=True, exist_ok=True)
-    subprocess.run(words, check=True, env={**os.environ, **variables})
+    subprocess.run(_words(name, seed, folder, jobs), check=True, env={**os.environ, **variables})
 
 
-def read(folder: Path) -> list[Step]:
-    """The steps of a job."""
-    (path,) = folder.glob("[0-9]*.jsonl")
-    return read_steps(opened(path).lines())
+def _words(name: str, seed: int, folder: Path, jobs: list[str]) -> list[str]:
+    return [sys.executable, __file__, "child", name, str(seed), str(folder), *jobs]
+
+
+def _ranks(name: str, seed: int, folder: Path, job: str) -> None:
+    """Run a job on several ranks, which write to one folder."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    launch += ["--no-python", f"--nproc-per-node={RANKS}", *_words(name, seed, folder, [job])]
+    subprocess.run(launch, check=True)
+
+
+def read(folder: Path, *, whole: bool) -> list[Step]:
+    """The steps of a job; with `whole` those of all ranks."""
+    traces = sorted(map(opened, folder.glob("[0-9]*.jsonl")), key=rank_of)
+    return rounding.merged([read_steps(trace.lines()) for trace in traces], whole=whole)
 
 
 def judged(folder: Path, name: str, seed: int) -> list[dict[str, Any]]:
     """Each pair of a script: its class, the answer, the largest ratio, and the place."""
-    a, *noisy = (read(folder / label) for label in ("a", *(f"n{k}" for k in range(1, NOISE + 1))))
     rows = []
     for label, kind in jobs_of(name, seed).items():
-        b = read(folder / label)
+        labels = "a", label, *(f"n{k}" for k in range(1, NOISE + 1))
+        a, b, *noisy = (read(folder / each, whole=label in RANKED) for each in labels)
         reset = all(rounding.reset_steps(steps) > 1 for steps in (b, *noisy))
         answer = rounding.judge(rounding.Comparison(a, a, b, noisy, reset))
         first, worst = answer.first, answer.worst
@@ -236,6 +263,12 @@ def report(out: Path, scripts: Sequence[tuple[str, int]]) -> None:
         right = sum(row["first"][1] in PLACES[row["pair"]][0] for row in found)
         print(line(label, *(share(count, len(few)) for count in (len(found), steps, right))))
 
+    print("\n| script | correct pairs | least steps judged | of |\n| --- | ---: | ---: | ---: |")
+    for script in dict.fromkeys(row["script"] for row in rows):
+        own = [r for r in rows if r["script"] == script and r["class"].startswith("correct")]
+        least = min(own, key=lambda row: row["judged"])
+        print(line(script, *map(str, (len(own), least["judged"], least["total"]))))
+
 
 def grouped(rows: list[dict[str, Any]], classes: Sequence[str]) -> Iterator[tuple[str, list[Any]]]:
     """The pairs of each change, then of the class."""
@@ -263,9 +296,12 @@ def main() -> None:
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--first", action="store_true", help="only the scripts that set the limits")
     parser.add_argument("--second", action="store_true", help="only the other scripts")
+    parser.add_argument("--third", action="store_true", help="only those that also have ranks")
     args = parser.parse_args()
     others = (*SECOND[:10], *HALF[:4], *SECOND[10:], *HALF[4:])
-    scripts = FIRST if args.first else others if args.second else (*FIRST, *others)
+    groups = {"first": FIRST, "second": others, "third": THIRD}
+    chosen = [group for key, group in groups.items() if getattr(args, key)] or groups.values()
+    scripts = [script for group in chosen for script in group]
     limits = {"limit": rounding.LIMIT, "scale_limit": rounding.SCALE_LIMIT}
     for name, seed in () if args.report else scripts:
         if (name, seed) not in FIRST:
@@ -276,7 +312,7 @@ def main() -> None:
             if json.loads(written.read_text()) != limits:
                 sys.exit(f"{written}: the second half has other limits: {written.read_text()}")
         run_script(args.out, name, seed)
-    report(args.out, FIRST if args.first else (*SECOND, *HALF))
+    report(args.out, scripts if args.first or args.third else (*SECOND, *HALF))
 
 
 if __name__ == "__main__":

@@ -384,6 +384,23 @@ def change_gradients(
             parameter.grad.mul_(float(v["rate"]))
 
 
+def reduced(model: nn.Module, v: Switches) -> tuple[nn.Module, int]:
+    """The model with reduced gradients, on several ranks; and the number of ranks."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        return model, world
+    torch.distributed.init_process_group("gloo")
+    if "alone" in v:  # a fault
+        return model, world
+    size = 0.002 if "bucket" in v else 25
+    return nn.parallel.DistributedDataParallel(model, bucket_cap_mb=size), world
+
+
+def own(x: Tensor, world: int, v: Switches) -> Tensor:
+    """The rows of this rank; as a fault, those of rank 0."""
+    return x.chunk(world)[0 if "same" in v else int(os.environ.get("RANK", "0"))]
+
+
 def train(name: str, seed: int, v: Switches) -> None:
     """Train with the switches."""
     torch.manual_seed(seed)
@@ -394,6 +411,7 @@ def train(name: str, seed: int, v: Switches) -> None:
     weight, bias = prepare(model, v)
     optimizer = optimizer_of(script, v, weight)
     run, parts = torch.compile(model) if "compile" in v else model, int(v.get("accumulate", 1))
+    run, world = reduced(run, v)
     cast = contextlib.nullcontext
     half = partial(torch.autocast, "cpu", torch.bfloat16) if name.endswith("-bf16") else cast
     with patched(v):
@@ -403,11 +421,13 @@ def train(name: str, seed: int, v: Switches) -> None:
                 y[(0,) * y.dim()] = (y[(0,) * y.dim()] + 1) % 4
             x = x.double() if "double" in v and x.is_floating_point() else x
             optimizer.zero_grad()
+            count, x, y = y.numel(), own(x, world, v), own(y, world, v)
             for part, labels in zip(x.chunk(parts), y.chunk(parts), strict=True):
                 with half():
                     out = run(part).flatten(0, -2)
                 out = out if "double" in v else out.float()
                 loss = functional.cross_entropy(out, labels.flatten(), reduction="sum")
-                (loss / (y.numel() - ("division" in v))).backward()  # type: ignore[no-untyped-call]
+                share = (count - ("division" in v)) / world
+                (loss / share).backward()  # type: ignore[no-untyped-call]
             change_gradients(model, v, step, weight, bias)
             optimizer.step()

@@ -13,6 +13,8 @@ from torch.nn import functional
 from xorbench.programs import rounding
 from xorbench.programs.rounding import Comparison, Sketch, Step, judge
 from xorbench.recorder import decisions, noise
+from xorbench.recorder import sketch as sketches
+from xorbench.recorder.fingerprint import Digester
 from xorbench.recorder.listen import Listener
 from xorbench.recorder.noise import Noise, rule_of
 from xorbench.recorder.options import Options
@@ -49,7 +51,8 @@ def test_sketches_of_shards_and_of_partial_sums_add_up() -> None:
     """The sign of an element depends on its index in the whole tensor only."""
     a = normals(50_000).round(decimals=3).double()
     whole = sketch(a)
-    parts = [sketch(part, offset) for part, offset in ((a[:777], 0), (a[777:], 777))]
+    indices = torch.arange(50_000)
+    parts = [sketch_at(a[part], indices[part]) for part in (slice(777), slice(777, None))]
     torch.testing.assert_close(sum(parts), whole)
     torch.testing.assert_close(sketch(a / 4) + sketch(a * 3 / 4), whole)
     columns = torch.arange(50_000).view(500, 100)
@@ -62,6 +65,16 @@ def test_a_sketch_has_the_logical_order() -> None:
     """Strides, such as those of channels_last, do not matter."""
     a = normals(2, 3, 40, 50)
     assert torch.equal(sketch(a), sketch(a.to(memory_format=torch.channels_last)))
+
+
+def test_an_equal_tensor_is_sketched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its digest identifies it; such as the output of a module that returns its input."""
+    calls = list[Tensor]()
+    monkeypatch.setattr(sketches, "sketch", lambda tensor: calls.append(tensor) or sketch(tensor))
+    all_details, digester = sketches.Sketches(), Digester()
+    for a in (normals(300), normals(300), normals(300, seed=1), normals(3, 100)):
+        all_details.details_of(a, digester.start(a))
+    assert len(calls) == 3
 
 
 # Noise
@@ -543,6 +556,17 @@ def test_sketches_of_the_shards_of_ranks_add_up() -> None:
     }
     (each,) = rounding.merged(ranks, whole=False)
     assert ("loss", " of rank 1") in each.sketches
+
+
+def test_a_decision_is_named_with_its_module() -> None:
+    """Also in the steps of a training without ranks."""
+    a = [with_decision(record(), {}), *(with_decision(record(s, 1e-6), {}) for s in (1, 2, 3, 4))]
+    for step in a[0]:
+        step.places["relu#0"] = "net.act"
+    own, *noisy = (rounding.merged([steps], whole=False) for steps in a)
+    b = with_decision(record(9, 1e-6, gradient=1.5), {3: 1})
+    (fork,) = judge(Comparison(own, own, b, noisy)).forks.values()
+    assert fork.name == "relu#0 in net.act"
 
 
 @pytest.mark.parametrize(

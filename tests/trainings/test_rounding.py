@@ -9,6 +9,8 @@ import pytest
 from conftest import Completed, Reported, call_in, reported, run_in
 
 import xorbench
+from xorbench.api.check import CheckOptions
+from xorbench.pytest_plugin import XorbenchFixture
 
 LIMIT_S = 300.0
 SCRIPT = """
@@ -34,7 +36,8 @@ for step in range(4):
     x, y = torch.randn(32, 16, generator=data), torch.randint(0, 4, (32,), generator=data)
     optimizer.zero_grad()
     x, y = x.chunk(world)[rank], y.chunk(world)[rank]
-    nn.functional.cross_entropy(run(x), y).backward()
+    out = (3e6 * run(x)).sin() if "wild" in sys.argv else run(x)
+    nn.functional.cross_entropy(out, y).backward()
     optimizer.step()
 """
 
@@ -99,6 +102,15 @@ def test_another_formula_and_rate_are_beyond_rounding(tmp_path: Path, b: str, te
     assert text in done.stdout
 
 
+def test_explain_names_the_operator_in_which_a_larger_difference_begins(tmp_path: Path) -> None:
+    """And the line that calls it."""
+    (tmp_path / "train.py").write_text(SCRIPT)
+    done = call_in(tmp_path, "explain", *words("tanh")[1:])
+    assert done.returncode == 1, done.stdout
+    (line,) = (i for i, text in enumerate(SCRIPT.splitlines(), 1) if "run(x)).sin()" in text)
+    assert f"first operator  aten.gelu.default at train.py:{line}: " in done.stdout
+
+
 def test_identical_bits_need_no_noise(tmp_path: Path) -> None:
     """Two runs are enough."""
     done = checked(tmp_path)
@@ -116,9 +128,34 @@ def test_two_ranks_are_the_same_as_one_if_they_reduce(tmp_path: Path, word: str,
     assert ("in the gradient of" in done.stdout) is bool(code)
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "outcome"),
+    [
+        pytest.param("", "fused", "pass", marks=pytest.mark.variant),
+        pytest.param("", "tanh", "fail", marks=pytest.mark.variant),
+        ("wild", "wild fused", "inconclusive"),  # rounding changes half of the gradients
+    ],
+)
+def test_the_keyword_of_python_and_the_fixture_has_three_answers(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, a: str, b: str, outcome: str
+) -> None:
+    """The fixture passes the keyword to `xorbench.check`; a test fails if B does not pass."""
+    (tmp_path / "train.py").write_text(SCRIPT)
+    command = f"{sys.executable} train.py"
+    options: CheckOptions = {"against": f"{command} {a}", "up_to_rounding": True}
+    check = XorbenchFixture(tmp_path, tmp_path_factory, None).check
+    if outcome == "pass":
+        assert check(f"{command} {b}", **options).sentence.startswith("same up to rounding: 4 of 4")
+        return
+    with pytest.raises(pytest.fail.Exception) as error:
+        check(f"{command} {b}", **options)
+    words = {"fail": "beyond rounding: first in step 0", "inconclusive": "cannot tell: 0 of 4"}
+    assert words[outcome] in str(error.value).lower()
+
+
 @pytest.mark.variant
 def test_in_python(tmp_path: Path) -> None:
-    """The keyword of `xorbench.check`, which the fixture of pytest passes on."""
+    """The result names the step."""
     (tmp_path / "train.py").write_text(SCRIPT)
     command = f"{sys.executable} train.py"
     result = xorbench.check(

@@ -44,7 +44,18 @@ from xorbench.xor.matrix.recipe import RECIPE_OPTIONS
 @recipe_options(RECIPE_OPTIONS)
 @option("--max-trainings", "N", "With A B: train at most N times", read_text, "100")
 @program_options(
-    *("explain", "against", "env", "processes", "max_runs", "no_cost", "skip", "steps", "in_place"),
+    *(
+        "explain",
+        "against",
+        "up_to_rounding",
+        "env",
+        "processes",
+        "max_runs",
+        "no_cost",
+        "skip",
+        "steps",
+        "in_place",
+    ),
     *("exclude", "link", "max_copy", "max_record", "dry_run", "name", "timeout", "anonymous"),
     "out",
 )
@@ -66,6 +77,7 @@ def _explain_program(options: dict[str, Any]) -> int:
     from xorbench.programs.experiment import ask
     from xorbench.programs.questions.explain import FixRequest
     from xorbench.programs.questions.rerun import CheckRequest
+    from xorbench.programs.questions.rounding import RoundingExplanation
 
     exports = exports_of(options)
     recipe = [row.field for row in RECIPE_OPTIONS]
@@ -74,8 +86,12 @@ def _explain_program(options: dict[str, Any]) -> int:
     )
     values = complete(options_of("explain"), options)
     check = request(CheckRequest, values, **program_of(options["target"]))
-    question = request(FixRequest, values, check=check)
-    if question.cost:
+    question: RoundingExplanation | FixRequest
+    if values["up_to_rounding"]:
+        question = request(RoundingExplanation, values, check=check)
+    else:
+        question = request(FixRequest, values, check=check)
+    if isinstance(question, FixRequest) and question.cost:
         require("explain without --no-cost", "speed")
     if options["dry_run"]:
         echo("\n".join(question.plan(question.commands())))

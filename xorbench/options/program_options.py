@@ -248,6 +248,12 @@ PROGRAM_OPTIONS: Final = (
             map(RelatedOption, ("processes", "skip", "threshold", "speed_only", "turns", "pages"))
         ),
     ),
+    Option(
+        "up_to_rounding", FLAG,
+        "With --against: find the operator in which a difference beyond rounding begins.", EXPLAIN,
+        needs=NEEDS_AGAINST,
+        excludes=tuple(map(RelatedOption, ("processes", "max_runs", "no_cost", "skip", "env"))),
+    ),
     Option("up_to_rounding", FLAG, "Record sketches, and four more runs with noise.", TRACE),
     Option(
         "operators", Kind(partial(parse.integers, low=0, high=LARGEST), _numbered_steps),

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from xorbench.records.trace import ProgramLine, TraceEnd, TraceEvent, TraceStep
+from xorbench.records.trace import ProgramLine, TraceEnd, TraceEvent
 
 BUCKETS: Final = 251  # sums of a sketch, `recorder/sketch.py`
 LIMIT: Final = 10.0
@@ -24,9 +24,12 @@ SMALL: Final = 100  # elements up to which a tensor pools the noise of `POOLED` 
 POOLED: Final = 5
 EVEN: Final = 0.6  # of noise without a direction: the least component along a tensor
 ENOUGH: Final = 0.5  # share of the steps that must be judged
-FLOORS: Final = ("initial", "output", "buffer", "batch", "draw")  # whose floor is one eps
+WEIGHTS: Final = ("parameter", "buffer")
+FLOORS: Final = ("initial", "output", "operator", "buffer", "batch", "draw")  # at least one eps
 EPS: Final = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
-WHOLE: Final = ("initial", "gradient", "parameter", "buffer")  # the same in every rank
+WHOLE: Final = ("initial", "gradient", *WEIGHTS)  # the same in every rank
+EXACT: Final = ("batch", "label", "draw")  # values that rounding cannot change, without a sketch
+SKETCHED: Final = ("loss", "gradient", "output", "operator", "decision", "batch", "draw")
 # Decisions after which the forward pass is continuous: they change only gradients by much.
 CONTINUOUS: Final = (
     *("relu", "max_pool", "adaptive_max_pool", "clamp", "hardtanh", "abs", "max", "min", "fm"),
@@ -62,7 +65,7 @@ class Step:
     exact: dict[Key, tuple[object, str | None]] = field(default_factory=dict)  # type, digest
     hyperparameters: dict[str, dict[str, Any]] = field(default_factory=dict)  # by parameter
     reset: bool = False  # whether it began with the state of A
-    places: dict[str, str] = field(default_factory=dict)  # the module of each decision
+    places: dict[str, str] = field(default_factory=dict)  # a decision's module, an operator's line
 
 
 def read_steps(lines: Iterable[ProgramLine]) -> list[Step]:
@@ -71,14 +74,19 @@ def read_steps(lines: Iterable[ProgramLine]) -> list[Step]:
     for line in lines:
         names |= {identity: name for identity, (name, _, _) in line.names.items()}
         groups |= line.hyperparameters
-        shown = _unique(names)
+        shown, is_first = _unique(names), not steps
+        if is_first:
+            steps.append(Step())
+        for event in line.final if isinstance(line, TraceEnd) else line.events:
+            kind = event.kind.removeprefix("final ")
+            if kind in WEIGHTS and (sketch := sketch_of(event)):
+                key = "initial" if is_first else kind, shown.get(event.identity, event.identity)
+                steps[-1].sketches[key] = sketch
         if isinstance(line, TraceEnd):
-            _add_weights(steps, line.final, shown)
             break
-        _add_weights(steps, [e for e in line.events if e.kind in ("parameter", "buffer")], shown)
         if len(steps) <= line.step:
             steps.append(Step())
-        _add_events(steps[-1], line, shown)
+        _add_events(steps[-1], line.events, shown)
         steps[-1].hyperparameters = _by_parameter(groups, shown)
     return steps
 
@@ -89,49 +97,35 @@ def _unique(names: Mapping[str, str]) -> dict[str, str]:
     return {i: name if name and counts[i[:1], name] == 1 else i for i, name in names.items()}
 
 
-def _add_weights(steps: list[Step], events: Iterable[TraceEvent], names: Mapping[str, str]) -> None:
-    """Add parameters and buffers to the step before; before the first, they are initial."""
-    initial = not steps
-    if initial:
-        steps.append(Step())
+def _add_events(step: Step, events: Sequence[TraceEvent], names: Mapping[str, str]) -> None:
+    decisions: list[str] = []  # in no module yet
     for event in events:
-        kind = event.kind.removeprefix("final ")
-        if kind in ("parameter", "buffer"):
-            name = names.get(event.identity, event.identity)
-            _add(steps[-1], ("initial" if initial else kind, name), event)
+        kind, identity, more = event.kind, event.identity, event.more
+        sketch = sketch_of(event) if kind in SKETCHED else None
+        if kind == "loss":
+            _add_loss(step, sketch)
+        elif sketch is not None:
+            name = (
+                f"{identity} {more.name}" if kind == "operator" else names.get(identity, identity)
+            )
+            step.sketches[kind, name] = sketch
+            step.places |= {name: more.where} if kind == "operator" else {}
+        if kind == "decision":
+            decisions.append(identity)
+        elif kind == "output":  # of the innermost module around them
+            step.places |= dict.fromkeys(decisions, identity.partition("#")[0])
+            decisions.clear()
+        elif kind in EXACT and not more.sketch:
+            step.exact[kind, identity] = (more.dtype, tuple(more.shape or ())), event.digest
+        step.reset |= (kind, identity) == ("note", "reset")
 
 
-def _add_events(step: Step, line: TraceStep, names: Mapping[str, str]) -> None:
-    open_: list[str] = []
-    step.reset = any((e.kind, e.identity) == ("note", "reset") for e in line.events)
-    for event in line.events:
-        if event.kind == "loss":
-            _add_loss(step, event)
-        elif event.kind in ("gradient", "output", "decision", "batch", "draw"):
-            name = names.get(event.identity, event.identity)
-            _add(step, (event.kind, name), event)
-        if event.kind == "decision":
-            open_.append(event.identity)
-        elif event.kind == "output":  # of the innermost module around them
-            step.places |= dict.fromkeys(open_, event.identity.partition("#")[0])
-            open_.clear()
-        if event.kind in ("batch", "label", "draw") and not event.more.sketch:
-            kind = (event.more.dtype, tuple(event.more.shape or ()))
-            step.exact[event.kind, event.identity] = kind, event.digest
-
-
-def _add(step: Step, key: Key, event: TraceEvent) -> None:
-    sketch = sketch_of(event)
-    if sketch is not None:
-        step.sketches[key] = sketch
-
-
-def _add_loss(step: Step, event: TraceEvent) -> None:
+def _add_loss(step: Step, sketch: Sketch | None) -> None:
     """The losses of a step add up: a step may accumulate gradients."""
-    sketch, before = sketch_of(event), step.sketches.pop(("loss", ""), None)
+    before = step.sketches.pop(("loss", ""), None)
     if sketch is not None and sketch.count == 1:
         sums = sketch.sums if before is None else sketch.sums + before.sums
-        step.sketches["loss", ""] = Sketch(sums, 1, sketch.dtype)
+        step.sketches["loss", ""] = replace(sketch, sums=sums)
 
 
 def sketch_of(event: TraceEvent) -> Sketch | None:
@@ -153,7 +147,7 @@ def _by_parameter(
     for identity, name in names.items():
         owner, _, rest = identity.partition(".g")
         number = rest.partition(".")[0]
-        if owner in groups and number.isdecimal() and int(number) < len(groups[owner]):
+        if number.isdecimal() and int(number) < len(groups.get(owner, ())):
             group = groups[owner][int(number)]
             values[name] = {k: v for k, v in group.items() if k not in KERNELS}
     return values
@@ -166,26 +160,27 @@ def merged(ranks: Sequence[list[Step]], *, whole: bool) -> list[Step]:
     """
     steps = []
     for numbered in zip(*ranks, strict=False):
-        first = numbered[0]
-        step = Step(hyperparameters=first.hyperparameters, reset=all(s.reset for s in numbered))
+        reset = all(own.reset for own in numbered)
+        step = Step(hyperparameters=numbered[0].hyperparameters, reset=reset)
         for rank, own in enumerate(numbered):
-            suffix = "" if whole or not rank else f" of rank {rank}"
+            step.places |= own.places
+            suffix = f" of rank {rank}" if rank and not whole else ""
             for key, sketch in own.sketches.items():
-                _add_rank(step, key, sketch, suffix)
+                if key[0] in WHOLE or not whole:
+                    _add_rank(step, key, sketch, suffix)
             exact = {} if whole else own.exact
             step.exact |= {(kind, name + suffix): value for (kind, name), value in exact.items()}
-        if whole:
-            step.sketches = {key: s for key, s in step.sketches.items() if key[0] in WHOLE}
         steps.append(step)
     return steps
 
 
 def _add_rank(step: Step, key: Key, sketch: Sketch, rank: str) -> None:
     known = step.sketches.get(key)
-    if sketch.shard and known is not None:
-        step.sketches[key] = replace(known, sums=known.sums + sketch.sums)
-    elif sketch.shard or known is None or rank:
-        step.sketches[key if sketch.shard else (key[0], key[1] + rank)] = sketch
+    if sketch.shard:
+        sums = sketch.sums if known is None else known.sums + sketch.sums
+        step.sketches[key] = replace(known or sketch, sums=sums)
+    elif known is None or rank:
+        step.sketches[key[0], key[1] + rank] = sketch
 
 
 def reset_steps(steps: Sequence[Step]) -> int:
@@ -215,12 +210,11 @@ class Row:
 
     @property
     def share(self) -> float:
-        """The larger ratio relative to its limit."""
+        """The larger ratio relative to its limit; 0 if it is not judged."""
         if self.text:
             return float("inf")
-        if self.noise > SATURATED:
-            return 0.0
-        return max(self.ratio / LIMIT, self.along / SCALE_LIMIT)
+        larger = max(self.ratio / LIMIT, self.along / SCALE_LIMIT)
+        return larger if self.noise <= SATURATED else 0.0
 
     @property
     def times(self) -> float:
@@ -250,45 +244,34 @@ class Comparison:
     _forked: list[bool] = field(default_factory=list)  # of the noisy runs
     _gradients: dict[str, float] = field(default_factory=dict)  # their largest relative noise
 
-    @property
-    def step_count(self) -> int:
-        """The number of steps that every run has, and all but A have begun with its state."""
-        counts = list(map(len, (self.a, self.center, self.b, *self.noisy)))
-        return min(counts + [reset_steps(s) for s in (self.b, *self.noisy) if self.reset])
-
     def steps(self) -> Iterator[list[Row]]:
-        """The rows of each step, in program order."""
-        self._forked = [False] * len(self.noisy)
-        for step in range(self.step_count):
-            if self.reset:
+        """The rows of each step that every run has, in program order."""
+        counts = list(map(len, (self.a, self.center, self.b, *self.noisy)))
+        counts += [reset_steps(run) for run in (self.b, *self.noisy) if self.reset]
+        for step in range(min(counts)):
+            a, b = self.a[step], self.b[step]
+            if self.reset or not step:
                 self._forked = [False] * len(self.noisy)
-            rows = list(exact_rows(step, self.a[step], self.b[step]))
-            for key, sketch in self.a[step].sketches.items():
-                row = self._row(step, key, sketch)
-                rows += [row] if row is not None else []
-            rows += _missing_gradients(step, self.a[step], self.b[step])
+            sketched = (self._row(step, key, own) for key, own in a.sketches.items())
+            rows = [*exact_rows(step, a, b), *filter(None, sketched), *_missing(step, a, b)]
             yield sorted(rows, key=lambda row: ORDER.get(row.kind, 0))
-            if self.reset:
-                after = self.a[step].sketches.items()
-                self._start |= {name: s.sums for (kind, name), s in after if kind == "parameter"}
+            for (kind, name), sketch in a.sketches.items():
+                if self.reset and kind == "parameter":
+                    self._start[name] = sketch.sums
 
     def _row(self, step: int, key: Key, own: Sketch) -> Row | None:
-        runs = [self.b, self.center, *self.noisy]
+        runs = self.b, self.center, *self.noisy
         others = [run[step].sketches.get(key) for run in runs]
-        if key[0] == "decision" and others[0] is None:  # compiled code shows none
-            others[0], hidden = own, "is not visible in B"
-        else:
-            hidden = ""
-        if any(other is None or other.count != own.count for other in others):
+        is_hidden = key[0] == "decision" and others[0] is None  # compiled code shows none
+        known = [other for other in (own if is_hidden else others[0], *others[1:]) if other]
+        if len(known) < len(others) or any(other.count != own.count for other in known):
             return None
-        shifts = [self._shift(run, step, key) for run in runs]
-        b, center, *noisy = (o.sums - s for o, s in zip(others, shifts, strict=True) if o)
-        gap, gaps = b - own.sums, np.array(noisy) - center
         if key[0] == "decision":
-            digests = [other.digest for other in others if other]
-            same = [digest == digests[1] for digest in digests[2:]]
-            row = self._decision(step, key, (gap, digests[0] == own.digest), (gaps, same))
-            return replace(row, text=hidden)
+            row = self._decision(step, key[1], own, known)
+            return replace(row, text="is not visible in B") if is_hidden else row
+        shifts = [self._shift(run, step, key) for run in runs]
+        b, center, *noisy = (o.sums - shift for o, shift in zip(known, shifts, strict=True))
+        gap, gaps = b - own.sums, np.array(noisy) - center
         if not np.isfinite(own.sums).all() or not np.isfinite(gaps).all():
             return Row(step, *key, noise=1.0)
         if not np.isfinite(gap).all():
@@ -297,66 +280,58 @@ class Comparison:
 
     def _shift(self, run: Sequence[Step], step: int, key: Key) -> Array | float:
         """The difference of the initial parameter from that of A, as long as a run keeps it."""
-        if key[0] != "parameter" or (self.reset and step):
-            return 0.0
         initial = [r[0].sketches.get(("initial", key[1])) for r in (run, self.a)]
-        return 0.0 if None in initial else initial[0].sums - initial[1].sums  # type: ignore[union-attr]
+        is_kept = key[0] == "parameter" and not (self.reset and step)
+        return initial[0].sums - initial[1].sums if is_kept and all(initial) else 0.0  # type: ignore[union-attr]
 
-    def _decision(
-        self, step: int, key: Key, b: tuple[Array, bool], noisy: tuple[Array, Sequence[bool]]
-    ) -> Row:
-        """The number of different elements: of a difference at least one."""
-        flips = [_flips(gap, same=same) for gap, same in zip(*noisy, strict=True)]
+    def _decision(self, step: int, name: str, own: Sketch, others: Sequence[Sketch]) -> Row:
+        b, center, *noisy = others
+        flips = [_flips(center, run) for run in noisy]
         self._forked = [f or flip > 0 for f, flip in zip(self._forked, flips, strict=True)]
-        place = self.a[step].places.get(key[1])
-        name = f"{key[1]} in {place}" if place else key[1]
-        ratio, noise = _flips(b[0], same=b[1]), float(np.mean(flips))
-        return Row(step, "decision", name, ratio, noise=noise)
+        place = self.a[step].places.get(name)
+        shown = f"{name} in {place}" if place else name
+        return Row(step, "decision", shown, _flips(own, b), noise=float(np.mean(flips)))
 
     def _tensor(self, step: int, key: Key, own: Sketch, gap: Array, gaps: Array) -> Row:
         kind, name = key
         if kind == "initial":
             self._start[name] = own.sums
         scale = own.sums - self._start.get(name, 0.0) if kind == "parameter" else own.sums
-        size, eps = float(np.linalg.norm(scale)), EPS[own.dtype]
+        norm, size, eps = _norm(own.sums), _norm(scale), EPS[own.dtype]
         least = 1.0 if kind in FLOORS else 1 / np.sqrt(2 * min(own.count, SMALL))
         calm = [g for g, forked in zip(gaps, self._forked, strict=True) if not forked]
         used = np.array(calm) if len(calm) > 1 else gaps  # a fork is not noise
         unit = scale / (size or 1.0)
         recent = self._recent.setdefault(key, [])
         recent.append((float((used**2).sum(1).mean()), float(((used @ unit) ** 2).mean())))
-        own_noise, pooled = np.sqrt(recent[-1]), np.sqrt(np.mean(recent[-POOLED:], axis=0))
-        noise = max(
-            own_noise[0],
-            pooled[0] if own.count < SMALL else 0.0,
-            least * eps * float(np.linalg.norm(own.sums)),
-            1e-300,
-        )
+        last, pooled = np.sqrt(recent[-1]), np.sqrt(np.mean(recent[-POOLED:], axis=0))
+        noise = max(last[0], pooled[0] * (own.count < SMALL), least * eps * norm, 1e-300)
         along = 0.0
         if size and own.count > 1:
             floor = max(eps * size, EVEN * noise / np.sqrt(min(own.count, BUCKETS)))
-            along = abs(float(gap @ unit)) / max(own_noise[1], pooled[1], floor)
-        norm = float(np.linalg.norm(own.sums))
+            along = abs(float(gap @ unit)) / max(last[1], pooled[1], floor)
         relative = noise / (size or norm) if (size or norm) else 0.0
         rough = self._gradients.get(name, 0.0)
         if kind == "gradient":
             self._gradients[name] = max(rough, relative)
         if kind == "parameter" and rough > (SATURATED if step else SIGNED):
             relative = max(relative, 1.0)  # Adam divides noise by its size, and first takes signs
-        ratio = float(np.linalg.norm(gap) / noise)
-        return Row(step, kind, name, ratio, float(along), float(relative))
+        return Row(step, kind, name, float(_norm(gap) / noise), float(along), float(relative))
 
 
-def _flips(gap: Array, *, same: bool) -> float:
-    return 0.0 if same else max(1.0, float((gap**2).sum()))
+def _norm(sums: Array) -> float:
+    return float(np.linalg.norm(sums))
+
+
+def _flips(a: Sketch, b: Sketch) -> float:
+    """The number of different elements: of a difference at least one."""
+    return 0.0 if a.digest == b.digest else max(1.0, float(((b.sums - a.sums) ** 2).sum()))
 
 
 def exact_rows(step: int, a: Step, b: Step) -> Iterator[Row]:
     """The differences of values that rounding cannot change."""
-    for kind in ("batch", "label", "draw"):
-        values, others = (
-            {name: value for (k, name), value in side.exact.items() if k == kind} for side in (a, b)
-        )
+    for kind in EXACT:
+        values, others = ({k[1]: v for k, v in s.exact.items() if k[0] == kind} for s in (a, b))
         if _types(values) == _types(others):  # else the calls differ
             different = [name for name, value in values.items() if others[name] != value]
             yield from (Row(step, kind, name, text="differs") for name in different)
@@ -381,13 +356,12 @@ def _equal(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-def _missing_gradients(step: int, a: Step, b: Step) -> Iterator[Row]:
+def _missing(step: int, a: Step, b: Step) -> Iterator[Row]:
     """The gradients that B lacks: its optimizer skips these parameters."""
-    if not any(kind == "gradient" for kind, _ in b.sketches):
-        return
-    for (kind, name), sketch in a.sketches.items():
-        if kind == "gradient" and (kind, name) not in b.sketches and np.any(sketch.sums):
-            yield Row(step, kind, name, text="is missing in B")
+    has_gradients = any(kind == "gradient" for kind, _ in b.sketches)
+    for key, sketch in a.sketches.items():
+        if key[0] == "gradient" and key not in b.sketches and has_gradients and sketch.sums.any():
+            yield Row(step, *key, text="is missing in B")
 
 
 # The answer
@@ -419,6 +393,22 @@ class RoundingAnswer:
     forks: dict[int, Row] = field(default_factory=dict)
     noisy: set[str] = field(default_factory=set)
     by_step: list[tuple[int, float, float]] = field(default_factory=list)
+
+    def note(self, step: int, rows: Sequence[Row]) -> float:
+        """Add the figures of a step to `by_step`; return its noise."""
+        noises = [row.noise for row in rows if row.kind == "gradient" and not row.text]
+        noise = float(np.median(noises)) if noises else 0.0
+        largest = max((row.times for row in rows if not row.text), default=0.0)
+        self.by_step.append((step, largest, noise))
+        return noise
+
+    def count(self, step: int, rows: Sequence[Row]) -> None:
+        """Add a step that is judged."""
+        judged = [row for row in rows if row.noise <= SATURATED]
+        self.judged.append(step)
+        self.tensors += len(judged)
+        known = [self.worst] if self.worst else []
+        self.worst = max([*judged, *known], key=lambda row: row.share, default=None)
 
 
 @dataclass(slots=True)
@@ -489,31 +479,30 @@ def judge(comparison: Comparison) -> RoundingAnswer:
     After a fork, a step beyond a limit is not judged; the following ones only if they begin with
     the state of A.
     """
-    total = min(len(comparison.a), len(comparison.b))
-    answer, forks = RoundingAnswer(total=total), Forks()
+    a, b = comparison.a, comparison.b
+    answer, forks = RoundingAnswer(total=min(len(a), len(b))), Forks()
     steps = enumerate(comparison.steps())
     for step, rows in steps:
         tensors = _tensors(rows)
         forks.fork = None if comparison.reset else forks.fork
         first = forks.first_beyond(rows)
-        _note(answer, step, tensors)
-        is_noisy = _is_noisy(tensors)
+        is_noisy = answer.note(step, tensors) > SATURATED  # half of the gradients
+        answer.noisy |= {f"{row.kind} {row.name}" for row in tensors if row.noise > SATURATED}
         if first is not None and (first.text or not is_noisy) and not forks.may_be_hidden(first):
             answer.word, answer.first = "beyond", [*forks.guessed, first][0]
             for later, others in steps:  # only for the picture
-                answer.by_step.append(_figures(later, _tensors(others)))
+                answer.note(later, _tensors(others))
             return answer
         if first is None and not is_noisy and all(row.share <= 1 for row in tensors):
-            answer.judged.append(step)
-            _count(answer, tensors)
+            answer.count(step, tensors)
             continue
         cause = forks.hidden if first is not None else forks.fork
         answer.forks |= {step: cause} if cause is not None and not is_noisy else {}
         if not comparison.reset:
             break
-    if len(comparison.a) != len(comparison.b):
-        text = f"{len(comparison.a)} in A, {len(comparison.b)} in B"
-        answer.word, answer.first = "beyond", Row(total, "steps", "", text=text)
+    if len(a) != len(b):
+        text = f"{len(a)} in A, {len(b)} in B"
+        answer.word, answer.first = "beyond", Row(answer.total, "steps", "", text=text)
     elif len(answer.judged) < max(1, ENOUGH * answer.total):
         answer.word = "cannot tell"
     return answer
@@ -521,31 +510,3 @@ def judge(comparison: Comparison) -> RoundingAnswer:
 
 def _tensors(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.kind != "decision"]
-
-
-def _is_noisy(rows: Sequence[Row]) -> bool:
-    """Whether rounding changes half of the gradients of a step too much to judge it."""
-    return _median_noise(rows) > SATURATED
-
-
-def _median_noise(rows: Sequence[Row]) -> float:
-    """The median noise of the gradients; 0 without gradients."""
-    noises = [row.noise for row in rows if row.kind == "gradient" and not row.text]
-    return float(np.median(noises)) if noises else 0.0
-
-
-def _figures(step: int, rows: Sequence[Row]) -> tuple[int, float, float]:
-    """The largest ratio and the noise of a step."""
-    return step, max((row.times for row in rows if not row.text), default=0.0), _median_noise(rows)
-
-
-def _note(answer: RoundingAnswer, step: int, rows: Sequence[Row]) -> None:
-    answer.by_step.append(_figures(step, rows))
-    answer.noisy |= {f"{row.kind} {row.name}" for row in rows if row.noise > SATURATED}
-
-
-def _count(answer: RoundingAnswer, rows: Sequence[Row]) -> None:
-    judged = [row for row in rows if row.noise <= SATURATED]
-    answer.tensors += len(judged)
-    worst = max([*judged, *filter(None, [answer.worst])], key=lambda row: row.share, default=None)
-    answer.worst = worst

@@ -94,7 +94,10 @@ class Detail:
 
     def pop_operators(self) -> None:
         """Pop the modes if they are innermost; they record nothing if they have to stay."""
+        self._pop_operators()
         self._listener.rounding.pop()
+
+    def _pop_operators(self) -> None:
         mode = self._mode
         if mode is None or self.on or not mode.pushed:
             return

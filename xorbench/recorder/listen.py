@@ -31,7 +31,7 @@ from .options import Options
 from .replicas import Replicas
 from .rounding import Rounding
 from .sink import MemorySink, Sink
-from .sketch import details_of
+from .sketch import Sketches
 from .start_states import StartStates
 from .turns import Turns
 from .untrained import UntrainedModels
@@ -70,6 +70,7 @@ class Listener:
         self.detail = Detail(self)
         self.rounding = Rounding(self)
         self.start_states = StartStates(self)
+        self._sketches = Sketches()
         self.origins: Origins | None = None  # in runs with detailed recording
         self.reset()
 
@@ -709,7 +710,7 @@ class Listener:
                 if isinstance(started, Exception):
                     raise started
                 if self.options.sketches and not kind.startswith("replicated"):
-                    details.update(details_of(tensor))
+                    details.update(self._sketches.details_of(tensor, started))
                 details.update(self.detail.keep_values(tensor))
                 if self.origins is not None and kind in WEIGHTS and self.detail.on:
                     details.update(self.origins.of_weight(tensor))

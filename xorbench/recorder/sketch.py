@@ -1,9 +1,8 @@
 """Sketches of tensors: 251 sums of signed elements, from which the norm of a difference follows.
 
 Element i of the whole tensor, in logical order, is added to sum i % 251 with a sign that depends
-only on i. A sketch is linear: the sketches of shards and of partial sums add up to that of the
-whole, and the sketch of a difference is the difference of the sketches. Its norm is that of the
-tensor within about 4%, and exact for up to 251 elements.
+only on i. So a sketch is linear: the sketches of shards and of partial sums add up to that of the
+whole. Its norm is that of the tensor within about 4%, and exact for up to 251 elements.
 
 Source: N. Alon, Y. Matias, M. Szegedy: The space complexity of approximating the frequency moments
 (1996).
@@ -13,17 +12,20 @@ from __future__ import annotations
 
 import base64
 import ctypes
+import threading
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .fingerprint import NotRecorded, dense_parts, mix
+from .fingerprint import DigestPart, NotRecorded, dense_parts, mix
 
 BUCKETS = 251  # a prime, so that no row length of a tensor is a multiple of it
-PIECE = 60 * BUCKETS  # elements summed at once: they stay in the cache and need no fresh pages
+PIECE = 60 * BUCKETS  # elements whose signs are consecutive in the table
 TABLE = 1 << 18  # signs; each piece uses a different part of them
+MOST_KNOWN = 1 << 11  # sketches: 6 MB
+PIECES = 8  # summed at once: they stay in the cache and need no fresh pages
 
 
 @lru_cache(maxsize=8)
@@ -37,62 +39,80 @@ def _start(piece: int) -> int:
     return mix(piece ^ 0x5BD1E995) % (TABLE - PIECE)
 
 
-def sketch(tensor: Tensor, offset: int = 0) -> Tensor:
-    """The 251 sums, as float64 on the tensor's device; raises `NotRecorded`.
+@lru_cache(maxsize=8)
+def _buffers(device: torch.device, _thread: int) -> tuple[Tensor, Tensor]:
+    """Room for the signed elements of a block, and a factor 1 for each of its rows."""
+    count = PIECES * PIECE
+    return (
+        torch.empty(count, dtype=torch.float64, device=device),
+        torch.ones(count // BUCKETS, dtype=torch.float64, device=device),
+    )
 
-    `offset` is the index of its first element in the whole tensor, for a contiguous shard.
-    """
-    (dense,) = _plain(tensor)
-    flat, signs = dense.reshape(-1), _signs(dense.device)
-    total = torch.zeros(BUCKETS, dtype=torch.float64, device=dense.device)
-    done = 0
-    while done < flat.numel():
-        piece, first = divmod(offset + done, PIECE)
-        part = flat[done : done + PIECE - first]
-        start = _start(piece) + first
-        signed = part.to(torch.float64) * signs[start : start + part.numel()]
-        ends = first % BUCKETS, -(first + part.numel()) % BUCKETS
-        if ends != (0, 0):
-            signed = torch.nn.functional.pad(signed, ends)
-        total += signed.view(-1, BUCKETS).sum(0)
-        done += part.numel()
+
+def sketch(tensor: Tensor) -> Tensor:
+    """The 251 sums, as float64 on the tensor's device; raises `NotRecorded`."""
+    flat = _plain(tensor).reshape(-1)
+    total = torch.zeros(BUCKETS, dtype=torch.float64, device=flat.device)
+    signs = _signs(flat.device)
+    buffer, ones = _buffers(flat.device, threading.get_ident())
+    for block, part in enumerate(flat.split(PIECES * PIECE) if flat.numel() else ()):
+        for piece, terms in enumerate(part.split(PIECE)):  # too short for several threads
+            start, count = _start(block * PIECES + piece), terms.numel()
+            place = piece * PIECE
+            buffer[place : place + count].copy_(terms).mul_(signs[start : start + count])
+        rows = -(-part.numel() // BUCKETS)
+        buffer[part.numel() : rows * BUCKETS].zero_()
+        total.addmv_(buffer[: rows * BUCKETS].view(rows, BUCKETS).t(), ones[:rows])
     return total
 
 
 def sketch_at(tensor: Tensor, indices: Tensor) -> Tensor:
     """The sketch of a shard whose elements have these indices in the whole tensor."""
-    (dense,) = _plain(tensor)
-    flat, places = dense.reshape(-1).to(torch.float64), indices.reshape(-1).to(dense.device)
+    flat = _plain(tensor).reshape(-1).to(torch.float64)
+    places = indices.reshape(-1).to(flat.device)
     pieces, which = torch.unique(places // PIECE, return_inverse=True)
-    starts = torch.tensor([_start(piece) for piece in pieces.tolist()], device=dense.device)
-    signs = _signs(dense.device)[starts[which] + places % PIECE]
-    total = torch.zeros(BUCKETS, dtype=torch.float64, device=dense.device)
+    starts = torch.tensor([_start(piece) for piece in pieces.tolist()], device=flat.device)
+    signs = _signs(flat.device)[starts[which] + places % PIECE]
+    total = torch.zeros(BUCKETS, dtype=torch.float64, device=flat.device)
     return total.index_add_(0, places % BUCKETS, flat * signs)
 
 
-def _plain(tensor: Tensor) -> list[Tensor]:
-    parts = dense_parts(tensor)
-    if len(parts) > 1:
+def _plain(tensor: Tensor) -> Tensor:
+    part, *more = dense_parts(tensor)
+    if more:
         raise NotRecorded(str(tensor.layout))
-    part = parts[0]
-    return [torch.view_as_real(part.resolve_conj()) if part.is_complex() else part]
+    return torch.view_as_real(part.resolve_conj()) if part.is_complex() else part
 
 
 # The events of a record
 
 
-def details_of(tensor: Tensor) -> dict[str, Any]:
-    """The sketch of a floating-point tensor, its shape and type, for an event; else only these."""
-    details: dict[str, Any] = {"shape": list(tensor.shape), "dtype": str(tensor.dtype)[6:]}
-    if not (tensor.is_floating_point() or tensor.is_complex()):
-        return details
-    places = _places(tensor)
-    if places is None:
-        return {**details, "sketch": encoded(sketch(tensor))}
-    local = tensor._local_tensor  # type: ignore[attr-defined]
-    if places.numel():
-        details["sketch"] = encoded(sketch_at(local, places))
-    return {**details, "shard": True}
+class Sketches:
+    """The details of tensors for events; equal tensors are sketched once."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[tuple[int, int], ...], str] = {}
+
+    def details_of(self, tensor: Tensor, parts: list[DigestPart]) -> dict[str, Any]:
+        """Shape and type, and the sketch of floating-point numbers; `parts` are of the digest."""
+        details: dict[str, Any] = {"shape": list(tensor.shape), "dtype": str(tensor.dtype)[6:]}
+        if not (tensor.is_floating_point() or tensor.is_complex()):
+            return details
+        places = _places(tensor)
+        if places is None:
+            digest = tuple((int(part.total), part.seed) for part in parts)
+            return {**details, "sketch": self._whole(tensor, digest)}
+        local = tensor._local_tensor  # type: ignore[attr-defined]
+        if places.numel():
+            details["sketch"] = encoded(sketch_at(local, places))
+        return {**details, "shard": True}
+
+    def _whole(self, tensor: Tensor, digest: tuple[tuple[int, int], ...]) -> str:
+        if digest not in self._known:
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            self._known[digest] = encoded(sketch(tensor))
+        return self._known[digest]
 
 
 def _places(tensor: Tensor) -> Tensor | None:

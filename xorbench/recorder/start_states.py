@@ -38,8 +38,8 @@ class StartStates:
             self._listener.add("note", "reset", None)
 
     def _store(self, folder: str, step: int) -> None:
-        state = {name: tensor.detach().clone() for name, tensor in self._state().items()}
-        self._room -= sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+        state = {name: _of_own(tensor) for name, tensor in self._state().items()}
+        self._room -= sum(tensor.nbytes for tensor in state.values())
         if self._room >= 0:
             os.makedirs(folder, mode=0o700, exist_ok=True)
             path = _path(folder, step)
@@ -50,7 +50,10 @@ class StartStates:
         """Load the state if its tensors have the names and shapes of this training."""
         paths = _path(folder, step), _path(folder, step, "0")
         path = next(filter(os.path.exists, paths), None)
-        state, own = {} if path is None else torch.load(path, weights_only=True), self._state()
+        state, own = (
+            {} if path is None else torch.load(path, weights_only=True, mmap=True),
+            self._state(),
+        )
         if not own or {n: t.shape for n, t in state.items()} != {
             n: t.shape for n, t in own.items()
         }:
@@ -72,6 +75,11 @@ class StartStates:
             rest = identity[len(parameter) :]
             state[f"state {names.get(parameter, parameter)}{rest}"] = tensor
         return {name: dense_parts(tensor)[0] for name, tensor in state.items()}
+
+
+def _of_own(tensor: Tensor) -> Tensor:
+    """The tensor, as a copy if it is a part of a larger storage, all of which would be stored."""
+    return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
 
 
 def _path(folder: str, step: int, rank: str | None = None) -> str:

@@ -72,29 +72,12 @@ def commands_of(against: Sequence[str], check: CheckRequest) -> dict[str, Comman
 
 
 @dataclass(frozen=True, slots=True)
-class AgainstRequest:
-    """The check of B, the command A, and the requested answers."""
+class TwoCommands:
+    """The check of B, and the command A."""
 
     check: CheckRequest
     against: tuple[str, ...]
-    skip: int = SKIP
-    threshold: float = THRESHOLD
-    bits: bool = True
-    speed: bool = True
-    turns: str = TURNS[0]
-    pages: str = PAGES[0]
-    waiting: str = WAITING[0]
-    most_pairs: int | None = None  # of processes; None for the number of runs
     asker: ClassVar[str] = "check"
-
-    @classmethod
-    def from_saved(cls, saved: Mapping[str, Any], check: CheckRequest) -> "AgainstRequest":
-        """The question of an earlier check."""
-        return cls(
-            check,
-            tuple(saved["against"]),
-            **{name: saved[name] for name in (*OPTIONS, "most_pairs") if name in saved},
-        )
 
     @property
     def title(self) -> str:
@@ -108,6 +91,29 @@ class AgainstRequest:
     def commands(self) -> dict[str, CommandRun]:
         """A and B; raises `BadOption`."""
         return commands_of(self.against, self.check)
+
+
+@dataclass(frozen=True, slots=True)
+class AgainstRequest(TwoCommands):
+    """The check of B, the command A, and the requested answers."""
+
+    skip: int = SKIP
+    threshold: float = THRESHOLD
+    bits: bool = True
+    speed: bool = True
+    turns: str = TURNS[0]
+    pages: str = PAGES[0]
+    waiting: str = WAITING[0]
+    most_pairs: int | None = None  # of processes; None for the number of runs
+
+    @classmethod
+    def from_saved(cls, saved: Mapping[str, Any], check: CheckRequest) -> "AgainstRequest":
+        """The question of an earlier check."""
+        return cls(
+            check,
+            tuple(saved["against"]),
+            **{name: saved[name] for name in (*OPTIONS, "most_pairs") if name in saved},
+        )
 
     def plan(self, commands: Mapping[str, CommandRun]) -> list[str]:
         """The runs for the bits, and the runs for the speed."""

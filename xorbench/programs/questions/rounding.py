@@ -1,6 +1,7 @@
-"""`check --against --up-to-rounding`: does B differ from A by more than rounding explains?
+"""`--up-to-rounding`: does B differ from A by more than rounding explains?
 
 The exact comparison runs first. Only if the bits differ, A runs again with noise of rounding.
+`explain` then finds the operator in which a larger difference begins.
 """
 
 import shutil
@@ -17,7 +18,7 @@ from xorbench.programs.command_runs import notes_of, why_not_comparable
 from xorbench.programs.conclusion import Conclusion, conclude
 from xorbench.programs.cross_comparison import SIDES, compare_commands
 from xorbench.programs.experiment import MAIN, Experiment, Judgement, RunMissing, run_rows
-from xorbench.programs.questions.against import commands_of, title
+from xorbench.programs.questions.against import TwoCommands
 from xorbench.programs.questions.rerun import CheckRequest
 from xorbench.programs.rounding import (
     LIMIT,
@@ -46,46 +47,36 @@ EAGER: Final = {"TORCHDYNAMO_DISABLE": "1"}  # a compiled region shows no operat
 OUTCOMES: Final[dict[str, Outcome]] = {
     "same": "pass", "beyond": "fail", "cannot tell": "inconclusive",
 }  # fmt: skip
+NOISE_NAMES: Final = [f"noise-{number}" for number in range(1, NOISY_RUNS + 1)]
 LABELS: Final = {"reset": "B, from the states of A", "eager": "A, eager"} | {
-    f"noise-{number}": f"A with noise, run {number}" for number in range(1, NOISY_RUNS + 1)
+    name: f"A with noise, run {number}" for number, name in enumerate(NOISE_NAMES, 1)
 }
 COLUMNS: Final = ("step", "ratio", "noise")
 EXPECTED: Final = "no larger than rounding explains"
 
 
 @dataclass(frozen=True, slots=True)
-class RoundingRequest:
+class RoundingRequest(TwoCommands):
     """The check of B, and the command A."""
-
-    check: CheckRequest
-    against: tuple[str, ...]
-    asker: ClassVar[str] = "check"
 
     @classmethod
     def from_saved(cls, saved: Mapping[str, Any], check: CheckRequest) -> "RoundingRequest":
         """The question of an earlier check."""
         return cls(check, tuple(saved["against"]))
 
-    @property
-    def title(self) -> str:
-        """Both commands, as typed in a shell."""
-        return title(self.against, self.check)
-
-    def commands(self) -> dict[str, CommandRun]:
-        """A and B; raises `BadOption`."""
-        return commands_of(self.against, self.check)
-
     def plan(self, commands: Mapping[str, CommandRun]) -> list[str]:
         """One run of each, and the runs with noise."""
+        explains = self.asker == "explain"
         return [
             f"A: {shown_command(self.against)}",
             f"B: {self.check.command}",
             "one run each, to compare the bits",
             f"if the bits differ: {NOISY_RUNS} runs of A with noise of rounding",
+            *(["if they differ beyond rounding: six runs that record operators"] * explains),
             *self.check.place_lines(commands[MAIN]),
         ]
 
-    def saved(self) -> dict[str, Any]:
+    def saved(self) -> dict[str, Any] | None:
         """The command A."""
         return {"against": shown_words(self.against), "up_to_rounding": True}
 
@@ -103,59 +94,93 @@ class RoundingRequest:
         exact: Conclusion | None = None
         with suppress(RunMissing):
             for side in SIDES:
-                runs[side] = self._run(
-                    experiment, f"run of {side}", side, notice=True, **keep[side]
-                )
-                if trouble := self._trouble(side, runs[side]):
+                options = {"notice": True, **keep[side]}
+                runs[side] = _run(experiment, f"run of {side}", side, side.lower(), **options)
+                if trouble := why_not_comparable(self.words(side), [runs[side]]):
                     return _judgement(trouble, runs)
             exact = conclude(compare_commands(runs["A"], runs[MAIN]))
             if exact.outcome == "pass":
                 return _judgement(exact, runs)
-            self._make_noise(experiment, runs, states)
-        noisy = [run for name, run in runs.items() if name.startswith("noise")]
-        troubles = [self._trouble("A", run) for run in noisy]
-        if exact is None or len(noisy) < NOISY_RUNS or any(troubles):
-            unfinished = Conclusion("inconclusive", "the check was stopped during its runs")
-            return _judgement(next(filter(None, troubles), unfinished), runs)
+            options = self._from_states(experiment, runs, states)
+            runs |= _noisy_runs(experiment, "", **options)
+        noisy = _noisy(runs)
+        troubles = filter(None, (why_not_comparable(self.against, [run]) for run in noisy))
+        unfinished = Conclusion("inconclusive", "the check was stopped during its runs")
+        trouble = next(troubles, unfinished if len(noisy) < NOISY_RUNS else None)
+        if exact is None or trouble is not None:
+            return _judgement(trouble or unfinished, runs)
         ends = [trace.end() for run in noisy for trace in run.traces]
         unknown = sorted({name for end in ends if end for name in end.unknown_rounding})
         texts = [f"no noise, because their rounding is unknown: {some(unknown)}"] if unknown else []
         answer = judge(_comparison(runs))
-        return _judgement(conclusion_of(answer, exact), runs, answer, texts)
+        conclusion, first = conclusion_of(answer, exact), answer.first
+        if self.asker == "explain" and first is not None and not first.text:
+            conclusion = self._with_operator(conclusion, first, experiment, options)
+        return _judgement(conclusion, runs, answer, texts)
 
-    def _make_noise(self, experiment: Experiment, runs: dict[str, Ended], states: Path) -> None:
-        """Run B from the states of A, and A with noise, from its states too if B could."""
+    def _from_states(
+        self, experiment: Experiment, runs: dict[str, Ended], states: Path
+    ) -> dict[str, Any]:
+        """Run B from the states of A; return the options of the runs with noise."""
         options: dict[str, Any] = {"start_from": str(states)}
-        reset = self._run(experiment, LABELS["reset"], MAIN, name="b-reset", **options)
-        if self._trouble(MAIN, reset) is None and reset_steps(read(reset)) > 1:
+        reset = _run(experiment, LABELS["reset"], MAIN, "b-reset", **options)
+        if why_not_comparable(self.words(MAIN), [reset]) is None and reset_steps(read(reset)) > 1:
             runs["reset"] = reset
         else:
             options = {}
         if any(line.why == "compilation" for line in runs["A"].events("used")):
             options["variables"] = EAGER
-            runs["eager"] = self._run(experiment, LABELS["eager"], "A", name="eager", **options)
-        for number in range(1, NOISY_RUNS + 1):
-            name = f"noise-{number}"
-            runs[name] = self._run(
-                experiment, LABELS[name], "A", name=name, noise=number, **options
-            )
+            runs["eager"] = _run(experiment, LABELS["eager"], "A", "eager", **options)
+        return options
 
-    def _run(
-        self, experiment: Experiment, label: str, command: str, name: str = "", **options: Any
-    ) -> Ended:
-        name = name or command.lower()
-        return experiment.run(name, 1, label, command=command, sketches=True, **options)
+    def _with_operator(
+        self,
+        conclusion: Conclusion,
+        first: Row,
+        experiment: Experiment,
+        options: Mapping[str, Any],
+    ) -> Conclusion:
+        """Add the first operator beyond rounding, from runs that record all operators of a step."""
+        options = {**options, "detail": (first.step, first.step), "stop_after": first.step + 1}
+        runs = {
+            side: _run(experiment, f"operators of {side}", side, f"operators-{side}", **options)
+            for side in SIDES
+        } | _noisy_runs(experiment, "operators-", **options)
+        a, b, *noisy = map(read, runs.values())
+        text = _first_operator(a, b, noisy, first.step, reset="start_from" in options)
+        return replace(conclusion, details=(*conclusion.details, ("first operator", text)))
 
-    def _trouble(self, side: str, run: Ended) -> Conclusion | None:
-        """The conclusion if a run is not comparable."""
-        words = self.against if side == "A" else self.check.words or ("python",)
-        return why_not_comparable(words, [run])
+
+@dataclass(frozen=True, slots=True)
+class RoundingExplanation(RoundingRequest):
+    """The check of B, and the operator in which a difference beyond rounding begins."""
+
+    asker: ClassVar[str] = "explain"
+
+    def saved(self) -> None:
+        """Nothing, because the last runs depend on the earlier runs."""
+
+
+def _run(experiment: Experiment, label: str, command: str, name: str, **options: Any) -> Ended:
+    return experiment.run(name, 1, label, command=command, sketches=True, **options)
+
+
+def _noisy_runs(experiment: Experiment, prefix: str, **options: Any) -> dict[str, Ended]:
+    """The runs of A with noise."""
+    return {
+        name: _run(experiment, LABELS[name], "A", prefix + name, noise=number, **options)
+        for number, name in enumerate(NOISE_NAMES, 1)
+    }
+
+
+def _noisy(runs: Mapping[str, Ended]) -> list[Ended]:
+    return [runs[name] for name in NOISE_NAMES if name in runs]
 
 
 def _comparison(runs: Mapping[str, Ended]) -> Comparison:
-    counts = {len(_training(run)) for run in runs.values()}
-    steps = {name: read(run, whole=len(counts) > 1) for name, run in runs.items()}
-    noisy = [own for name, own in steps.items() if name.startswith("noise")]
+    is_whole = len({len(_training(run)) for run in runs.values()}) > 1
+    steps = {name: read(run, whole=is_whole) for name, run in runs.items()}
+    noisy = [steps[name] for name in NOISE_NAMES]
     a, b = steps["A"], steps.get("reset", steps[MAIN])
     return Comparison(a, steps.get("eager", a), b, noisy, "reset" in runs)
 
@@ -172,40 +197,61 @@ def _training(run: Ended) -> list[TraceFile]:
     return sorted(ranks, key=rank_of) or [longest]
 
 
+def _first_operator(
+    a: Sequence[Step], b: Sequence[Step], noisy: Sequence[Sequence[Step]], step: int, *, reset: bool
+) -> str:
+    """The first operator of a step whose result is beyond rounding, or that only one run has."""
+    if len(a) <= step or len(b) <= step:
+        return "not found: a run with operators is shorter"
+    own, other = ([n for k, n in run[step].sketches if k == "operator"] for run in (a, b))
+    pairs = enumerate(zip(own, other, strict=False))
+    same = next((place for place, (x, y) in pairs if x != y), min(len(own), len(other)))
+    for name in own[same:]:
+        del a[step].sketches["operator", name]
+    row = judge(Comparison(a, a, b, noisy, reset)).first
+    if row is not None and row.kind == "operator" and row.step == step:
+        return f"{_place(b[step], row.name)}: {row_text(row).partition(': ')[2]}"
+    if same < min(len(own), len(other)):
+        return f"{_place(a[step], own[same])} in A, {_place(b[step], other[same])} in B"
+    return "not found: the recorded operators agree up to rounding"
+
+
+def _place(step: Step, operator: str) -> str:
+    """The name of an operator and the line that calls it."""
+    where = step.places.get(operator)
+    name = operator.partition(" ")[2]
+    return f"{name} at {where}" if where else name
+
+
 # The answer in words
 
 
 def conclusion_of(answer: RoundingAnswer, exact: Conclusion) -> Conclusion:
     """The conclusion, in one of three sentences."""
-    details = [("bits", exact.sentence)]
     steps = f"{len(answer.judged)} of {counted(answer.total, 'step')} judged"
-    meaning = "The difference is no larger than rounding explains."
-    if answer.first is not None:
-        finding = f"beyond rounding: first in step {answer.first.step}, in {row_text(answer.first)}"
-        details += [("steps before", f"{steps}; {_largest_text(answer)}")] if answer.judged else []
+    largest, unjudged, first = _largest_text(answer), _unjudged(answer), answer.first
+    details, hint = [("bits", exact.sentence)], ""
+    if first is not None:
+        finding = f"beyond rounding: first in step {first.step}, in {row_text(first)}"
         meaning = "The difference is larger than rounding explains."
+        details += [("steps before", f"{steps}; {largest}")] if answer.judged else []
     elif answer.word == "same":
-        finding = f"same up to rounding: {steps}, {counted(answer.tensors, 'tensor')}"
-        finding += f"; {_largest_text(answer)}"
+        finding = f"same up to rounding: {steps}, {counted(answer.tensors, 'tensor')}; {largest}"
+        meaning = "The difference is no larger than rounding explains."
     else:
-        cause = next(iter(_unjudged(answer)), "the runs have too few common steps")
+        cause = next(iter(unjudged), "the runs have too few common steps")
         finding = f"cannot tell: {steps}; {cause}"
-        meaning = f"In these steps {_largest_text(answer)}." if answer.judged else ""
-    details += [("not judged", text) for text in _unjudged(answer)]
-    hint = (
-        "give both commands the same model, and steps of the same batches"
-        if answer.word == "cannot tell"
-        else ""
-    )
+        meaning = f"In these steps {largest}." if answer.judged else ""
+        hint = "give both commands the same model, and steps of the same batches"
     return Conclusion(
         OUTCOMES[answer.word],
         finding,
-        "rounding" if answer.word == "beyond" else "",
+        "rounding" if first else "",
         meaning,
         hint,
-        details=tuple(details),
+        details=(*details, *(("not judged", text) for text in unjudged)),
         notes=exact.notes,
-        step=answer.first.step if answer.first else None,
+        step=first.step if first else None,
     )
 
 
@@ -235,6 +281,7 @@ def row_text(row: Row) -> str:
     texts = {
         "initial": f"the initial value of {name}",
         "output": f"the output of {name or 'the model'}",
+        "operator": f"the result of {name}",
         "loss": "the loss",
         "gradient": f"the gradient of {name}",
         "buffer": f"buffer {name}",
