@@ -421,6 +421,21 @@ def test_a_larger_difference_is_beyond_rounding_where_it_begins() -> None:
     assert (answer.first.step, answer.first.kind) == (3, "gradient")
 
 
+@pytest.mark.parametrize(("elements", "word"), [(3, "same"), (4, "beyond")])
+def test_three_elements_of_a_parameter_may_differ_by_a_whole_step(elements: int, word: str) -> None:
+    """Adam moves an element whose gradient is nearly 0 by the sign of the rounding."""
+    b = record(9, 1e-6)
+    b[3].sketches["parameter", "w"].sums[7 : 7 + elements] += 0.1
+    assert compared(b).word == word
+
+
+def test_one_element_of_a_gradient_beyond_rounding_is_enough() -> None:
+    """Only the elements of a parameter have a step of Adam."""
+    b = record(9, 1e-6)
+    b[3].sketches["gradient", "w"].sums[7] += 0.1
+    assert compared(b).word == "beyond"
+
+
 def test_a_wrong_scale_shows_in_one_direction_below_the_limit_of_the_norm() -> None:
     """The component along the tensor is far more sensitive."""
     answer = compared(record(9, 1e-6, gradient=1 + 8e-6))

@@ -20,6 +20,7 @@ LIMIT: Final = 10.0
 SCALE_LIMIT: Final = 20.0
 SATURATED: Final = 0.1  # noise of a tensor, relative to it, above which it is not judged
 SIGNED: Final = 1e-3  # the same of gradients whose signs the first step of Adam may take
+RARE: Final = 3  # elements of a parameter with a gradient near 0: Adam moves them by up to a step
 SMALL: Final = 100  # elements up to which a tensor pools the noise of `POOLED` steps
 POOLED: Final = 5
 EVEN: Final = 0.6  # of noise without a direction: the least component along a tensor
@@ -276,6 +277,8 @@ class Comparison:
             return Row(step, *key, noise=1.0)
         if not np.isfinite(gap).all():
             return Row(step, *key, text="is not finite in B")
+        if key[0] == "parameter":
+            gap[np.argsort(-abs(gap))[: min(RARE, own.count // SMALL)]] = 0.0
         return self._tensor(step, key, own, gap, gaps)
 
     def _shift(self, run: Sequence[Step], step: int, key: Key) -> Array | float:
