@@ -3,18 +3,17 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 
 from xorbench.errors import BadOption
 from xorbench.programs.questions import ranks
-from xorbench.programs.questions.rank_resume import starts_other_ranks
-from xorbench.programs.questions.ranks import RunsCompared, require_equal_batches
-from xorbench.programs.rank_comparison import SampleComparison, gross_difference
+from xorbench.programs.questions.ranks import RankRuns, starts_other_ranks
+from xorbench.programs.rank_agreement import Agreement
+from xorbench.programs.rank_comparison import RunsCompared, SampleComparison, gross_difference
 from xorbench.programs.rounding import Array, Sketch, Step
-from xorbench.programs.whole_steps import WholeStep, as_one, with_loss
+from xorbench.programs.whole_steps import WholeStep, as_one, steps_from, with_loss
 
 KEY = ("gradient", "w")
 
@@ -163,11 +162,10 @@ def test_samples_that_return_after_a_resume_are_lost() -> None:
 
 def test_a_number_of_ranks_that_does_not_divide_the_batch_is_refused() -> None:
     """The ranks together have fewer rows than one rank."""
-    samples = SampleComparison(
-        [step(tensor(0), samples="abcdefgh")], [step(tensor(0), samples="abcdef")]
-    )
+    a, b = ([step(tensor(0), samples=rows)] for rows in ("abcdefgh", "abcdef"))
+    compared = RunsCompared(("1 rank", "3 ranks"), a, b, noise=list)
     with pytest.raises(BadOption, match="a step has 8 rows with 1 rank, 6 with 3 ranks"):
-        require_equal_batches(samples, ("1 rank", "3 ranks"))
+        compared.require_equal_batches()
 
 
 @pytest.mark.parametrize(
@@ -183,14 +181,14 @@ def test_random_draws_of_the_model_explain_a_difference_without_a_pattern(
 ) -> None:
     """Masks of dropout differ between ranks by design; a factor of 2 has another cause."""
     a = [replace(step(tensor(0), samples="ab"), draws=draws)]
-    compared = RunsCompared(("1 rank", "2 ranks"), a, [step(shares[0], shares, "ab")], noise=None)  # type: ignore[arg-type]
-    assert compared.conclusion().outcome == outcome
+    compared = RunsCompared(("1 rank", "2 ranks"), a, [step(shares[0], shares, "ab")], noise=list)
+    assert compared.conclusion(Agreement()).outcome == outcome
 
 
 def test_runs_without_common_steps_are_inconclusive() -> None:
     """The reason is not the order of the samples."""
-    compared = RunsCompared(("1 rank", "2 ranks"), [step(tensor(0))], [], noise=None)  # type: ignore[arg-type]
-    conclusion = compared.conclusion()
+    compared = RunsCompared(("1 rank", "2 ranks"), [step(tensor(0))], [], noise=list)
+    conclusion = compared.conclusion(Agreement())
     assert conclusion.outcome == "inconclusive"
     assert conclusion.finding.endswith("the runs have too few common steps")
     assert dict(conclusion.details)["steps"] == "1 with 1 rank, 0 with 2 ranks"
@@ -226,11 +224,22 @@ def test_launchers_with_other_numbers_of_ranks_are_recognized() -> None:
 
 
 def test_kills_share_the_runs_with_noise(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each resume reads them from its own step; they are made once."""
+    """They are made once."""
     made: list[str] = []
-    monkeypatch.setattr(ranks, "run_whole", lambda _experiment, name, *_, **__: made.append(name))
-    monkeypatch.setattr(ranks, "whole_steps", lambda _run, first: [first])
-    runs: dict[str, Any] = {}
-    steps = [ranks.noise_of(None, runs, first)() for first in (3, 5)]  # type: ignore[arg-type]
-    assert made == ["noise-1", "noise-2", "noise-3", "noise-4"]
-    assert steps == [[[3]] * 4, [[5]] * 4]
+
+    class Maker:
+        def run(self, name: str, *_: object, **__: object) -> None:
+            made.append(name)
+
+    monkeypatch.setattr(ranks, "whole_steps", lambda _run: made[-1])
+    runs = RankRuns(Maker())  # type: ignore[arg-type]
+    names = ["noise-1", "noise-2", "noise-3", "noise-4"]
+    assert (runs.noise(), runs.noise(), made) == (names, names, names)
+
+
+def test_later_steps_begin_with_the_weights_of_the_step_before() -> None:
+    """Initial weights of a resume are compared with those that the last step before it leaves."""
+    weights = [step(tensor(0), more={("parameter", "w"): [tensor(n)]}) for n in (1, 2)]
+    (later,) = steps_from(weights, 1)
+    assert np.array_equal(later.step.sketches["initial", "w"].sums, tensor(1))
+    assert np.array_equal(later.shares["initial", "w"], [tensor(1)])

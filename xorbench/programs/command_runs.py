@@ -18,7 +18,7 @@ from xorbench.programs.first_difference import (
     weights,
 )
 from xorbench.programs.limits import concurrent
-from xorbench.programs.rank_agreement import agreement_of, conclusion_of
+from xorbench.programs.rank_agreement import agreement_of
 from xorbench.programs.run_processes import (
     ON_THIS_MACHINE,
     PORT_TAKEN,
@@ -67,12 +67,10 @@ def observe(words: Sequence[str], runs: Sequence[Ended]) -> CheckRuns:
     """Compare every run with the first, process by process."""
     observed = CheckRuns(runs=len(runs), notes=notes_of(runs))
     agreement = agreement_of(runs)
-    observed.trouble = (
-        why_not_comparable(words, runs) or conclusion_of(agreement) or _concurrent(runs)
-    )
+    observed.trouble = why_not_comparable(words, runs) or agreement.failure or _concurrent(runs)
     if observed.trouble is not None:
         return observed
-    observed.ranks = agreement.text if agreement else ""
+    observed.ranks = agreement.text
     observed.commands = without_recorder(runs)
     observed.files = compared_files([run.folder for run in runs])
     missing = {run.number: ranks for run in runs if (ranks := missing_ranks(run.traces))}
