@@ -144,12 +144,12 @@ class _Rank:
 
     def read(self, line: ProgramLine) -> None:
         """Read the next step, or the end."""
-        is_end = isinstance(line, TraceEnd)
-        self.marks |= {} if is_end else line.replicated
+        events = line.final if isinstance(line, TraceEnd) else line.events
+        self.marks |= {} if isinstance(line, TraceEnd) else line.replicated
         self.hyperparameters |= line.hyperparameters
         self.shared = {
             key: (ranks, event.digest)
-            for event in (line.final if is_end else line.events)
+            for event in events
             for key, ranks in self._shared(event)
             if event.digest is not None and len(ranks) > 1
         }

@@ -72,13 +72,10 @@ def steps_from(steps: Sequence[WholeStep], first: int) -> list[WholeStep]:
     """The steps from one on; its initial weights are those that the step before it leaves."""
     if not 0 < first < len(steps):
         return list(steps[first:])
-    own, (sketches, shares) = (
-        steps[first],
-        (
-            {("initial", name): value for (kind, name), value in tensors.items() if kind in WEIGHTS}
-            for tensors in (steps[first - 1].step.sketches, steps[first - 1].shares)
-        ),
-    )
+    before, own = steps[first - 1], steps[first]
+    left = {key: ("initial", key[1]) for key in before.step.sketches if key[0] in WEIGHTS}
+    sketches = {new: before.step.sketches[key] for key, new in left.items()}
+    shares = {new: before.shares[key] for key, new in left.items() if key in before.shares}
     step = replace(own.step, sketches=sketches | own.step.sketches)
     return [replace(own, step=step, shares=shares | dict(own.shares)), *steps[first + 1 :]]
 
