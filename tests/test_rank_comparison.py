@@ -57,7 +57,7 @@ def test_the_pattern_of_a_gradient_is_named(shares: list[Array], pattern: str) -
     """A factor, or the share of a rank, shows in the sketches."""
     cause = gross_difference([step(tensor(0))], [step(shares[0], shares)])
     assert cause is not None
-    assert (cause.step, cause.name, cause.pattern) == (0, "w", pattern)
+    assert (cause.row.step, cause.row.name, cause.row.text) == (0, "w", pattern)
 
 
 def test_batchnorm_without_synchronization_is_the_cause() -> None:
@@ -65,7 +65,7 @@ def test_batchnorm_without_synchronization_is_the_cause() -> None:
     more = {("buffer", "norm.running_mean"): [tensor(3), tensor(4)]}
     cause = gross_difference([step(tensor(0))], [step(tensor(1), [tensor(1)] * 2, more=more)])
     assert cause is not None
-    assert cause.pattern == "BatchNorm norm normalizes by the rows of each rank, not of all"
+    assert cause.row.text == "BatchNorm norm normalizes by the rows of each rank, not of all"
 
 
 def test_initial_weights_that_differ_between_ranks_are_named() -> None:
@@ -74,7 +74,10 @@ def test_initial_weights_that_differ_between_ranks_are_named() -> None:
     a, b = (step(tensor(0), more={key: sums}) for sums in ([tensor(1)], [tensor(2), tensor(1)]))
     cause = gross_difference([a], [b])
     assert cause is not None
-    assert (cause.kind, cause.pattern) == ("initial", "rank 0 and rank 1 have different values")
+    assert (cause.row.kind, cause.row.text) == (
+        "initial",
+        "rank 0 and rank 1 have different values",
+    )
 
 
 def test_another_buffer_that_differs_between_ranks_is_named() -> None:
@@ -82,7 +85,7 @@ def test_another_buffer_that_differs_between_ranks_is_named() -> None:
     more = {("buffer", "mean"): [tensor(3), tensor(4)]}
     cause = gross_difference([step(tensor(0))], [step(tensor(1), [tensor(1)] * 2, more=more)])
     assert cause is not None
-    assert cause.pattern == "buffer mean differs between the ranks"
+    assert cause.row.text == "buffer mean differs between the ranks"
 
 
 def test_ranks_with_different_numbers_of_rows_are_named() -> None:
@@ -90,7 +93,7 @@ def test_ranks_with_different_numbers_of_rows_are_named() -> None:
     b = replace(step(tensor(1), [tensor(1)] * 2), rows=[2, 1])
     cause = gross_difference([step(tensor(0))], [b])
     assert cause is not None
-    assert cause.pattern == "the ranks have 2, 1 rows; a mean of their means is not the mean"
+    assert cause.row.text == "the ranks have 2, 1 rows; a mean of their means is not the mean"
 
 
 @pytest.mark.parametrize("division", [0.5, 2])
@@ -99,7 +102,7 @@ def test_a_division_by_the_passes_of_a_step_is_named(division: float) -> None:
     a, b = step(tensor(0)), step(division * tensor(0), [division * tensor(0)] * 2)
     cause = gross_difference([replace(a, passes=4)], [replace(b, passes=2)])
     assert cause is not None
-    assert cause.pattern == f"{division:.4g} times the right one, with 2 passes in place of 4"
+    assert cause.row.text == f"{division:.4g} times the right one, with 2 passes in place of 4"
 
 
 def test_each_rank_is_compared_with_the_reference() -> None:

@@ -45,7 +45,7 @@ OTHER_PYTHON: Final = "give the interpreter of the training, such as -- venv/bin
 WAIT: Final = "let the command wait until the training has ended"
 RECORDED: Final = "only step() of optimizers of torch.optim and of their subclasses is recorded"
 BY_THREAD: Final = "-threads"  # the end of the name of a run with one record per thread
-BY_THREAD_TEXT: Final = "threads of the program train at the same time"
+BY_THREAD_TEXT: Final = "several threads of the program train"
 LONGEST_COMMAND: Final = 80  # characters of a command in the answer
 # Processes that PyTorch starts: to compile, and to load a library that it has compiled.
 HELPERS: Final = re.compile(r"compile_worker|LoadLibrary|_inductor|\.so\b")

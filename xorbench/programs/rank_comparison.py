@@ -50,12 +50,9 @@ CERTAIN: Final = (REDUCTION, FACTOR, PASSES, SCALED)  # also if ranks draw other
 
 
 class Cause(NamedTuple):
-    """The first tensor that differs, the pattern of the difference, and a hint."""
+    """The first tensor that differs, with the pattern of its difference as text, and a hint."""
 
-    step: int
-    kind: str
-    name: str
-    pattern: str
+    row: Row
     hint: str = ""
 
 
@@ -148,17 +145,17 @@ def _relatives(a: WholeStep, b: WholeStep) -> Iterator[tuple[Key, float]]:
 def cause_of(number: int, key: Key, a: WholeStep, b: WholeStep) -> Cause:
     """The first pattern of the difference of a tensor that has a hint; else the first."""
     patterns = list(_patterns(key, a, b))
-    return Cause(number, *key, *next((p for p in patterns if p[1]), patterns[0]))
+    text, hint = next((p for p in patterns if p[1]), patterns[0])
+    return Cause(Row(number, *key, text=text), hint)
 
 
 def cause_of_row(row: Row, a: Sequence[WholeStep], b: Sequence[WholeStep]) -> Cause:
     """The cause of a tensor beyond rounding, without a pattern in units of the noise."""
     key = row.kind, row.name
-    cause = Cause(row.step, *key, row_text(row).partition(": ")[2])
     if row.text or key not in a[row.step].step.sketches:
-        return cause
+        return Cause(row)
     named = cause_of(row.step, key, a[row.step], b[row.step])
-    return named if named.hint else cause
+    return named if named.hint else Cause(row)
 
 
 def _patterns(key: Key, a: WholeStep, b: WholeStep) -> Iterator[tuple[str, str]]:
@@ -290,7 +287,7 @@ class RunsCompared:
         cause, answer = gross_difference(a, b), None
         if cause is None and self.samples.is_lost:
             return self._different(self.samples.step, f"samples: {self.samples.text}", ORDER)
-        began_earlier = cause is not None and cause.step and not cause.hint
+        began_earlier = cause is not None and cause.row.step and not cause.hint
         if with_noise and count and (cause is None or began_earlier):
             noisy = [steps_from(run, self.first)[:count] for run in self.noise()]
             own, other, *noise = ([whole.step for whole in side] for side in (a, b, *noisy))
@@ -298,14 +295,14 @@ class RunsCompared:
             cause = cause_of_row(answer.first, a, b) if answer.first else cause
         if cause is None:
             return self._same(answer or RoundingAnswer("cannot tell"))
-        if a[cause.step].draws and cause.hint not in CERTAIN and cause.kind != "initial":
+        row, hint = cause
+        if a[row.step].draws and hint not in CERTAIN and row.kind != "initial":
             return Conclusion("inconclusive", DRAWS, hint=WITHOUT_DRAWS, details=self.details)
-        resumed = "before the kill", "after the resume"
-        sides = resumed if self.lead else [f"with {name}" for name in self.names]
-        pattern = cause.pattern.replace(" in A", f" {sides[0]}").replace(" in B", f" {sides[1]}")
-        place = row_text(Row(cause.step, cause.kind, cause.name)).partition(": ")[0]
-        finding = f"first in step {self.first + cause.step}, in {place}: {pattern}"
-        return self._different(cause.step, finding, cause.hint)
+        sides = ("before the kill", "after the resume") if self.lead else self.names
+        text = row_text(row)
+        for letter, side in zip("AB", sides, strict=True):
+            text = text.replace(f" in {letter}", f" {side}" if self.lead else f" with {side}")
+        return self._different(row.step, f"first in step {self.first + row.step}, in {text}", hint)
 
     def _different(self, step: int | None, finding: str, hint: str) -> Conclusion:
         a, b = self.names

@@ -117,7 +117,7 @@ def trouble_of(words: Sequence[str], run: Ended, expected: int = 0) -> Conclusio
     if not hangs and (trouble := why_not_comparable(words, [run])):
         return trouble
     counts = {rank: trace.step_count for rank, trace in ranks_of(run).items()}
-    counts = dict.fromkeys(range(world_size(run.traces) if hangs else 0), 0) | counts
+    counts = dict.fromkeys(range(world_size(run.traces)), 0) | counts
     texts = some([f"rank {rank} after {counted(n, 'step')}" for rank, n in counts.items()])
     if hangs:
         finding = f"a rank hangs: after {run.wall_s:.0f} s the ranks had stopped: {texts}"
