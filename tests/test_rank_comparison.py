@@ -11,7 +11,13 @@ from xorbench.errors import BadOption
 from xorbench.programs.questions import ranks
 from xorbench.programs.questions.ranks import RankRuns, starts_other_ranks
 from xorbench.programs.rank_agreement import Agreement
-from xorbench.programs.rank_comparison import RunsCompared, SampleComparison, gross_difference
+from xorbench.programs.rank_comparison import (
+    FACTOR,
+    HOOK,
+    RunsCompared,
+    SampleComparison,
+    gross_difference,
+)
 from xorbench.programs.rounding import Array, Sketch, Step
 from xorbench.programs.whole_steps import WholeStep, as_one, steps_from, with_loss
 
@@ -186,6 +192,30 @@ def test_random_draws_of_the_model_explain_a_difference_without_a_pattern(
     a = [replace(step(tensor(0), samples="ab"), draws=draws)]
     compared = RunsCompared(("1 rank", "2 ranks"), a, [step(shares[0], shares, "ab")], noise=list)
     assert compared.conclusion(Agreement()).outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("shares", "outcome", "hint"),
+    [
+        ([tensor(1), tensor(1)], "inconclusive", "compare again without register_comm_hook()"),
+        ([2 * tensor(0), 2 * tensor(0)], "fail", FACTOR),
+    ],
+)
+def test_a_communication_hook_explains_a_difference_without_a_pattern(
+    shares: list[Array], outcome: str, hint: str
+) -> None:
+    """It may compress the gradients; a sum in place of a mean has another cause."""
+    agreement = Agreement(not_judged=Counter({HOOK: 6}))
+    a, b = [step(tensor(0), samples="ab")], [step(shares[0], shares, "ab")]
+    conclusion = RunsCompared(("1 rank", "2 ranks"), a, b, noise=list).conclusion(agreement)
+    assert (conclusion.outcome, conclusion.hint) == (outcome, hint)
+
+
+def test_a_gradient_without_a_pattern_has_a_hint() -> None:
+    """Such as a clipped one: the norm is that of the rows of a rank."""
+    a, b = [step(tensor(0))], [step(tensor(1), [tensor(1)] * 2)]
+    conclusion = RunsCompared(("1 rank", "2 ranks"), a, b, noise=list).conclusion(Agreement())
+    assert conclusion.hint.startswith("look for a number that each rank computes from its own rows")
 
 
 def test_runs_without_common_steps_are_inconclusive() -> None:

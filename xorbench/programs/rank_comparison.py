@@ -16,6 +16,7 @@ from xorbench.programs.rounding import Array, Comparison, Key, RoundingAnswer, R
 from xorbench.programs.whole_steps import Loss, WholeStep, as_one, steps_from
 from xorbench.verdicts import capitalized, counted, some
 
+HOOK: Final = "a communication hook"  # the reason that `recorder/replicas.py` records
 Noise: TypeAlias = Callable[[], Sequence[Sequence[WholeStep]]]
 
 GROSS: Final = 0.01  # relative difference of a gradient that no rounding explains
@@ -34,17 +35,25 @@ SAME: Final = "begin with the same weights, and update them in the same way, on 
 SCALED: Final = "scale and clip the gradients by the same number on all ranks"
 BATCHNORM: Final = "torch.nn.SyncBatchNorm.convert_sync_batchnorm(model) normalizes over all ranks"
 BUFFER: Final = "compute the buffer from the rows of all ranks, or do not use it in training"
+# Gradients that differ between numbers of ranks by design: the answer, and a hint.
 DRAWS: Final = (
     "cannot tell: the model draws random numbers, as in dropout, which differ between ranks by"
-    " design; the batches are the same, the gradients are not"
-)
-WITHOUT_DRAWS: Final = (
+    " design; the batches are the same, the gradients are not",
     "set dropout and other random draws of the model to zero, such as model.eval() for the dropout"
-    " modules or p=0, and compare again"
+    " modules or p=0, and compare again",
+)
+HOOKED: Final = (
+    "cannot tell: a communication hook changes the gradients, which then differ by more than"
+    " rounding",
+    "compare again without register_comm_hook()",
 )
 ORDER: Final = (
     "make the batches of all ranks together the batch of one rank: use the same sampler, such as"
     " DistributedSampler, on any number of ranks, and no random augmentation"
+)
+LOCAL: Final = (
+    "look for a number that each rank computes from its own rows or shards, such as the norm for"
+    " clipping, a mean or a count, and compute it over all ranks"
 )
 CERTAIN: Final = (REDUCTION, FACTOR, PASSES, SCALED)  # also if ranks draw other random numbers
 
@@ -273,14 +282,14 @@ class RunsCompared:
     def conclusion(self, agreement: Agreement) -> Conclusion:
         """The answer, or the disagreement of the ranks of the second run if that comes first."""
         failure = agreement.failure
-        own = self._conclusion(with_noise=failure is None)
+        own = self._conclusion(agreement)
         if failure is None or (
-            own.step is not None and agreement.since >= own.step + (not own.hint)
+            own.step is not None and agreement.since >= own.step + (own.hint in ("", LOCAL))
         ):
             return own
         return failure
 
-    def _conclusion(self, *, with_noise: bool) -> Conclusion:
+    def _conclusion(self, agreement: Agreement) -> Conclusion:
         """The answer: from the samples, from gross differences, or in units of noise."""
         count = self.samples.same_steps
         a, b = self.a[:count], self.b[:count]
@@ -288,7 +297,7 @@ class RunsCompared:
         if cause is None and self.samples.is_lost:
             return self._different(self.samples.step, f"samples: {self.samples.text}", ORDER)
         began_earlier = cause is not None and cause.row.step and not cause.hint
-        if with_noise and count and (cause is None or began_earlier):
+        if agreement.failure is None and count and (cause is None or began_earlier):
             noisy = [steps_from(run, self.first)[:count] for run in self.noise()]
             own, other, *noise = ([whole.step for whole in side] for side in (a, b, *noisy))
             answer = judge(Comparison(own, own, other, noise))
@@ -296,12 +305,15 @@ class RunsCompared:
         if cause is None:
             return self._same(answer or RoundingAnswer("cannot tell"))
         row, hint = cause
-        if a[row.step].draws and hint not in CERTAIN and row.kind != "initial":
-            return Conclusion("inconclusive", DRAWS, hint=WITHOUT_DRAWS, details=self.details)
+        designs = {DRAWS: a[row.step].draws, HOOKED: HOOK in agreement.not_judged}
+        design = next((each for each, applies in designs.items() if applies), None)
+        if design and hint not in CERTAIN and row.kind != "initial":
+            return Conclusion("inconclusive", design[0], hint=design[1], details=self.details)
         sides = ("before the kill", "after the resume") if self.lead else self.names
         text = row_text(row)
         for letter, side in zip("AB", sides, strict=True):
             text = text.replace(f" in {letter}", f" {side}" if self.lead else f" with {side}")
+        hint = hint or (LOCAL if row.kind == "gradient" else "")
         return self._different(row.step, f"first in step {self.first + row.step}, in {text}", hint)
 
     def _different(self, step: int | None, finding: str, hint: str) -> Conclusion:

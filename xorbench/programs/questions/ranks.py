@@ -38,8 +38,9 @@ EXPECTED: Final = "no larger difference than rounding explains"
 PLACE: Final = "{ranks}"
 RANKS_OPTION: Final = re.compile(r"--n(?:proc[-_]per[-_]node|um[-_]processes)[= ](\d+)")
 LAUNCHED: Final = (
-    "give {ranks} to a launcher that starts as many processes on this machine, such as torchrun;"
-    " accelerate launch --cpu starts one"
+    "use torchrun --standalone --nproc-per-node {ranks}, also for scripts with Accelerate, since"
+    " accelerate launch --cpu always starts one process; or give {ranks} to the script that starts"
+    " the processes"
 )
 HANGS: Final = "look for a collective that not every rank calls, or allow more time with --timeout"
 
