@@ -412,7 +412,7 @@ class Listener:
         self.detail.before_step(optimizer, index, closure=closure)
 
     def _note_trainer(self, is_new: bool) -> None:
-        """Note the thread of a step, and whether it is the first of a training by itself."""
+        """Note the thread of a step, and whether it begins a separate training."""
         last = self._trainer() if self._trainer is not None else None
         has_ended = self._trainer is not None and (last is None or not last.is_alive())
         self._followers += is_new and has_ended
