@@ -41,6 +41,8 @@ for step in range(3):
     optimizer.zero_grad()
     filled = torch.empty(4).fill_(1).sum()
 print(random.random(), np.random.rand(), torch.rand(1).item())
+np.random.seed()
+torch.seed()
 """
 LINES = {text: number for number, text in enumerate(PROGRAM.splitlines(), 1)}
 
@@ -101,13 +103,22 @@ def test_each_seed_is_noted_with_its_line_and_step(recorded: Recorded) -> None:
         ("python", 0): line("random.seed(1)"),
         ("numpy", 0): line("np.random.seed(2)"),
         ("torch cpu", 2): line("torch.manual_seed(4)"),
+        ("numpy", 3): line("np.random.seed()"),
+        ("torch cpu", 3): line("torch.seed()"),
     }
 
 
+def test_a_seed_without_a_value_differs_in_every_run(recorded: Recorded) -> None:
+    """The operating system gives it, so two have different digests."""
+    a, b = (s.digest for s in of_kind(recorded, "seeded") if s.step == 3)
+    assert a != b
+
+
 def test_generators_without_a_seed_are_noted_and_others_are_not(recorded: Recorded) -> None:
-    """Python's and NumPy's, at the lines that make them."""
+    """Python's, NumPy's and PyTorch's, at the lines that make or seed them."""
     places = {source.where for source in of_kind(recorded, "unseeded")}
-    assert places == {line("own = "), line("rng = ")}
+    without_value = {line("np.random.seed()"), line("torch.seed()")}
+    assert places == {line("own = "), line("rng = "), *without_value}
 
 
 def test_a_weight_has_its_line_and_whether_it_precedes_the_seed(recorded: Recorded) -> None:

@@ -3,18 +3,23 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 
 from xorbench.errors import BadOption
 from xorbench.programs.questions import ranks
-from xorbench.programs.questions.rank_resume import starts_other_ranks
-from xorbench.programs.questions.ranks import RunsCompared, require_equal_batches
-from xorbench.programs.rank_comparison import SampleComparison, gross_difference
+from xorbench.programs.questions.ranks import RankRuns, starts_other_ranks
+from xorbench.programs.rank_agreement import Agreement
+from xorbench.programs.rank_comparison import (
+    FACTOR,
+    HOOK,
+    RunsCompared,
+    SampleComparison,
+    gross_difference,
+)
 from xorbench.programs.rounding import Array, Sketch, Step
-from xorbench.programs.whole_steps import WholeStep, as_one, with_loss
+from xorbench.programs.whole_steps import WholeStep, as_one, steps_from, with_loss
 
 KEY = ("gradient", "w")
 
@@ -58,7 +63,7 @@ def test_the_pattern_of_a_gradient_is_named(shares: list[Array], pattern: str) -
     """A factor, or the share of a rank, shows in the sketches."""
     cause = gross_difference([step(tensor(0))], [step(shares[0], shares)])
     assert cause is not None
-    assert (cause.step, cause.name, cause.pattern) == (0, "w", pattern)
+    assert (cause.row.step, cause.row.name, cause.row.text) == (0, "w", pattern)
 
 
 def test_batchnorm_without_synchronization_is_the_cause() -> None:
@@ -66,7 +71,7 @@ def test_batchnorm_without_synchronization_is_the_cause() -> None:
     more = {("buffer", "norm.running_mean"): [tensor(3), tensor(4)]}
     cause = gross_difference([step(tensor(0))], [step(tensor(1), [tensor(1)] * 2, more=more)])
     assert cause is not None
-    assert cause.pattern == "BatchNorm norm normalizes by the rows of each rank, not of all"
+    assert cause.row.text == "BatchNorm norm normalizes by the rows of each rank, not of all"
 
 
 def test_initial_weights_that_differ_between_ranks_are_named() -> None:
@@ -75,7 +80,10 @@ def test_initial_weights_that_differ_between_ranks_are_named() -> None:
     a, b = (step(tensor(0), more={key: sums}) for sums in ([tensor(1)], [tensor(2), tensor(1)]))
     cause = gross_difference([a], [b])
     assert cause is not None
-    assert (cause.kind, cause.pattern) == ("initial", "rank 0 and rank 1 have different values")
+    assert (cause.row.kind, cause.row.text) == (
+        "initial",
+        "rank 0 and rank 1 have different values",
+    )
 
 
 def test_another_buffer_that_differs_between_ranks_is_named() -> None:
@@ -83,7 +91,7 @@ def test_another_buffer_that_differs_between_ranks_is_named() -> None:
     more = {("buffer", "mean"): [tensor(3), tensor(4)]}
     cause = gross_difference([step(tensor(0))], [step(tensor(1), [tensor(1)] * 2, more=more)])
     assert cause is not None
-    assert cause.pattern == "buffer mean differs between the ranks"
+    assert cause.row.text == "buffer mean differs between the ranks"
 
 
 def test_ranks_with_different_numbers_of_rows_are_named() -> None:
@@ -91,7 +99,7 @@ def test_ranks_with_different_numbers_of_rows_are_named() -> None:
     b = replace(step(tensor(1), [tensor(1)] * 2), rows=[2, 1])
     cause = gross_difference([step(tensor(0))], [b])
     assert cause is not None
-    assert cause.pattern == "the ranks have 2, 1 rows; a mean of their means is not the mean"
+    assert cause.row.text == "the ranks have 2, 1 rows; a mean of their means is not the mean"
 
 
 @pytest.mark.parametrize("division", [0.5, 2])
@@ -100,7 +108,7 @@ def test_a_division_by_the_passes_of_a_step_is_named(division: float) -> None:
     a, b = step(tensor(0)), step(division * tensor(0), [division * tensor(0)] * 2)
     cause = gross_difference([replace(a, passes=4)], [replace(b, passes=2)])
     assert cause is not None
-    assert cause.pattern == f"{division:.4g} times the right one, with 2 passes in place of 4"
+    assert cause.row.text == f"{division:.4g} times the right one, with 2 passes in place of 4"
 
 
 def test_each_rank_is_compared_with_the_reference() -> None:
@@ -163,11 +171,10 @@ def test_samples_that_return_after_a_resume_are_lost() -> None:
 
 def test_a_number_of_ranks_that_does_not_divide_the_batch_is_refused() -> None:
     """The ranks together have fewer rows than one rank."""
-    samples = SampleComparison(
-        [step(tensor(0), samples="abcdefgh")], [step(tensor(0), samples="abcdef")]
-    )
+    a, b = ([step(tensor(0), samples=rows)] for rows in ("abcdefgh", "abcdef"))
+    compared = RunsCompared(("1 rank", "3 ranks"), a, b, noise=list)
     with pytest.raises(BadOption, match="a step has 8 rows with 1 rank, 6 with 3 ranks"):
-        require_equal_batches(samples, ("1 rank", "3 ranks"))
+        compared.require_equal_batches()
 
 
 @pytest.mark.parametrize(
@@ -183,14 +190,38 @@ def test_random_draws_of_the_model_explain_a_difference_without_a_pattern(
 ) -> None:
     """Masks of dropout differ between ranks by design; a factor of 2 has another cause."""
     a = [replace(step(tensor(0), samples="ab"), draws=draws)]
-    compared = RunsCompared(("1 rank", "2 ranks"), a, [step(shares[0], shares, "ab")], noise=None)  # type: ignore[arg-type]
-    assert compared.conclusion().outcome == outcome
+    compared = RunsCompared(("1 rank", "2 ranks"), a, [step(shares[0], shares, "ab")], noise=list)
+    assert compared.conclusion(Agreement()).outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("shares", "outcome", "hint"),
+    [
+        ([tensor(1), tensor(1)], "inconclusive", "compare again without register_comm_hook()"),
+        ([2 * tensor(0), 2 * tensor(0)], "fail", FACTOR),
+    ],
+)
+def test_a_communication_hook_explains_a_difference_without_a_pattern(
+    shares: list[Array], outcome: str, hint: str
+) -> None:
+    """It may compress the gradients; a sum in place of a mean has another cause."""
+    agreement = Agreement(not_judged=Counter({HOOK: 6}))
+    a, b = [step(tensor(0), samples="ab")], [step(shares[0], shares, "ab")]
+    conclusion = RunsCompared(("1 rank", "2 ranks"), a, b, noise=list).conclusion(agreement)
+    assert (conclusion.outcome, conclusion.hint) == (outcome, hint)
+
+
+def test_a_gradient_without_a_pattern_has_a_hint() -> None:
+    """Such as a clipped one: the norm is that of the rows of a rank."""
+    a, b = [step(tensor(0))], [step(tensor(1), [tensor(1)] * 2)]
+    conclusion = RunsCompared(("1 rank", "2 ranks"), a, b, noise=list).conclusion(Agreement())
+    assert conclusion.hint.startswith("look for a number that each rank computes from its own rows")
 
 
 def test_runs_without_common_steps_are_inconclusive() -> None:
     """The reason is not the order of the samples."""
-    compared = RunsCompared(("1 rank", "2 ranks"), [step(tensor(0))], [], noise=None)  # type: ignore[arg-type]
-    conclusion = compared.conclusion()
+    compared = RunsCompared(("1 rank", "2 ranks"), [step(tensor(0))], [], noise=list)
+    conclusion = compared.conclusion(Agreement())
     assert conclusion.outcome == "inconclusive"
     assert conclusion.finding.endswith("the runs have too few common steps")
     assert dict(conclusion.details)["steps"] == "1 with 1 rank, 0 with 2 ranks"
@@ -226,11 +257,22 @@ def test_launchers_with_other_numbers_of_ranks_are_recognized() -> None:
 
 
 def test_kills_share_the_runs_with_noise(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each resume reads them from its own step; they are made once."""
+    """They are made once."""
     made: list[str] = []
-    monkeypatch.setattr(ranks, "run_whole", lambda _experiment, name, *_, **__: made.append(name))
-    monkeypatch.setattr(ranks, "whole_steps", lambda _run, first: [first])
-    runs: dict[str, Any] = {}
-    steps = [ranks.noise_of(None, runs, first)() for first in (3, 5)]  # type: ignore[arg-type]
-    assert made == ["noise-1", "noise-2", "noise-3", "noise-4"]
-    assert steps == [[[3]] * 4, [[5]] * 4]
+
+    class Maker:
+        def run(self, name: str, *_: object, **__: object) -> None:
+            made.append(name)
+
+    monkeypatch.setattr(ranks, "whole_steps", lambda _run: made[-1])
+    runs = RankRuns(Maker())  # type: ignore[arg-type]
+    names = ["noise-1", "noise-2", "noise-3", "noise-4"]
+    assert (runs.noise(), runs.noise(), made) == (names, names, names)
+
+
+def test_later_steps_begin_with_the_weights_of_the_step_before() -> None:
+    """Initial weights of a resume are compared with those that the last step before it leaves."""
+    weights = [step(tensor(0), more={("parameter", "w"): [tensor(n)]}) for n in (1, 2)]
+    (later,) = steps_from(weights, 1)
+    assert np.array_equal(later.step.sketches["initial", "w"].sums, tensor(1))
+    assert np.array_equal(later.shares["initial", "w"], [tensor(1)])

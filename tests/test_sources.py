@@ -29,6 +29,8 @@ def kinds(text: str) -> list[tuple[str, int]]:
         ("import time\ntime.time()", "time"),
         ("from time import time\ntime()", "time"),
         ("x = 'a'\nhash(x)", "hash"),
+        ("rows = r\nsorted(rows, key=id)", "hash"),
+        ("rows = r\nrows.sort(key=hash)", "hash"),
         ("import os\nos.listdir('.')", "listing"),
         ("path = p\npath.iterdir()", "listing"),
         ("import os\nos.getpid()", "process id"),

@@ -132,6 +132,15 @@ def clip(model: nn.Module) -> None:
     nn.utils.clip_grad_norm_(model.parameters(), options.clip)
 
 
+def reduce_and_clip(model: nn.Module) -> None:
+    if fault == "clip first":
+        nn.utils.clip_grad_norm_(model.parameters(), options.clip)
+    if options.layout == "plain":
+        reduce_by_hand(model)
+    if options.clip and fault != "clip first":
+        clip(model)
+
+
 def checkpoint(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, object]:
     from torch.distributed.checkpoint.state_dict import get_state_dict
 
@@ -237,14 +246,12 @@ def main(rank: int = -1) -> None:
                 divisor = 1 if fault == "no division" else divisor
                 divisor = divisor**2 if fault == "division twice" else divisor
                 (loss / divisor).backward()
-        if options.layout == "plain":
-            reduce_by_hand(parallel)
-        if options.clip:
-            clip(parallel)
+        reduce_and_clip(parallel)
         if fault == "changed parameter" and step == 1 and dist.get_rank() == 1:
             with torch.no_grad():
                 model.ffn.w2.bias.add_(1e-6)
-        optimizer.step()
+        if fault != "no step" or dist.get_rank() == 0:
+            optimizer.step()
         if options.save and (step + 1) % options.save == 0:
             save(parallel, optimizer, step + 1)
     if fault == "changed at the end" and dist.get_rank() == 1:

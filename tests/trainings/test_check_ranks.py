@@ -197,7 +197,7 @@ def test_a_fault_of_one_rank_is_located(folder: Path) -> None:
     assert "rank 1: step 0" in result["details"]["first difference"]
     assert "rank 0: step 1" in result["details"]["first difference"]
     assert result["details"]["reruns"] == "2 of 2 pairs of runs diverge"
-    assert "torch.seed() at parallel.py:31" in result["hint"]
+    assert "use a fixed seed for torch cpu at parallel.py:31" in result["hint"]
 
 
 def test_every_rank_is_killed_and_compared_after_the_resume(folder: Path) -> None:

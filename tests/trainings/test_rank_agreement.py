@@ -119,6 +119,17 @@ def test_a_missing_reduction_is_named(tmp_path: Path) -> None:
     assert (result["exit_code"], len(result["runs"])) == (1, 2)
 
 
+@pytest.mark.variant
+def test_a_rank_without_steps_is_found(tmp_path: Path) -> None:
+    """Its optimizer never steps; its batches are the right ones."""
+    result = checked(tmp_path, "--fault", "no step", ranks="1,2")
+    assert (result["exit_code"], result["sentence"]) == (
+        1,
+        "with 2 ranks: the ranks make different numbers of steps: rank 0 after 4 steps,"
+        " rank 1 after 0 steps",
+    )
+
+
 def test_a_rank_that_hangs_ends_with_the_steps_of_each_rank(tmp_path: Path) -> None:
     """Rank 1 never enters the all-reduce; the limit is that of each run."""
     command = ("python", "training.py", "--processes", "{ranks}", "--fault", "hang 2")

@@ -595,7 +595,8 @@ def test_consecutive_training_threads_make_one_record(default: Recorded) -> None
     """The main thread, a thread that it waits for, and the main thread again make six steps."""
     assert len(default.steps("waiting_threads")) == 6
     for name in ("waiting_threads", "threads", "idle_thread"):
-        assert default.end(name).unseen.thread_overlaps == 0
+        unseen = default.end(name).unseen
+        assert (unseen.thread_overlaps, unseen.thread_followers) == (0, 0)
     assert len(default.steps("idle_thread")) == 2
 
 

@@ -161,3 +161,30 @@ for thread in threads: thread.join()
     )
     result = checked(tmp_path, 0, "--steps", "5", "--", sys.executable, "threads.py")
     assert result["sentence"] == "bitwise identical in 2 runs: 5 steps in each of 2 processes"
+
+
+FOLLOWING = """
+import threading, torch
+def train(seed):
+    generator = torch.Generator().manual_seed(seed)
+    model = torch.nn.Linear(3, 1)
+    torch.nn.init.constant_(model.weight, seed)
+    torch.nn.init.constant_(model.bias, seed)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(2 + seed):
+        model(torch.randn(8, 3, generator=generator)).square().mean().backward()
+        optimizer.step()
+for seed in (0, 1):
+    thread = threading.Thread(target=train, args=(seed,))
+    thread.start()
+    thread.join()
+"""
+
+
+def test_threads_that_train_one_after_the_other_are_separate_trainings(tmp_path: Path) -> None:
+    """Each has a record, although the second thread may have the id of the first."""
+    (tmp_path / "following.py").write_text(FOLLOWING)
+    result = checked(tmp_path, 0, "--", sys.executable, "following.py")
+    assert result["sentence"] == "bitwise identical in 2 runs: up to 3 steps in each of 2 processes"
+    note = "several threads of the program train; each thread has its own record"
+    assert result["notes"] == [note]

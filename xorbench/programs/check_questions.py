@@ -12,8 +12,11 @@ from xorbench.programs import check_folder
 from xorbench.programs.experiment import EVERY_RUN, ExperimentOutcome, Question, ask_again
 from xorbench.programs.questions.against import AgainstRequest
 from xorbench.programs.questions.operators import OperatorsRequest
-from xorbench.programs.questions.rank_resume import RankResumeRequest, starts_other_ranks
-from xorbench.programs.questions.ranks import RanksRequest
+from xorbench.programs.questions.ranks import (
+    RankResumeRequest,
+    RanksRequest,
+    starts_other_ranks,
+)
 from xorbench.programs.questions.rerun import CheckRequest
 from xorbench.programs.questions.resume import ResumeRequest
 from xorbench.programs.questions.rounding import RoundingRequest

@@ -18,7 +18,7 @@ from xorbench.programs.first_difference import (
     weights,
 )
 from xorbench.programs.limits import concurrent
-from xorbench.programs.rank_agreement import agreement_of, conclusion_of
+from xorbench.programs.rank_agreement import agreement_of
 from xorbench.programs.run_processes import (
     ON_THIS_MACHINE,
     PORT_TAKEN,
@@ -45,7 +45,7 @@ OTHER_PYTHON: Final = "give the interpreter of the training, such as -- venv/bin
 WAIT: Final = "let the command wait until the training has ended"
 RECORDED: Final = "only step() of optimizers of torch.optim and of their subclasses is recorded"
 BY_THREAD: Final = "-threads"  # the end of the name of a run with one record per thread
-BY_THREAD_TEXT: Final = "threads of the program train at the same time"
+BY_THREAD_TEXT: Final = "several threads of the program train"
 LONGEST_COMMAND: Final = 80  # characters of a command in the answer
 # Processes that PyTorch starts: to compile, and to load a library that it has compiled.
 HELPERS: Final = re.compile(r"compile_worker|LoadLibrary|_inductor|\.so\b")
@@ -67,12 +67,10 @@ def observe(words: Sequence[str], runs: Sequence[Ended]) -> CheckRuns:
     """Compare every run with the first, process by process."""
     observed = CheckRuns(runs=len(runs), notes=notes_of(runs))
     agreement = agreement_of(runs)
-    observed.trouble = (
-        why_not_comparable(words, runs) or conclusion_of(agreement) or _concurrent(runs)
-    )
+    observed.trouble = why_not_comparable(words, runs) or agreement.failure or _concurrent(runs)
     if observed.trouble is not None:
         return observed
-    observed.ranks = agreement.text if agreement else ""
+    observed.ranks = agreement.text
     observed.commands = without_recorder(runs)
     observed.files = compared_files([run.folder for run in runs])
     missing = {run.number: ranks for run in runs if (ranks := missing_ranks(run.traces))}

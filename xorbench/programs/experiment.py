@@ -14,7 +14,7 @@ from xorbench.programs import check_folder
 from xorbench.programs.command_run import CommandRun, Fresh, working_copy
 from xorbench.programs.command_runs import BY_THREAD, BY_THREAD_TEXT
 from xorbench.programs.conclusion import Conclusion
-from xorbench.programs.limits import concurrent
+from xorbench.programs.limits import trains_in_threads
 from xorbench.programs.pairs import Pair, PairSide, make_pair
 from xorbench.programs.request import CommandRequest
 from xorbench.programs.run_maker import Note, RunMaker
@@ -90,16 +90,16 @@ class Experiment:
     ) -> Ended:
         """Make or read one run, whose records are in the folder `name`.
 
-        If threads of the command train at the same time, it makes the run again with one record
-        per thread, and all further runs in that way. It does not do so for runs that are killed or
-        resumed. Raises `BadOption`; when reading, `RunMissing` after the last run and `BadFile` if
-        there is no first run.
+        If several threads of the command train, it makes the run again with one record per thread,
+        and all further runs in that way. It does not do so for runs that are killed or resumed.
+        Raises `BadOption`; when reading, `RunMissing` after the last run and `BadFile` if there is
+        no first run.
         """
         by_thread = self.by_thread and not options.get("state")
         if by_thread:
             name, options = f"{name}{BY_THREAD}", {**options, "threads": True}
         run = self._run(name, number, label, command, options)
-        if by_thread or options.get("state") or concurrent(run.traces) is None:
+        if by_thread or options.get("state") or not trains_in_threads(run.traces):
             return run
         self.by_thread = True
         self.note(f"{BY_THREAD_TEXT}: the run is repeated with one record per thread")

@@ -77,6 +77,12 @@ def concurrent(traces: Iterable[TraceFile]) -> Gap | None:
     return gap_of(parallel[0]) if parallel else None
 
 
+def trains_in_threads(traces: Iterable[TraceFile]) -> bool:
+    """Whether several threads of a process train, at the same time or one after the other."""
+    unseen = [end.unseen for trace in traces if (end := trace.end()) is not None]
+    return any(each.thread_overlaps or each.thread_followers for each in unseen)
+
+
 def not_compared(
     coverages: Sequence[Coverage], files: Sequence[str] = (), commands: Sequence[str] = ()
 ) -> list[str]:

@@ -4,9 +4,9 @@ The comparison is exact and covers each step that all ranks completed.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 from xorbench.programs.conclusion import Conclusion
 from xorbench.programs.first_difference import REPLICATED, changed
@@ -16,60 +16,31 @@ from xorbench.records.trace import ProgramLine, TraceEnd, TraceEvent, TraceFile,
 from xorbench.verdicts import counted, some
 
 Mark: TypeAlias = tuple[str, list[int], list[int], str]  # name, identical ranks, all, reason
-Kind: TypeAlias = tuple[str, str]  # kind, name
+Key: TypeAlias = tuple[str, str]  # kind, name
 
-# The place, the meaning and a hint, by the kind of the first tensor that differs.
+# By the kind of the first tensor that differs: its place, the number of steps since the cause, the
+# meaning, and a hint.
 KINDS: Final = {
-    "parameter": (
-        "parameter {name}",
+    "parameter": ("parameter {name}", 1,
         "The ranks began to train with different weights, or a rank changed its weights outside"
         " the optimizer.",
         "change parameters before DistributedDataParallel or distribute_tensor copies them to all"
-        " ranks, and load a checkpoint on every rank",
-    ),
-    "gradient": (
-        "the gradient of {name}",
+        " ranks, and load a checkpoint on every rank"),
+    "gradient": ("the gradient of {name}", 0,
         "The optimizer of each rank used different gradients, so they were not reduced, or a rank"
         " changed them after the reduction.",
         "call the last backward pass before each step outside no_sync(), call the wrapper and not"
-        " its module, and change gradients on all ranks in the same way",
-    ),
-    "buffer": (
-        "buffer {name}",
-        "The ranks have different buffers after the broadcast.",
-        "change buffers on all ranks in the same way",
-    ),
-    "final parameter": (
-        "parameter {name}",
+        " its module, and change gradients on all ranks in the same way"),
+    "buffer": ("buffer {name}", 0, "The ranks have different buffers after the broadcast.",
+        "change buffers on all ranks in the same way"),
+    "final parameter": ("parameter {name}", 2,
         "The ranks ended with different weights: the last update differs, or the program changed"
         " the weights of a rank after it.",
-        "change weights after the last step on all ranks, such as averages and loaded checkpoints",
-    ),
-    "hyperparameters": (
-        "the hyperparameters: {values}",
+        "change weights after the last step on all ranks, such as averages and loaded checkpoints"),
+    "hyperparameters": ("the hyperparameters: {values}", 0,
         "The program set the optimizer's hyperparameters differently on the ranks.",
-        "compute the learning rate and other hyperparameters from values that all ranks share",
-    ),
-}
-
-
-class Disagreement(NamedTuple):
-    """The first replicated tensor that differs between two ranks."""
-
-    step: int
-    kind: str
-    name: str
-    ranks: tuple[int, int]
-    values: str
-
-    @property
-    def text(self) -> str:
-        """The ranks and the place."""
-        a, b = self.ranks
-        is_final = self.kind == "final parameter"
-        when = "after the last step" if is_final else f"first in step {self.step}"
-        place = KINDS[self.kind][0].format(name=self.name, values=self.values or self.name)
-        return f"rank {b} differs from rank {a} {when}, in {place}"
+        "compute the learning rate and other hyperparameters from values that all ranks share"),
+}  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -77,40 +48,45 @@ class Agreement:
     """The comparison of the ranks of a run, up to the first difference.
 
     Attributes:
-        counts: the number of compared tensors of each kind.
+        counts: the names of the compared tensors of each kind; None without several ranks.
         not_judged: the number of parameters that ranks do not share, by reason.
+        failure: the conclusion if ranks disagree.
+        since: the step that caused the disagreement.
     """
 
-    counts: dict[str, set[str]] = field(default_factory=dict)
+    counts: dict[str, set[str]] | None = None
     not_judged: Counter[str] = field(default_factory=Counter)
-    first: Disagreement | None = None
+    failure: Conclusion | None = None
+    since: int = 0
 
     @property
     def text(self) -> str:
-        """The compared tensors, and the tensors that may differ."""
+        """The compared tensors, and the tensors that may differ; empty without several ranks."""
+        if self.counts is None:
+            return ""
         counts = {kind: counted(len(names), kind) for kind, names in self.counts.items()}
         parts = [kind if kind == "hyperparameters" else text for kind, text in counts.items()]
         compared = f"identical on the ranks: {', '.join(parts)}" if parts else "none"
         reasons = [f"{counted(n, 'parameter')} ({why})" for why, n in self.not_judged.items()]
         return "; ".join([compared, *([f"not compared: {some(reasons)}"] if reasons else [])])
 
+    def fail(self, step: int, key: Key, a: "_Rank", b: "_Rank") -> None:
+        """Note the first replicated tensor that differs between two ranks."""
+        (kind, name), (place, lag, meaning, hint) = key, KINDS[key[0]]
+        when = "after the last step" if kind == "final parameter" else f"first in step {step}"
+        values = changed(a.hyperparameters, b.hyperparameters) or name
+        finding = f"ranks disagree: rank {b.rank} differs from rank {a.rank} {when}, in "
+        finding += place.format(name=name, values=values)
+        details = (("before it", self.text),) if self.counts else ()
+        self.since = step - lag
+        self.failure = Conclusion("fail", finding, "ranks", meaning, hint, details, step=step)
 
-def agreement_of(runs: Sequence[Ended]) -> Agreement | None:
-    """The comparison of the ranks of each run: the first that disagrees, else the first run's.
 
-    None if no run has several ranks.
-    """
+def agreement_of(runs: Sequence[Ended]) -> Agreement:
+    """The comparison of the ranks of each run: the first that disagrees, else the first run's."""
     agreements = [_compared(ranks) for run in runs for ranks in _launches(run)]
-    return next((each for each in agreements if each.first), next(iter(agreements), None))
-
-
-def conclusion_of(agreement: Agreement | None) -> Conclusion | None:
-    """The failure if ranks disagree; else None."""
-    if agreement is None or (first := agreement.first) is None:
-        return None
-    details = (("before it", agreement.text),) if agreement.counts else ()
-    finding, (_, meaning, hint) = f"ranks disagree: {first.text}", KINDS[first.kind]
-    return Conclusion("fail", finding, "ranks", meaning, hint, details, step=first.step)
+    disagreement = next((each for each in agreements if each.failure), None)
+    return disagreement or next(iter(agreements), Agreement())
 
 
 def _launches(run: Ended) -> list[list[TraceFile]]:
@@ -124,34 +100,31 @@ def _launches(run: Ended) -> list[list[TraceFile]]:
 
 def _compared(traces: Sequence[TraceFile]) -> Agreement:
     """Compare the ranks of one launch step by step, up to the first difference."""
-    agreement, step = Agreement(), 0
-    states = {rank_of(trace): _Rank() for trace in traces}
+    agreement, counts, step = Agreement(), defaultdict[str, set[str]](set), 0
+    agreement.counts, ranks = counts, [_Rank(rank_of(trace)) for trace in traces]
     for lines in zip(*(trace.lines() for trace in traces), strict=False):
         if len(set(map(type, lines))) > 1:  # a rank has ended, others have not
             break
-        for state, line in zip(states.values(), lines, strict=True):
-            state.read(line)
-        lowest = next(iter(states.values()))
-        agreement.not_judged = Counter(mark[3] for mark in lowest.marks.values() if mark[3])
+        for rank, line in zip(ranks, lines, strict=True):
+            rank.read(line)
+        agreement.not_judged = Counter(mark[3] for mark in ranks[0].marks.values() if mark[3])
         step = step + 1 if isinstance(lines[0], TraceEnd) else lines[0].step
-        agreement.first = _first(step, states)
-        if agreement.first is not None:
+        if (first := next(_differences(ranks), None)) is not None:
+            agreement.fail(step, *first)
             break
-        for kind, name in lowest.shared:
-            agreement.counts.setdefault(kind, set()).add(name)
+        for kind, name in ranks[0].shared:
+            counts[kind].add(name)
     return agreement
 
 
-def _first(step: int, states: Mapping[int, "_Rank"]) -> Disagreement | None:
-    """The first tensor of a step that differs, in program order of the lowest rank."""
-    for key in dict.fromkeys(key for state in states.values() for key in state.shared):
-        sharing = {rank: state.shared[key] for rank, state in states.items() if key in state.shared}
-        for rank, (ranks, digest) in sharing.items():
-            for other in ranks:
-                if other < rank and sharing.get(other, (ranks, digest))[1] != digest:
-                    values = changed(states[other].hyperparameters, states[rank].hyperparameters)
-                    return Disagreement(step, *key, (other, rank), values)
-    return None
+def _differences(ranks: Sequence["_Rank"]) -> Iterator[tuple[Key, "_Rank", "_Rank"]]:
+    """The tensors of a step that differ between two ranks, in program order of the lowest."""
+    for key in dict.fromkeys(key for rank in ranks for key in rank.shared):
+        sharing = {rank.rank: rank for rank in ranks if key in rank.shared}
+        for b in sharing.values():
+            copies, digest = b.shared[key]
+            lower = [sharing[rank] for rank in copies if rank < b.rank and rank in sharing]
+            yield from ((key, a, b) for a in lower if a.shared[key][1] != digest)
 
 
 class _Rank:
@@ -162,22 +135,17 @@ class _Rank:
         marks: the description of each optimized parameter.
     """
 
-    def __init__(self) -> None:
-        self.shared: dict[Kind, tuple[Sequence[int], str]] = {}
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
+        self.shared: dict[Key, tuple[Sequence[int], str]] = {}
         self.hyperparameters: dict[str, list[dict[str, object]]] = {}
         self.marks: dict[str, Mark] = {}
-        self._names: dict[str, str] = {}  # distinct: two models may have equal names
-        self._owners: dict[str, str] = {}  # the first identity with a name
+        self._owners: dict[str, str] = {}  # by name: two models may have equal names
 
     def read(self, line: ProgramLine) -> None:
         """Read the next step, or the end."""
-        events, marks = (
-            (line.final, {}) if isinstance(line, TraceEnd) else (line.events, line.replicated)
-        )
-        for identity, mark in marks.items():
-            self.marks[identity], name = mark, mark[0]
-            taken = not name or self._owners.setdefault(name, identity) != identity
-            self._names[identity] = f"{name} ({identity})".strip() if taken else name
+        events = line.final if isinstance(line, TraceEnd) else line.events
+        self.marks |= {} if isinstance(line, TraceEnd) else line.replicated
         self.hyperparameters |= line.hyperparameters
         self.shared = {
             key: (ranks, event.digest)
@@ -186,14 +154,20 @@ class _Rank:
             if event.digest is not None and len(ranks) > 1
         }
 
-    def _shared(self, event: TraceEvent) -> Iterator[tuple[Kind, Sequence[int]]]:
+    def _name(self, identity: str) -> str:
+        """The name of a parameter, distinct; the identity if it has none."""
+        name = self.marks[identity][0] if identity in self.marks else ""
+        is_first = self._owners.setdefault(name, identity) == identity
+        return name if name and is_first else f"{name} ({identity})" if name else identity
+
+    def _shared(self, event: TraceEvent) -> Iterator[tuple[Key, Sequence[int]]]:
         """The kind and name of an event that ranks share, and the ranks."""
-        name = self._names.get(event.identity, event.identity)
-        if event.kind in REPLICATED:
+        kind, identity = event.kind, event.identity
+        if kind in REPLICATED:
             ranks = [int(rank) for rank in (event.more.of or "").split(",") if rank]
-            yield (event.kind.removeprefix("replicated "), name), ranks
-        elif event.kind in ("parameter", "final parameter") and event.identity in self.marks:
-            yield (event.kind, name), self.marks[event.identity][1]
-        elif event.kind == "hyperparameters":
-            owned = (m for i, m in self.marks.items() if i.startswith(f"{event.identity}."))
-            yield (event.kind, event.identity), sorted({r for mark in owned for r in mark[2]})
+            yield (kind.removeprefix("replicated "), self._name(identity)), ranks
+        elif kind in ("parameter", "final parameter") and identity in self.marks:
+            yield (kind, self._name(identity)), self.marks[identity][1]
+        elif kind == "hyperparameters":
+            owned = (mark for i, mark in self.marks.items() if i.startswith(f"{identity}."))
+            yield (kind, identity), sorted({rank for mark in owned for rank in mark[2]})

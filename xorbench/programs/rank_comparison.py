@@ -1,46 +1,67 @@
 """Whether a run on several ranks makes the updates of another run, and the cause if it does not."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 
-from xorbench.programs.questions.rounding import row_text
-from xorbench.programs.rounding import Array, Key, Row
-from xorbench.programs.whole_steps import WholeStep
-from xorbench.verdicts import counted, some
+from xorbench.errors import BadOption
+from xorbench.options.option_text import option
+from xorbench.programs.conclusion import Conclusion
+from xorbench.programs.questions.rounding import conclusion_of, row_text
+from xorbench.programs.rank_agreement import Agreement
+from xorbench.programs.rounding import Array, Comparison, Key, RoundingAnswer, Row, judge
+from xorbench.programs.whole_steps import Loss, WholeStep, as_one, steps_from
+from xorbench.verdicts import capitalized, counted, some
+
+HOOK: Final = "a communication hook"  # the reason that `recorder/replicas.py` records
+Noise: TypeAlias = Callable[[], Sequence[Sequence[WholeStep]]]
 
 GROSS: Final = 0.01  # relative difference of a gradient that no rounding explains
 CALM: Final = 1e-4  # largest relative difference before it; above, rounding may have grown
 NEGLIGIBLE: Final = 1e-5  # of the largest gradient of the step: a gradient that is rounding only
 EXACT: Final = 0.002  # relative error of a recognized factor
+# Hints.
 REDUCTION: Final = (
     "reduce the gradients over all ranks before the optimizer steps: call DistributedDataParallel,"
     " not its module, and end no_sync() before the last backward pass"
 )
 FACTOR: Final = "divide the sum of the gradients once by the number of ranks, the loss by no more"
 PASSES: Final = "divide the loss of each pass once by the number of passes of a step"
-SUM: Final = "{} times the right one: a sum in place of a mean"
-TWICE: Final = "1/{} of the right one: a mean is divided twice"
-AS_WITHOUT_EPOCH: Final = "as without shuffling or without set_epoch()"
-TOO: Final = "too often", "too rarely"
 UNEVEN: Final = "weight the loss of each rank by its rows, or give all ranks as many rows"
 SAME: Final = "begin with the same weights, and update them in the same way, on all ranks"
 SCALED: Final = "scale and clip the gradients by the same number on all ranks"
-ANOTHER_ORDER: Final = "another order or with random augmentation"
 BATCHNORM: Final = "torch.nn.SyncBatchNorm.convert_sync_batchnorm(model) normalizes over all ranks"
-CERTAIN: Final = (REDUCTION, FACTOR, PASSES, SCALED)  # also if ranks draw other random numbers
 BUFFER: Final = "compute the buffer from the rows of all ranks, or do not use it in training"
+# Gradients that differ between numbers of ranks by design: the answer, and a hint.
+DRAWS: Final = (
+    "cannot tell: the model draws random numbers, as in dropout, which differ between ranks by"
+    " design; the batches are the same, the gradients are not",
+    "set dropout and other random draws of the model to zero, such as model.eval() for the dropout"
+    " modules or p=0, and compare again",
+)
+HOOKED: Final = (
+    "cannot tell: a communication hook changes the gradients, which then differ by more than"
+    " rounding",
+    "compare again without register_comm_hook()",
+)
+ORDER: Final = (
+    "make the batches of all ranks together the batch of one rank: use the same sampler, such as"
+    " DistributedSampler, on any number of ranks, and no random augmentation"
+)
+LOCAL: Final = (
+    "look for a number that each rank computes from its own rows or shards, such as the norm for"
+    " clipping, a mean or a count, and compute it over all ranks"
+)
+CERTAIN: Final = (REDUCTION, FACTOR, PASSES, SCALED)  # also if ranks draw other random numbers
 
 
 class Cause(NamedTuple):
-    """The first tensor that differs, the pattern of the difference, and a hint."""
+    """The first tensor that differs, with the pattern of its difference as text, and a hint."""
 
-    step: int
-    kind: str
-    name: str
-    pattern: str
+    row: Row
     hint: str = ""
 
 
@@ -50,8 +71,8 @@ class SampleComparison:
     `before` are the earlier steps of the reference.
 
     Attributes:
-        same_steps: the number of first steps with the same samples.
         step: the first step with different samples; None if there is none.
+        same_steps: the number of first steps with the same samples.
         sizes: the number of rows of the first step, of both.
         less: the samples seen less often than in the reference.
         is_lost: whether samples are missing and repeated, not only in a different order.
@@ -72,23 +93,25 @@ class SampleComparison:
         new, never = len(more.keys() - known), len(self.less.keys() - seen_b)
         is_whole = len(set(seen_a.values())) == 1  # as in whole epochs
         self.is_lost = bool(len(more) > new and self.less) and is_whole
-        where = f"from step {self.step} on"
         if not pairs:
             self.text = "not compared: the inputs of the model have no rows"
         elif self.step is None:
-            period = _period([samples for _, samples in pairs])
-            again = f"; the batches of step 0 return in step {period}, {AS_WITHOUT_EPOCH}"
-            same = f"the same in {counted(self.same_steps, 'step')}"
-            self.text = f"{same}{again if period else ''}"
+            self.text = f"the same in {counted(self.same_steps, 'step')}"
+            if period := _period([samples for _, samples in pairs]):
+                self.text += f"; the batches of step 0 return in step {period}, as without"
+                self.text += " shuffling or without set_epoch()"
         elif self.is_lost:
-            often, rarely = ("twice", "never") if never == len(self.less) else TOO
+            is_never = never == len(self.less)
+            often, rarely = ("twice", "never") if is_never else ("too often", "too rarely")
             self.text = f"{len(more) - new} seen {often}, {len(self.less)} {rarely}"
-        elif new:
-            self.text = f"{counted(new, 'new row')}, as in {ANOTHER_ORDER}, {where}"
-        elif more and not self.less:
-            self.text = f"{len(more)} seen twice, none missing, as with a padded sampler, {where}"
         else:
-            self.text = f"in a different order {where}"
+            self.text = "in a different order"
+            if new:
+                self.text = f"{counted(new, 'new row')}, as in another order or with random"
+                self.text += " augmentation,"
+            elif more and not self.less:
+                self.text = f"{len(more)} seen twice, none missing, as with a padded sampler,"
+            self.text += f" from step {self.step} on"
 
 
 def _period(samples: Sequence[Counter[str]]) -> int:
@@ -129,69 +152,70 @@ def _relatives(a: WholeStep, b: WholeStep) -> Iterator[tuple[Key, float]]:
 
 
 def cause_of(number: int, key: Key, a: WholeStep, b: WholeStep) -> Cause:
-    """The pattern of the difference of a tensor."""
-    own, other = a.step.sketches[key].sums, b.step.sketches[key].sums
-    shares = list(b.shares.get(key, ()))
-    kind, name = key
-    pattern, hint = "", ""
-    if kind == "gradient" and len(shares) > 1 and _differ(shares):
-        pattern, hint = _share_pattern(own, shares)
-    elif kind == "gradient":
-        pattern, hint = _factor_pattern(_factor(own, other), len(shares), (a.passes, b.passes))
-    elif shares and max(_norm(share - shares[0]) for share in shares) > _norm(other - own) / 2:
-        pattern, hint = f"{_ranks_text(shares)} have different values", SAME
-    gap = _norm(other - own) / max(_norm(own), 1e-300)
-    if not hint:
-        text, hint = _differing_buffer(b)
-        pattern = text or pattern
-    if not hint and kind == "gradient" and len(set(b.rows)) > 1:
-        rows = some(list(map(str, b.rows)))
-        pattern, hint = f"the ranks have {rows} rows; a mean of their means is not the mean", UNEVEN
-    pattern = pattern or f"the difference is {gap:.2g} times the tensor"
-    return Cause(number, kind, name, pattern, hint)
+    """The first pattern of the difference of a tensor that has a hint; else the first."""
+    patterns = list(_patterns(key, a, b))
+    text, hint = next((p for p in patterns if p[1]), patterns[0])
+    return Cause(Row(number, *key, text=text), hint)
 
 
 def cause_of_row(row: Row, a: Sequence[WholeStep], b: Sequence[WholeStep]) -> Cause:
     """The cause of a tensor beyond rounding, without a pattern in units of the noise."""
     key = row.kind, row.name
-    cause = Cause(row.step, *key, row_text(row).partition(": ")[2])
     if row.text or key not in a[row.step].step.sketches:
-        return cause
+        return Cause(row)
     named = cause_of(row.step, key, a[row.step], b[row.step])
-    return named if named.hint else cause
+    return named if named.hint else Cause(row)
 
 
-def _share_pattern(own: Array, shares: Sequence[Array]) -> tuple[str, str]:
-    total, ranks = sum(shares[1:], shares[0]), _ranks_text(shares)
-    factors = [_factor(own, share) for share in shares]
-    if None not in factors:
+def _patterns(key: Key, a: WholeStep, b: WholeStep) -> Iterator[tuple[str, str]]:
+    """The patterns in the difference of a tensor, and a hint for each: first the most specific."""
+    own, other = a.step.sketches[key].sums, b.step.sketches[key].sums
+    shares, gap = list(b.shares.get(key, ())), _norm(other - own)
+    ranks = " and ".join(f"rank {rank}" for rank in range(len(shares)))
+    ranks = ranks if len(shares) < 4 else f"{len(shares)} ranks"
+    if key[0] != "gradient":
+        if shares and max(_norm(share - shares[0]) for share in shares) > gap / 2:
+            yield f"{ranks} have different values", SAME
+    elif not _differ(shares):
+        yield from _scales(_factor(own, other), len(shares), a.passes, b.passes)
+    elif None not in (factors := [_factor(own, share) for share in shares]):
         texts = [f"rank {rank} has {factor:.4g} times" for rank, factor in enumerate(factors)]
-        return f"{some(texts)} the right one", SCALED
-    if _factor(own, total) is not None:
-        return f"{ranks} have a share each: a reduction is missing", REDUCTION
-    return f"{ranks} have different gradients", ""
+        yield f"{some(texts)} the right one", SCALED
+    elif _factor(own, sum(shares[1:], shares[0])) is not None:
+        yield f"{ranks} have a share each: a reduction is missing", REDUCTION
+    else:
+        yield f"{ranks} have different gradients", ""
+    names = [n for (kind, n), sums in b.shares.items() if kind == "buffer" and _differ(sums)]
+    for name in names:
+        if name.endswith("running_mean"):
+            norm = f"BatchNorm {name.removesuffix('running_mean').rstrip('.')}".strip()
+            yield f"{norm} normalizes by the rows of each rank, not of all", BATCHNORM
+    for name in names:
+        yield f"buffer {name} differs between the ranks", BUFFER
+    if key[0] == "gradient" and len(set(b.rows)) > 1:
+        rows = some(list(map(str, b.rows)))
+        yield f"the ranks have {rows} rows; a mean of their means is not the mean", UNEVEN
+    yield f"the difference is {gap / max(_norm(own), 1e-300):.2g} times the tensor", ""
 
 
-def _ranks_text(shares: Sequence[Array]) -> str:
-    if len(shares) > 3:
-        return f"{len(shares)} ranks"
-    return " and ".join(f"rank {rank}" for rank in range(len(shares)))
-
-
-def _factor_pattern(factor: float | None, ranks: int, passes: tuple[int, int]) -> tuple[str, str]:
-    """The meaning of a factor between two gradients, and a hint; `passes` are those of a step."""
+def _scales(
+    factor: float | None, ranks: int, passes: int, own_passes: int
+) -> Iterator[tuple[str, str]]:
+    """The meanings of a factor between two gradients, with the passes of a step of both."""
     if factor is None or abs(factor - 1) < GROSS:
-        return "", ""
-    ratio, times = passes[1] / passes[0], f"{factor:.4g} times the right one"
-    if (
-        passes[0] != passes[1]
-        and min(abs(factor - ratio), abs(factor - 1 / ratio)) < EXACT * factor
-    ):
-        return f"{times}, with {passes[1]} passes in place of {passes[0]}", PASSES
-    for value, text in ((ranks, SUM), (1 / max(ranks, 1), TWICE)):
-        if ranks > 1 and abs(factor - value) < EXACT * value:
-            return text.format(ranks), FACTOR
-    return times, FACTOR
+        return
+    times, ratio = f"{factor:.4g} times the right one", max(own_passes, 1) / max(passes, 1)
+    by_passes = f"{times}, with {own_passes} passes in place of {passes}"
+    meanings = (
+        (ratio, by_passes, PASSES),
+        (1 / ratio, by_passes, PASSES),
+        (ranks, f"{ranks} times the right one: a sum in place of a mean", FACTOR),
+        (1 / max(ranks, 1), f"1/{ranks} of the right one: a mean is divided twice", FACTOR),
+    )
+    for value, text, hint in meanings:
+        if value != 1 and abs(factor - value) < EXACT * value:
+            yield text, hint
+    yield times, FACTOR
 
 
 def _factor(own: Array, other: Array) -> float | None:
@@ -202,20 +226,112 @@ def _factor(own: Array, other: Array) -> float | None:
     return factor if factor and error <= EXACT * _norm(other) else None
 
 
-def _differing_buffer(b: WholeStep) -> tuple[str, str]:
-    """A buffer that differs between the ranks, first a running mean, and a hint; else empty."""
-    names = [n for (kind, n), shares in b.shares.items() if kind == "buffer" and _differ(shares)]
-    for name in names:
-        if name.endswith("running_mean"):
-            norm = f"BatchNorm {name.removesuffix('running_mean').rstrip('.')}".strip()
-            return f"{norm} normalizes by the rows of each rank, not of all", BATCHNORM
-    return (f"buffer {names[0]} differs between the ranks", BUFFER) if names else ("", "")
-
-
 def _differ(shares: Sequence[Array]) -> bool:
-    gap = max(_norm(share - shares[0]) for share in shares)
-    return gap > EXACT * max(map(_norm, shares))
+    gap = max((_norm(share - shares[0]) for share in shares), default=0.0)
+    return gap > EXACT * max(map(_norm, shares), default=0.0)
 
 
 def _norm(sums: Array) -> float:
     return float(np.linalg.norm(sums))
+
+
+# The answer
+
+
+@dataclass(slots=True)
+class RunsCompared:
+    """Two runs on different numbers of ranks.
+
+    Attributes:
+        names: the numbers of ranks in words.
+        a, b: their steps.
+        noise: makes runs of the first with noise of rounding, and returns their steps.
+        loss: how the losses of the ranks make the whole.
+        first: the step of the first run at which the second begins.
+        lead: the beginning of the answer if they differ; by default the numbers of ranks.
+    """
+
+    names: tuple[str, str]
+    a: Sequence[WholeStep]
+    b: Sequence[WholeStep]
+    noise: Noise
+    loss: Loss | None = None
+    first: int = 0
+    lead: str = ""
+    samples: SampleComparison = field(init=False)
+    details: tuple[tuple[str, str], ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        before, self.a = self.a[: self.first], steps_from(self.a, self.first)
+        counts = [f"{len(s)} with {n}" for s, n in zip((self.a, self.b), self.names, strict=True)]
+        steps = (("steps", ", ".join(counts)),) if len(self.a) != len(self.b) else ()
+        pairs = list(zip(self.a, self.b, strict=False))
+        self.a = [as_one(x, x, self.loss) for x, _ in pairs]
+        self.b = [as_one(y, x, self.loss) for x, (_, y) in zip(self.a, pairs, strict=True)]
+        self.samples = SampleComparison(self.a, self.b, before)
+        self.details = (("samples", capitalized(self.samples.text)), *steps)
+
+    def require_equal_batches(self) -> None:
+        """Raise `BadOption` if the ranks together have another number of rows than the first."""
+        (a, b), names = self.samples.sizes, self.names
+        if a != b:
+            message = f"{option('ranks')}: a step has {a} rows with {names[0]}, {b} with {names[1]}"
+            hint = "divide the batch by the number of ranks, and give numbers that divide it"
+            raise BadOption(message, hint)
+
+    def conclusion(self, agreement: Agreement) -> Conclusion:
+        """The answer, or the disagreement of the ranks of the second run if that comes first."""
+        failure = agreement.failure
+        own = self._conclusion(agreement)
+        if failure is None or (
+            own.step is not None and agreement.since >= own.step + (own.hint in ("", LOCAL))
+        ):
+            return own
+        return failure
+
+    def _conclusion(self, agreement: Agreement) -> Conclusion:
+        """The answer: from the samples, from gross differences, or in units of noise."""
+        count = self.samples.same_steps
+        a, b = self.a[:count], self.b[:count]
+        cause, answer = gross_difference(a, b), None
+        if cause is None and self.samples.is_lost:
+            return self._different(self.samples.step, f"samples: {self.samples.text}", ORDER)
+        began_earlier = cause is not None and cause.row.step and not cause.hint
+        if agreement.failure is None and count and (cause is None or began_earlier):
+            noisy = [steps_from(run, self.first)[:count] for run in self.noise()]
+            own, other, *noise = ([whole.step for whole in side] for side in (a, b, *noisy))
+            answer = judge(Comparison(own, own, other, noise))
+            cause = cause_of_row(answer.first, a, b) if answer.first else cause
+        if cause is None:
+            return self._same(answer or RoundingAnswer("cannot tell"))
+        row, hint = cause
+        designs = {DRAWS: a[row.step].draws, HOOKED: HOOK in agreement.not_judged}
+        design = next((each for each, applies in designs.items() if applies), None)
+        if design and hint not in CERTAIN and row.kind != "initial":
+            return Conclusion("inconclusive", design[0], hint=design[1], details=self.details)
+        sides = ("before the kill", "after the resume") if self.lead else self.names
+        text = row_text(row)
+        for letter, side in zip("AB", sides, strict=True):
+            text = text.replace(f" in {letter}", f" {side}" if self.lead else f" with {side}")
+        hint = hint or (LOCAL if row.kind == "gradient" else "")
+        return self._different(row.step, f"first in step {self.first + row.step}, in {text}", hint)
+
+    def _different(self, step: int | None, finding: str, hint: str) -> Conclusion:
+        a, b = self.names
+        lead = self.lead or f"{b} {'is' if b == '1 rank' else 'are'} not {a}"
+        text, step = f"{lead}: {finding}", None if step is None else self.first + step
+        component, meaning = "number of ranks", "The two runs do not make the same updates."
+        return Conclusion("fail", text, component, meaning, hint, self.details, step=step)
+
+    def _same(self, answer: RoundingAnswer) -> Conclusion:
+        same = conclusion_of(answer, Conclusion("pass", ""))
+        if same.outcome == "inconclusive" and self.samples.step is None:
+            return replace(same, details=self.details)
+        if same.outcome == "inconclusive" or self.samples.less:
+            steps = f"{len(answer.judged)} of {counted(len(self.a), 'step')} judged"
+            finding = f"cannot tell: {steps}; samples: {self.samples.text}"
+            return Conclusion("inconclusive", finding, hint=ORDER, details=self.details)
+        finding = f"{self.names[1]} and {self.names[0]}: {same.finding}"
+        finding += "" if self.samples.step is None else f"; samples: {self.samples.text}"
+        finding += "".join(f"; {name}: {text}" for name, text in self.details[1:])
+        return Conclusion("pass", finding, details=self.details)

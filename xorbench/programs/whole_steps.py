@@ -6,7 +6,7 @@ whole is taken from the lowest rank; the others are its shares.
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Final, Literal
@@ -18,6 +18,7 @@ from xorbench.records.ended import Ended
 from xorbench.records.trace import TraceFile, TraceStep, rank_of
 
 REPLICATED: Final = ("initial", "gradient", "parameter")  # the same on every rank
+WEIGHTS: Final = ("parameter", "buffer")
 LOSS: Final = ("loss", "")
 # A tensor that no optimizer has, such as an unsharded parameter of FSDP2 between two passes.
 FREE: Final = re.compile(r"u\d+")
@@ -37,6 +38,7 @@ class WholeStep:
         passes: the number of calls of a model in a rank.
         peers: the ranks whose rows together are the batch.
         rows: the number of rows of each of them.
+        trains: whether a model is called, or a loss is computed.
     """
 
     step: Step
@@ -47,6 +49,7 @@ class WholeStep:
     passes: int = 1
     peers: Sequence[int] = ()
     rows: Sequence[int] = ()
+    trains: bool = True
 
 
 def ranks_of(run: Ended) -> dict[int, TraceFile]:
@@ -54,27 +57,33 @@ def ranks_of(run: Ended) -> dict[int, TraceFile]:
     return dict(sorted((rank_of(trace), trace) for trace in run.traces if trace.has_steps))
 
 
-def whole_steps(run: Ended, first: int = 0) -> list[WholeStep]:
-    """The steps that every rank of a run completed, from the step `first`."""
-    ranks = {rank: _rank_steps(trace, first) for rank, trace in ranks_of(run).items()}
-    return [
-        _whole(dict(zip(ranks, own, strict=True))) for own in zip(*ranks.values(), strict=False)
-    ]
-
-
-def _rank_steps(trace: TraceFile, first: int) -> list[WholeStep]:
-    """The steps of a rank, without one that trains nothing.
+def whole_steps(run: Ended) -> list[WholeStep]:
+    """The steps that every rank of a run completed, without a first one that trains nothing.
 
     torch.distributed.checkpoint makes one before it loads.
     """
-    steps, lines = read_steps(trace.lines()), list(trace.steps())
-    if first < len(lines) and not any(e.kind in ("call", "loss") for e in lines[first].events):
-        first += 1
-    if 0 < first < len(steps):
-        before = steps[first - 1].sketches.items()
-        begin = {("initial", n): s for (kind, n), s in before if kind in ("parameter", "buffer")}
-        steps[first].sketches = begin | steps[first].sketches
-    return [_rank_step(*pair) for pair in zip(steps[first:], lines[first:], strict=False)]
+    ranks = {rank: _rank_steps(trace) for rank, trace in ranks_of(run).items()}
+    rows = zip(*ranks.values(), strict=False)
+    steps = [_whole(dict(zip(ranks, row, strict=True))) for row in rows]
+    return steps_from(steps, int(bool(steps) and not steps[0].trains))
+
+
+def steps_from(steps: Sequence[WholeStep], first: int) -> list[WholeStep]:
+    """The steps from one on; its initial weights are those that the step before it leaves."""
+    if not 0 < first < len(steps):
+        return list(steps[first:])
+    before, own = steps[first - 1], steps[first]
+    left = {key: ("initial", key[1]) for key in before.step.sketches if key[0] in WEIGHTS}
+    sketches = {new: before.step.sketches[key] for key, new in left.items()}
+    shares = {new: before.shares[key] for key, new in left.items() if key in before.shares}
+    step = replace(own.step, sketches=sketches | own.step.sketches)
+    return [replace(own, step=step, shares=shares | dict(own.shares)), *steps[first + 1 :]]
+
+
+def _rank_steps(trace: TraceFile) -> Iterator[WholeStep]:
+    lines = list(trace.lines())
+    steps = (line for line in lines if isinstance(line, TraceStep))
+    return map(_rank_step, read_steps(lines), steps)
 
 
 def _rank_step(step: Step, line: TraceStep) -> WholeStep:
@@ -95,6 +104,7 @@ def _rank_step(step: Step, line: TraceStep) -> WholeStep:
         [step.hyperparameters],
         len(calls),
         [int(rank) for rank in peers if rank],
+        trains=any(event.kind in ("call", "loss") for event in line.events),
     )
 
 
@@ -116,7 +126,8 @@ def _whole(ranks: Mapping[int, WholeStep]) -> WholeStep:
     rows = [each.total() for each in samples]
     draws, groups = any(rank.draws for rank in own), [rank.step.hyperparameters for rank in own]
     every = sum(samples, Counter[str]())
-    return WholeStep(whole, shares, every, draws, groups, own[0].passes, peers, rows)
+    trains = any(rank.trains for rank in own)
+    return WholeStep(whole, shares, every, draws, groups, own[0].passes, peers, rows, trains)
 
 
 def as_one(step: WholeStep, reference: WholeStep, loss: Loss | None) -> WholeStep:

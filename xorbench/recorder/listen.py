@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -89,6 +90,8 @@ class Listener:
         self._closed = self._stopped = False
         self._owners: set[int | None] = set()  # threads that trained before the current one
         self._overlaps = 0
+        self._trainer: weakref.ref[threading.Thread] | None = None  # the thread of the last step
+        self._followers = 0  # threads that began a training after the end of the one before
         self._evaluations = 0
         self._leaves = WeakIdKeyDictionary()  # with a gradient, outside modules and optimizers
         self._free_leaves = 0  # total number of them
@@ -399,6 +402,7 @@ class Listener:
         self.thread = threading.get_ident()
         self.updates.stepped()
         index = self.weights.stepping(optimizer, self._step)
+        self._note_trainer(f"o{index}" not in self._hyper)
         self.begin()
         if self.options.level == "clock":
             self.add("clock", f"o{index}", None)
@@ -407,6 +411,13 @@ class Listener:
         self.replicas.take(optimizer, index)
         self._hyperparameters(optimizer, index)
         self.detail.before_step(optimizer, index, closure=closure)
+
+    def _note_trainer(self, is_new: bool) -> None:
+        """Note the thread of a step, and whether it begins a separate training."""
+        last = self._trainer() if self._trainer is not None else None
+        has_ended = self._trainer is not None and (last is None or not last.is_alive())
+        self._followers += is_new and has_ended
+        self._trainer = weakref.ref(threading.current_thread())
 
     def after_step(self, optimizer: Optimizer) -> None:
         """Record the end of an optimizer's step."""
@@ -471,6 +482,7 @@ class Listener:
         """Events of the program that the record does not contain, by kind."""
         unseen = {
             "thread_overlaps": self._overlaps,
+            "thread_followers": self._followers,
             "hooks_removed": not intact,
             "evaluations": self._evaluations,
             "models": self.weights.names_of_untrained(),

@@ -45,6 +45,7 @@ class Origins:
             return
         torch.manual_seed = self._noting_seed(torch.manual_seed, "torch cpu")
         torch.random.manual_seed = torch.manual_seed
+        torch.seed = self._noting_seed(torch.seed, "torch cpu")
         random.seed = self._noting_seed(random.seed, "python")
         self._note_random_objects()
         after_import("numpy.random", self._install_numpy)
@@ -92,8 +93,9 @@ class Origins:
 
     def _seeded(self, generator: str, args: Any, kwargs: Any) -> None:
         """A global generator is seeded; a later seed before the same step replaces an earlier."""
+        given = [value for value in (*args, *kwargs.values()) if value is not None]
         try:
-            value = repr([*args, *kwargs.values()])
+            value = repr(given) if given else os.urandom(8).hex()  # of the operating system
         except Exception:
             return
         self._note(
@@ -143,7 +145,10 @@ class Origins:
 
         A library that is imported makes generators for itself.
         """
-        while frame is not None and os.path.basename(frame.f_code.co_filename) in MAKERS:
+        while frame is not None and (
+            os.path.basename(frame.f_code.co_filename) in MAKERS
+            or frame.f_code.co_filename == __file__  # a noted seed function
+        ):
             frame = frame.f_back
         maker = True
         while frame is not None:

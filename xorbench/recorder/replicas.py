@@ -29,16 +29,10 @@ PLAIN = "outside DistributedDataParallel and DTensor"
 
 
 class Copies(NamedTuple):
-    """The ranks that hold a tensor.
+    """The ranks that hold a tensor, and why no other rank has identical bits."""
 
-    Attributes:
-        identical: the ranks with identical bits, with this one.
-        everyone: the ranks that hold a part of it.
-        reason: why no other rank has identical bits.
-    """
-
-    identical: list[int]
-    everyone: list[int]
+    identical: list[int]  # with this one
+    everyone: list[int]  # also those that hold a part of it
     reason: str = ""
 
 
@@ -61,9 +55,7 @@ class Replicas:
 
     def note(self, module: nn.Module) -> None:
         """Note the wrappers in a module that is trained for the first time."""
-        if not in_job():
-            return
-        for part in module.modules():
+        for part in module.modules() if in_job() else ():
             self._flat = self._flat or type(part).__name__ == "FullyShardedDataParallel"
             self._data = _data_ranks(part) or self._data
             if isinstance(part, DistributedDataParallel):
@@ -103,22 +95,19 @@ class Replicas:
 
     def take(self, optimizer: Optimizer, index: int) -> None:
         """Record the gradients that an optimizer is about to use, if they are replicated."""
+        kind = "replicated gradient"
         for identity, tensor in parameters_of(optimizer.param_groups, index) if in_job() else ():
             gradient = tensor.grad
-            copies = self._copies(tensor if gradient is None else gradient, tensor)
-            if not tensor.requires_grad or len(copies.identical) < 2:
-                continue
-            ranks = _text(copies.identical)
-            if gradient is None:
-                self._listener.add("replicated gradient", identity, "none", of=ranks)
-            else:
-                self._listener.tensor("replicated gradient", identity, gradient, of=ranks)
+            ranks = self._copies(tensor if gradient is None else gradient, tensor).identical
+            if tensor.requires_grad and len(ranks) > 1:
+                if gradient is None:
+                    self._listener.add(kind, identity, "none", of=_text(ranks))
+                else:
+                    self._listener.tensor(kind, identity, gradient, of=_text(ranks))
 
     def describe(self, held: Iterable[tuple[str, str, Tensor]]) -> None:
         """Describe the optimized parameters among these weights, if that is new."""
-        if not in_job():
-            return
-        for kind, identity, tensor in held:
+        for kind, identity, tensor in held if in_job() else ():
             if kind == "parameter" and identity.startswith("o"):
                 name = self._listener.weights.name_of(tensor)
                 row = [name, *self._copies(tensor, tensor)]
@@ -139,11 +128,8 @@ class Replicas:
 
 def in_job() -> bool:
     """Whether this process is one of several ranks."""
-    return (
-        distributed.is_available()
-        and distributed.is_initialized()
-        and distributed.get_world_size() > 1
-    )
+    is_joined = distributed.is_available() and distributed.is_initialized()
+    return is_joined and distributed.get_world_size() > 1
 
 
 def _text(ranks: list[int]) -> str:

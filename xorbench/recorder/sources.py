@@ -233,6 +233,9 @@ class Finder(ast.NodeVisitor):
         if last in ORDERED and self._called_by(-2) not in ORDERLESS:
             for argument in node.args:
                 self._loop(argument)
+        for keyword in node.keywords:
+            if keyword.arg == "key" and path_of(keyword.value) in BARE:
+                self._add("hash", f"key={path_of(keyword.value)}", node)
         if last == "pop" and not node.args and self._is_set(getattr(node.func, "value", node)):
             self._add("set", "set.pop()", node)
         if last == "get" and path_of(getattr(node.func, "value", node)) in self._queues:

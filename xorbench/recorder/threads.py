@@ -1,4 +1,4 @@
-"""A listener for each thread, for a program whose threads train at the same time."""
+"""A listener for each thread, for a program in which several threads train."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class ThreadListeners:
     """Passes everything on to the listener of the current thread, which has a record of its own.
 
-    A single listener takes the steps of one thread at a time: the order of two is chance.
+    A single listener takes the steps of one thread at a time: the order of two is chance, and a
+    training that follows another looks like a part of it.
     """
 
     def __init__(self, make: Callable[[str], Listener]) -> None:

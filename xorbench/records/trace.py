@@ -151,6 +151,7 @@ class Unseen(Struct, frozen=True, kw_only=True):
 
     Attributes:
         thread_overlaps: how often threads were seen to train at the same time.
+        thread_followers: threads that began a training after the end of the thread before.
         hooks_removed: whether the program removed the recorder's hooks.
         evaluations: calls of models in evaluation mode after the last step.
         models: classes of untrained models that were called, averaged or alive at the end.
@@ -159,6 +160,7 @@ class Unseen(Struct, frozen=True, kw_only=True):
     """
 
     thread_overlaps: int = 0
+    thread_followers: int = 0
     hooks_removed: bool = False
     evaluations: int = 0
     models: list[str] = []

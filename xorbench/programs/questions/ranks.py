@@ -5,12 +5,15 @@ number of ranks runs again with noise of rounding.
 """
 
 import os
+import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import Any, ClassVar, Final
+
+import numpy as np
 
 from xorbench.answers import ROUNDING, Answer
 from xorbench.errors import BadOption
@@ -19,42 +22,27 @@ from xorbench.programs.command_run import CommandRun
 from xorbench.programs.command_runs import notes_of, why_not_comparable
 from xorbench.programs.conclusion import Conclusion
 from xorbench.programs.experiment import MAIN, Experiment, Judgement, RunMissing, run_rows
+from xorbench.programs.kills import Kill
 from xorbench.programs.questions.rerun import CheckRequest
-from xorbench.programs.questions.rounding import NOISY_RUNS, row_text
-from xorbench.programs.questions.rounding import conclusion_of as rounding_conclusion
-from xorbench.programs.rank_agreement import agreement_of, conclusion_of
-from xorbench.programs.rank_comparison import (
-    CERTAIN,
-    SampleComparison,
-    cause_of_row,
-    gross_difference,
-)
-from xorbench.programs.rounding import Comparison, RoundingAnswer, Row, judge
+from xorbench.programs.questions.resume import FROM_SCRATCH, HINTS, ResumeRequest
+from xorbench.programs.questions.rounding import NOISY_RUNS
+from xorbench.programs.rank_agreement import agreement_of
+from xorbench.programs.rank_comparison import RunsCompared
 from xorbench.programs.run_processes import ON_THIS_MACHINE, missing_ranks, port_warning, world_size
-from xorbench.programs.whole_steps import Loss, WholeStep, as_one, ranks_of, whole_steps
+from xorbench.programs.whole_steps import Loss, WholeStep, ranks_of, whole_steps
 from xorbench.records.ended import Ended
 from xorbench.verdicts import capitalized, counted, some, worst_outcome
 
 CHECK: Final = "the same on any number of ranks"
 EXPECTED: Final = "no larger difference than rounding explains"
 PLACE: Final = "{ranks}"
-DRAWS: Final = (
-    "cannot tell: the model draws random numbers, as in dropout, which differ between ranks by"
-    " design; the batches are the same, the gradients are not"
-)
-WITHOUT_DRAWS: Final = (
-    "set dropout and other random draws of the model to zero, such as model.eval() for the dropout"
-    " modules or p=0, and compare again"
-)
+RANKS_OPTION: Final = re.compile(r"--n(?:proc[-_]per[-_]node|um[-_]processes)[= ](\d+)")
 LAUNCHED: Final = (
-    "give {ranks} to a launcher that starts as many processes on this machine, such as torchrun;"
-    " accelerate launch --cpu starts one"
+    "use torchrun --standalone --nproc-per-node {ranks}, also for scripts with Accelerate, since"
+    " accelerate launch --cpu always starts one process; or give {ranks} to the script that starts"
+    " the processes"
 )
 HANGS: Final = "look for a collective that not every rank calls, or allow more time with --timeout"
-ORDER: Final = (
-    "make the batches of all ranks together the batch of one rank: use the same sampler, such as"
-    " DistributedSampler, on any number of ranks, and no random augmentation"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +69,11 @@ class RanksRequest:
         if not any(PLACE in word for word in self.check.words):
             hint = "such as -- torchrun --standalone --nproc-per-node {ranks} train.py"
             raise BadOption(f"{option('ranks')}: the command has no {PLACE}", hint)
-        run, commands = self.check.command_run(), dict[str, CommandRun]()
-        for count in self.ranks:
-            words = tuple(word.replace(PLACE, str(count)) for word in run.words)
-            commands[self._command(count)] = replace(run, words=words)
-        return commands
-
-    def _command(self, count: int) -> str:
-        return MAIN if count == self.ranks[0] else str(count)
+        run, names = self.check.command_run(), [MAIN, *map(str, self.ranks[1:])]
+        return {
+            name: replace(run, words=tuple(word.replace(PLACE, str(count)) for word in run.words))
+            for name, count in zip(names, self.ranks, strict=True)
+        }
 
     def plan(self, commands: Mapping[str, CommandRun]) -> list[str]:
         """One run for each number of ranks, and the runs with noise."""
@@ -106,38 +91,25 @@ class RanksRequest:
 
     def answer(self, experiment: Experiment) -> Judgement:
         """Compare each number of ranks with the first."""
-        runs: dict[str, Ended] = {}
-        conclusions: dict[str, Conclusion] = {}
+        runs = RankRuns(experiment)
         names = {count: counted(count, "rank") for count in self.ranks}
+        (first, *others), note = self.ranks, processors_note(max(self.ranks))
         with suppress(RunMissing):
             for count, name in names.items():
-                run = run_whole(experiment, f"ranks-{count}", name, self._command(count))
-                runs[f"ranks-{count}"] = run
+                run = runs.make(f"ranks-{count}", name, MAIN if count == first else str(count))
                 trouble = trouble_of(self.check.words, run, count)
-                if count == self.ranks[0]:
-                    trouble = trouble or conclusion_of(agreement_of([run]))
-                if trouble:
-                    finding = f"with {name}: {trouble.finding}"
-                    return judgement({name: replace(trouble, finding=finding)}, runs)
-            (a, *others), noise = list(runs.values()), noise_of(experiment, runs)
-            steps = whole_steps(a)
-            for count, b in zip(self.ranks[1:], others, strict=True):
-                pair = names[self.ranks[0]], names[count]
-                compared = RunsCompared(pair, steps, whole_steps(b), noise, self.loss)
-                require_equal_batches(compared.samples, pair)
-                conclusions[pair[1]] = conclusion_or_disagreement(compared, b)
-        return judgement(conclusions, runs, processors_note(max(self.ranks)))
-
-
-# Parts that a resume on another number of ranks shares
-
-
-def run_whole(
-    experiment: Experiment, name: str, label: str, command: str, number: int = 1, **options: Any
-) -> Ended:
-    """Make or read one run whose tensors can be compared as whole tensors."""
-    kinds = {"sketches": True, "samples": True}
-    return experiment.run(name, number, label, command=command, **kinds, **options)
+                if trouble is None and count == first:
+                    trouble = agreement_of([run]).failure
+                if trouble is not None:
+                    trouble = replace(trouble, finding=f"with {name}: {trouble.finding}")
+                    return runs.judgement({name: trouble})
+            steps = whole_steps(runs.ended[f"ranks-{first}"])
+            for count in others:
+                run, pair = runs.ended[f"ranks-{count}"], (names[first], names[count])
+                compared = RunsCompared(pair, steps, whole_steps(run), runs.noise, self.loss)
+                compared.require_equal_batches()
+                runs.conclusions[names[count]] = compared.conclusion(agreement_of([run]))
+        return runs.judgement(note=note)
 
 
 def trouble_of(words: Sequence[str], run: Ended, expected: int = 0) -> Conclusion | None:
@@ -146,7 +118,7 @@ def trouble_of(words: Sequence[str], run: Ended, expected: int = 0) -> Conclusio
     if not hangs and (trouble := why_not_comparable(words, [run])):
         return trouble
     counts = {rank: trace.step_count for rank, trace in ranks_of(run).items()}
-    counts = dict.fromkeys(range(world_size(run.traces) if hangs else 0), 0) | counts
+    counts = dict.fromkeys(range(world_size(run.traces)), 0) | counts
     texts = some([f"rank {rank} after {counted(n, 'step')}" for rank, n in counts.items()])
     if hangs:
         finding = f"a rank hangs: after {run.wall_s:.0f} s the ranks had stopped: {texts}"
@@ -169,137 +141,110 @@ def processors_note(ranks: int) -> str:
     return text if ranks > processors else ""
 
 
-def require_equal_batches(samples: SampleComparison, names: tuple[str, str]) -> None:
-    """Raise `BadOption` if the ranks together have another number of rows than the reference."""
-    a, b = samples.sizes
-    if a != b:
-        message = f"{option('ranks')}: a step has {a} rows with {names[0]}, {b} with {names[1]}"
-        hint = "divide the batch by the number of ranks, and give numbers that divide it"
-        raise BadOption(message, hint)
-
-
-def noise_of(
-    experiment: Experiment, runs: dict[str, Ended], first: int = 0
-) -> Callable[[], list[list[WholeStep]]]:
-    """A function that makes the missing noisy runs of the reference, and returns their steps."""
-
-    @cache
-    def steps() -> list[list[WholeStep]]:
-        names = {f"noise-{number}": number for number in range(1, NOISY_RUNS + 1)}
-        for name, number in names.items():
-            if name not in runs:  # made for an earlier kill
-                label = f"noise of rounding, run {number}"
-                runs[name] = run_whole(experiment, name, label, MAIN, noise=number)
-        return [whole_steps(runs[name], first) for name in names]
-
-    return steps
-
-
 @dataclass(slots=True)
-class RunsCompared:
-    """Two runs on different numbers of ranks.
+class RankRuns:
+    """The runs of a question, recorded with samples and sketches, and its conclusions."""
 
-    Attributes:
-        names: the numbers of ranks in words.
-        a, b: their steps.
-        noise: returns the steps of the noisy runs of the first.
-        loss: how the losses of the ranks make the whole.
-        difference: the beginning of the answer if they differ; by default the numbers of ranks.
-        before: the steps of the first run before them.
-        agrees: whether the ranks of `b` agree; else no noise is needed.
-    """
+    experiment: Experiment
+    ended: dict[str, Ended] = field(default_factory=dict)
+    conclusions: dict[str, Conclusion] = field(default_factory=dict)
+    _noise: list[list[WholeStep]] = field(default_factory=list)
 
-    names: tuple[str, str]
-    a: Sequence[WholeStep]
-    b: Sequence[WholeStep]
-    noise: Callable[[], list[list[WholeStep]]]
-    loss: Loss | None = None
-    difference: str = ""
-    before: Sequence[WholeStep] = ()
-    agrees: bool = True
-    samples: SampleComparison = field(init=False)
-    details: tuple[tuple[str, str], ...] = field(init=False)
+    def make(
+        self, name: str, label: str, command: str = MAIN, number: int = 1, **options: Any
+    ) -> Ended:
+        """Make or read one run; raises `RunMissing`."""
+        options |= {"command": command, "sketches": True, "samples": True}
+        self.ended[name] = self.experiment.run(name, number, label, **options)
+        return self.ended[name]
 
-    def __post_init__(self) -> None:
-        counts = [f"{len(s)} with {n}" for s, n in zip((self.a, self.b), self.names, strict=True)]
-        steps = (("steps", ", ".join(counts)),) if len(self.a) != len(self.b) else ()
-        pairs = list(zip(self.a, self.b, strict=False))
-        self.a = [as_one(x, x, self.loss) for x, _ in pairs]
-        self.b = [as_one(y, x, self.loss) for x, (_, y) in zip(self.a, pairs, strict=True)]
-        self.samples = SampleComparison(self.a, self.b, self.before)
-        self.details = (("samples", capitalized(self.samples.text)), *steps)
+    def noise(self) -> list[list[WholeStep]]:
+        """The steps of the runs with noise of rounding, which are made once."""
+        for number in range(len(self._noise) + 1, NOISY_RUNS + 1):
+            label = f"noise of rounding, run {number}"
+            self._noise.append(whole_steps(self.make(f"noise-{number}", label, noise=number)))
+        return self._noise
 
-    def conclusion(self) -> Conclusion:
-        """The answer: from the samples, from gross differences, or in units of noise."""
-        count = self.samples.same_steps
-        a, b = self.a[:count], self.b[:count]
-        cause, answer = gross_difference(a, b), None
-        if cause is None and self.samples.is_lost:
-            return self._different(self.samples.step, f"samples: {self.samples.text}", ORDER)
-        began_earlier = cause is not None and cause.step and not cause.hint
-        if self.agrees and count and (cause is None or began_earlier):
-            own, other = ([whole.step for whole in side] for side in (a, b))
-            noisy = [[whole.step for whole in run[:count]] for run in self.noise()]
-            answer = judge(Comparison(own, own, other, noisy))
-            cause = cause_of_row(answer.first, a, b) if answer.first else cause
-        if cause is None:
-            return self._same(answer)
-        if a[cause.step].draws and cause.hint not in CERTAIN and cause.kind != "initial":
-            return Conclusion("inconclusive", DRAWS, hint=WITHOUT_DRAWS, details=self.details)
-        resumed = "before the kill", "after the resume"
-        sides = resumed if self.difference else [f"with {name}" for name in self.names]
-        pattern = cause.pattern.replace(" in A", f" {sides[0]}").replace(" in B", f" {sides[1]}")
-        place = row_text(Row(cause.step, cause.kind, cause.name)).partition(": ")[0]
-        finding = f"first in step {len(self.before) + cause.step}, in {place}: {pattern}"
-        return self._different(cause.step, finding, cause.hint)
-
-    def _different(self, step: int | None, finding: str, hint: str) -> Conclusion:
-        a, b = self.names
-        lead = self.difference or f"{b} {'is' if b == '1 rank' else 'are'} not {a}"
-        text, step = f"{lead}: {finding}", None if step is None else len(self.before) + step
-        component, meaning = "number of ranks", "The two runs do not make the same updates."
-        return Conclusion("fail", text, component, meaning, hint, self.details, step=step)
-
-    def _same(self, answer: RoundingAnswer | None) -> Conclusion:
-        answer = answer or RoundingAnswer("cannot tell")
-        same = rounding_conclusion(answer, Conclusion("pass", ""))
-        if same.outcome == "inconclusive" and self.samples.step is None:
-            return replace(same, details=self.details)
-        if same.outcome == "inconclusive" or self.samples.less:
-            steps = f"{len(answer.judged)} of {counted(len(self.a), 'step')} judged"
-            finding = f"cannot tell: {steps}; samples: {self.samples.text}"
-            return Conclusion("inconclusive", finding, hint=ORDER, details=self.details)
-        finding = f"{self.names[1]} and {self.names[0]}: {same.finding}"
-        finding += "" if self.samples.step is None else f"; samples: {self.samples.text}"
-        finding += "".join(f"; {name}: {text}" for name, text in self.details[1:])
-        return Conclusion("pass", finding, details=self.details)
+    def judgement(self, only: Mapping[str, Conclusion] | None = None, note: str = "") -> Judgement:
+        """The worst answer, with a verdict for each number of ranks."""
+        end = "the check was stopped before two runs could be compared"
+        stopped = {"the runs": Conclusion("inconclusive", end)}
+        conclusions = only or self.conclusions or stopped
+        worst = worst_outcome(conclusion.outcome for conclusion in conclusions.values())
+        chosen = next(c for c in conclusions.values() if c.outcome == worst)
+        notes = tuple(filter(None, [*notes_of(list(self.ended.values())), note]))
+        conclusion, rows = replace(chosen, notes=notes), run_rows(self.ended.values(), self.ended)
+        verdicts = [each.verdict(CHECK, name, EXPECTED) for name, each in conclusions.items()]
+        answers = [Answer(ROUNDING, worst, capitalized(conclusion.finding))]
+        return Judgement(conclusion, verdicts, rows, {"runs": rows}, answers)
 
 
-def conclusion_or_disagreement(compared: RunsCompared, run: Ended) -> Conclusion:
-    """The conclusion, or the disagreement of the ranks of the run if that comes first."""
-    agreement = agreement_of([run])
-    disagreement = conclusion_of(agreement)
-    compared.agrees = disagreement is None
-    conclusion = compared.conclusion()
-    if agreement is None or (first := agreement.first) is None or disagreement is None:
-        return conclusion
-    # The step before has changed a parameter.
-    step = first.step - {"parameter": 1, "final parameter": 2}.get(first.kind, 0)
-    later = conclusion.step is None or step < conclusion.step + (not conclusion.hint)
-    return disagreement if later else conclusion
+# A resume on another number of ranks
 
 
-def judgement(
-    conclusions: Mapping[str, Conclusion], runs: Mapping[str, Ended], note: str = ""
-) -> Judgement:
-    """The worst answer, with a verdict for each number of ranks."""
-    stopped = Conclusion("inconclusive", "the check was stopped before two runs could be compared")
-    conclusions = conclusions or {"the runs": stopped}
-    worst = worst_outcome(conclusion.outcome for conclusion in conclusions.values())
-    chosen = next(c for c in conclusions.values() if c.outcome == worst)
-    notes = tuple(filter(None, [*notes_of(list(runs.values())), note]))
-    conclusion = replace(chosen, notes=notes)
-    rows = run_rows(runs.values(), runs)
-    verdicts = [each.verdict(CHECK, name, EXPECTED) for name, each in conclusions.items()]
-    answers = [Answer(ROUNDING, worst, capitalized(conclusion.finding))]
-    return Judgement(conclusion, verdicts, rows, {"runs": rows}, answers)
+def starts_other_ranks(words: Sequence[str], resume: Sequence[str]) -> bool:
+    """Whether two commands start different numbers of ranks with a launcher."""
+    counts = [RANKS_OPTION.findall(" ".join(side)) for side in (words, resume)]
+    return all(counts) and counts[0][-1] != counts[1][-1]
+
+
+class RankResumeRequest(ResumeRequest):
+    """The check of a command whose resume command starts another number of ranks."""
+
+    __slots__ = ()
+
+    def plan(self, commands: Mapping[str, CommandRun]) -> list[str]:
+        """The uninterrupted run, two runs per kill, and the runs with noise."""
+        noise = f"if they differ little: {NOISY_RUNS} more runs with noise of rounding"
+        return [*super().plan(commands), noise]
+
+    def saved(self, _checkpoints: object = None) -> dict[str, Any]:
+        """The resume command and the kills."""
+        return {**super().saved(), "resume_ranks": True}
+
+    def answer(self, experiment: Experiment) -> Judgement:
+        """Compare each resumed run with the uninterrupted run."""
+        runs = RankRuns(experiment)
+        with suppress(RunMissing):
+            run = runs.make("run-1", "run 1")
+            if trouble := trouble_of(self.check.words, run):
+                return runs.judgement({"the uninterrupted run": trouble})
+            whole = whole_steps(run)
+            for steps in self.kill_after or ():
+                name = f"the resume after {counted(steps, 'step')}"
+                runs.conclusions[name] = self._resumed(runs, whole, steps)
+        return runs.judgement()
+
+    def _resumed(self, runs: RankRuns, whole: Sequence[WholeStep], steps: int) -> Conclusion:
+        """Kill the training, resume it, and compare."""
+        runs.make(f"killed-after-{steps}", f"killed after {steps}", number=2, **Kill(steps).options)
+        name, options = f"resumed-after-{steps}", {"number": 3, "same_place": True}
+        run = runs.make(name, f"resumed after {steps}", "resume", **options)
+        if trouble := trouble_of(self.resume, run):
+            return replace(trouble, finding=f"after the resume: {trouble.finding}")
+        if not (resumed := whole_steps(run)):
+            return Conclusion("inconclusive", "the resumed run makes no step on every rank")
+        if not (first := resumed_at(whole[: steps + 1], resumed)):
+            finding = f"killed after {counted(steps, 'step')}, the training began {FROM_SCRATCH}"
+            return Conclusion("fail", finding, hint=HINTS[FROM_SCRATCH])
+        before, after = (
+            counted(len(ranks_of(each)), "rank") for each in (runs.ended["run-1"], run)
+        )
+        place = (
+            f"killed on {before} after {counted(steps, 'step')}, resumed on {after} at step {first}"
+        )
+        names, lead = ("the uninterrupted run", place), f"resume is not exact: {place}"
+        compared = RunsCompared(names, whole, resumed, runs.noise, None, first, lead)
+        return compared.conclusion(agreement_of([run]))
+
+
+def resumed_at(a: Sequence[WholeStep], b: Sequence[WholeStep]) -> int:
+    """The step of the first run in which most parameters are closest to the initial ones of `b`."""
+    starts = [("initial", a[0]), *(("parameter", step) for step in a[:-1])]
+    votes = Counter[int]()
+    for (kind, name), sketch in b[0].step.sketches.items():
+        known = [whole.step.sketches.get((wanted, name)) for wanted, whole in starts]
+        if kind == "initial" and None not in known:
+            gaps = [float(np.linalg.norm(k.sums - sketch.sums)) for k in known if k]
+            votes[gaps.index(min(gaps))] += 1
+    return max(votes, key=lambda step: (votes[step], step), default=0)

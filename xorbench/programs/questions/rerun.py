@@ -15,7 +15,7 @@ from xorbench.programs.command_runs import (
 )
 from xorbench.programs.conclusion import CheckRuns, DetailedPair, RunPair, conclude, verdicts
 from xorbench.programs.experiment import MAIN, Experiment, Judgement, RunMissing, run_rows
-from xorbench.programs.rank_agreement import agreement_of, conclusion_of
+from xorbench.programs.rank_agreement import agreement_of
 from xorbench.programs.request import CommandRequest
 from xorbench.programs.run_processes import port_warning
 from xorbench.programs.trainings import list_trainings
@@ -69,7 +69,7 @@ class CheckRequest(CommandRequest):
         with suppress(RunMissing):
             for number in range(1, self.processes + 1):
                 runs.append(experiment.run(f"run-{number}", number, f"run {number}"))
-                if why_not_comparable(self.words, runs) or conclusion_of(agreement_of(runs[-1:])):
+                if why_not_comparable(self.words, runs) or agreement_of(runs[-1:]).failure:
                     break
         observed = observe(self.words, runs)
         observed.files_decide = self.files
