@@ -28,30 +28,54 @@ def _window(sizes: Any, offset: Any, stride: Any, dilation: Any) -> tuple[Any, .
     return (slice(None), slice(None), *axes)
 
 
-def _shape(axes: int, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
-    return [*(per_axis(value, axes) for value in (stride, padding, dilation)), groups]
+def _grouped(x: Tensor, groups: int) -> Tensor:
+    """Channels by group, and the elements of a plane as one row."""
+    return x.reshape(len(x), groups, x.shape[1] // groups, math.prod(x.shape[2:]))
+
+
+def _columns(x: Tensor, kernel: Any, shape: Any) -> Tensor:
+    """The elements of each window: [batch, channels, *kernel, *outputs]."""
+    x = torch.nn.functional.pad(x, [p for q in reversed(shape[1]) for p in (q, q)])
+    for axis, (k, s, d) in enumerate(zip(kernel, shape[0], shape[2]), 2):  # noqa: B905
+        x = x.unfold(axis, d * (k - 1) + 1, s)[..., ::d]
+    axes = len(kernel)
+    return x.permute(0, 1, *range(2 + axes, 2 + 2 * axes), *range(2, 2 + axes))
 
 
 def _correlate(x: Tensor, weight: Tensor, shape: Any) -> Tensor:
-    """A convolution, as a sum of one product of matrices per kernel position."""
-    stride, padding, dilation, groups = shape
-    x = torch.nn.functional.pad(x, [p for q in reversed(padding) for p in (q, q)])
-    rows = zip(x.shape[2:], weight.shape[2:], stride, dilation)  # noqa: B905
-    sizes = [(n - d * (k - 1) - 1) // s + 1 for n, k, s, d in rows]
-    kernel = weight.reshape(groups, -1, *weight.shape[1:])
-    out = x.new_zeros(len(x), groups, kernel.shape[1], math.prod(sizes))
-    positions: Any = itertools.product(*map(range, weight.shape[2:]))
-    for k in positions:
-        part = x[_window(sizes, k, stride, dilation)]
-        out = out + kernel[(..., *k)] @ part.reshape(len(x), groups, weight.shape[1], -1)
-    return out.reshape(len(x), len(weight), *sizes)
+    """A convolution, as one product of matrices."""
+    columns, groups = _columns(x, weight.shape[2:], shape), shape[3]
+    kernel = weight.reshape(groups, len(weight) // groups, weight[0].numel())
+    out = kernel @ columns.reshape(len(x), groups, kernel.shape[2], -1)
+    return out.reshape(len(x), len(weight), *columns.shape[weight.dim() :])
 
 
-def _adjoint(y: Tensor, weight: Tensor, sizes: Any, shape: Any) -> Any:
+def _adjoint(y: Tensor, weight: Tensor, sizes: Any, shape: Any) -> Tensor:
     """The gradient of a convolution for its input, which is also the transposed convolution."""
-    inner = tuple(slice(n) for n in y.shape)
-    x = y.new_zeros(len(y), weight.shape[1] * shape[-1], *sizes)
-    return pulled(lambda x: _correlate(x, weight, shape)[inner], x, y)
+    stride, padding, dilation, groups = shape
+    kernel = weight.reshape(groups, len(weight) // groups, weight[0].numel())
+    padded = (n + 2 * p for n, p in zip(sizes, padding))  # noqa: B905
+    x = y.new_zeros(len(y), weight.shape[1] * groups, *padded)
+    columns = (kernel.mT @ _grouped(y, groups)).reshape(
+        *x.shape[:2], *weight.shape[2:], *y.shape[2:]
+    )
+    for k in itertools.product(*map(range, weight.shape[2:])):
+        place = _window(y.shape[2:], k, stride, dilation)
+        x[place] += columns[(slice(None), slice(None), *k)]
+    return x[(..., *(slice(p, p + n) for n, p in zip(sizes, padding)))]  # noqa: B905
+
+
+def _kernel_gradient(y: Tensor, x: Tensor, weight: Tensor, shape: Any) -> Tensor:
+    """The gradient of a convolution for its kernel."""
+    columns, groups = _columns(x, weight.shape[2:], shape), shape[3]
+    columns = columns[(..., *map(slice, y.shape[2:]))].reshape(
+        len(x), groups, weight[0].numel(), math.prod(y.shape[2:])
+    )
+    return (_grouped(y, groups) @ columns.mT).sum(0).reshape(weight.shape)
+
+
+def _shape(axes: int, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
+    return [*(per_axis(value, axes) for value in (stride, padding, dilation)), groups]
 
 
 def convolution(
@@ -81,21 +105,17 @@ def convolution_backward(
     axes = weight.dim() - 2
     shape = _shape(axes, stride, padding, dilation, groups)
 
-    def input_gradient(g: Tensor, w: Tensor) -> Any:
+    def input_gradient(g: Tensor, w: Tensor) -> Tensor:
         if transposed:
-            return _correlate(g, w, shape)[tuple(slice(n) for n in x.shape)]
+            return _correlate(g, w, shape)[tuple(map(slice, x.shape))]
         return _adjoint(g, w, x.shape[2:], shape)
-
-    def weight_gradient(small: Tensor, large: Tensor) -> Any:
-        inner = tuple(slice(n) for n in small.shape)
-        forward = lambda w: _correlate(large, w, shape)[inner]  # noqa: E731
-        return pulled(forward, torch.zeros_like(weight), small)
 
     terms = weight[0].numel() if transposed else weight[:, 0].numel() // groups
     gx = product(input_gradient, terms, grad, weight) if mask[0] else None
     pair = (x, grad) if transposed else (grad, x)  # the output and the input of the convolution
     terms = pair[0].numel() // pair[0].shape[1]
-    gw = product(weight_gradient, terms, *pair) if mask[1] else None
+    kernel_gradient = lambda y, x: _kernel_gradient(y, x, weight, shape)  # noqa: E731
+    gw = product(kernel_gradient, terms, *pair) if mask[1] else None
     return gx, gw, grad.sum([0, *range(2, 2 + axes)]) if mask[2] else None
 
 
