@@ -13,9 +13,10 @@ from torch._decomp import decomposition_table
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
+from .arrays import independent
 from .noise import ACTIVE, Noise, growth
 from .optimizers import lists
-from .references import Bound, Operator, independent, operator
+from .references import Bound, Operator, operator
 
 KEPT = (Bound.BITS, Bound.EXACT, Bound.UNINITIALIZED)  # steps that do not round
 
@@ -70,6 +71,11 @@ class Steps(TorchDispatchMode):
 
     def _step(self, own: Operator, args: Any, kwargs: Any) -> Any:
         noise, bound, inplace = self.noise, own.row.bound, own.schema.is_mutable
+        function = _functional(own) if inplace else None
+        if function is not None:
+            with self:
+                result = function(*args, **kwargs)
+            return args[0].copy_(result)
         compute = (not inplace and independent(own.name, args, kwargs)) or own.func
         if not noise.u or bound in KEPT:
             return compute(*args, **kwargs)
@@ -167,7 +173,7 @@ def execute(own: Operator, args: Any, kwargs: Any, noise: Noise) -> tuple[Any, l
         if formula is not None and not own.writes_alias:
             return formula(*args, **kwargs), flat
         function = _functional(own)
-        if function is None or (formula is None and own.func in decomposition_table):
+        if function is None:
             return own.func(*args, **kwargs), flat
         result = (operator(function).row.formula or function)(*args, **kwargs)
         return result, [result, *flat[1:]]

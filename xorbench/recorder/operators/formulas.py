@@ -87,10 +87,11 @@ def index_add(x: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any 
 
 
 def index_put(x: Tensor, index: Any, values: Tensor, accumulate: bool = False, *_: Any) -> Tensor:
-    index, out = tuple(slice(None) if i is None else i for i in index), x.clone()
+    index = tuple(slice(None) if i is None else i for i in index)
     if not accumulate:
-        out[index] = values
-        return out
+        out = x.numpy().copy()
+        out[tuple(i.numpy() if isinstance(i, Tensor) else i for i in index)] = values.numpy()
+        return torch.from_numpy(out)
     places = torch.arange(x.numel()).reshape(x.shape)[index]
     flat = values.expand(places.shape).reshape(-1)
     return x.reshape(-1).index_add(0, places.reshape(-1), flat).reshape(x.shape)

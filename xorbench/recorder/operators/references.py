@@ -11,8 +11,6 @@ from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Any, NamedTuple
 
-import numpy as np
-import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
@@ -55,46 +53,6 @@ class Reference(NamedTuple):
     low_sums: bool = False
     private: tuple[int, ...] = ()
     rows: tuple[int, ...] = ()
-
-
-def _numpy(function: Callable[..., Any]) -> Callable[..., Any]:
-    def formula(*args: Any, **kwargs: Any) -> Tensor:
-        arrays = (a.detach().numpy() if isinstance(a, Tensor) else a for a in args)
-        kwargs.pop("dtype", None)
-        with np.errstate(all="ignore"):  # np.array keeps 0 dimensions
-            return torch.from_numpy(np.array(function(*arrays, **kwargs)))
-
-    return formula
-
-
-def _sum(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
-    dims = (dim,) if isinstance(dim, int) else tuple(dim or ())
-    return np.sum(x, axis=dims or None, keepdims=keepdim)
-
-
-# Steps of references that do not use PyTorch's kernels, which may be the faulty ones.
-FUNCTIONS = "exp log tanh sin cos log1p expm1 log2 exp2 sqrt square reciprocal maximum minimum abs"
-NUMPY = {name: _numpy(getattr(np, name)) for name in FUNCTIONS.split()}
-NUMPY.update({
-    "mm": _numpy(np.matmul),
-    "bmm": _numpy(np.matmul),
-    "sum": _numpy(_sum),
-    "add": _numpy(lambda x, y, alpha=1: x + (y if alpha == 1 else alpha * y)),
-    "sub": _numpy(lambda x, y, alpha=1: x - (y if alpha == 1 else alpha * y)),
-    "mul": _numpy(lambda x, y: x * y),
-    "div": _numpy(lambda x, y: x / y),
-    "neg": _numpy(np.negative),
-    "index_select": _numpy(lambda x, dim, index: np.take(x, index.reshape(-1), dim)),
-    "embedding": _numpy(lambda table, index, *_: table[index]),
-    "flip": _numpy(lambda x, dims: np.flip(x, tuple(dims))),
-})  # fmt: skip
-
-
-def independent(name: str, args: Any, kwargs: Any) -> Callable[..., Any] | None:
-    """The step by NumPy, of a floating-point tensor; None if there is none."""
-    first = args[0] if args else None
-    fits = isinstance(first, Tensor) and first.is_floating_point() and first.dim()
-    return NUMPY.get(name) if fits and set(kwargs) <= {"alpha", "dtype"} else None
 
 
 # The rows: for each field of `Reference`, its values and the operators that have them.
@@ -176,8 +134,8 @@ TABLE: dict[str, dict[Any, str]] = {
         **products.pools(3),
     },
     "properties": {
-        properties.extreme("amax"): "max argmax",
-        properties.extreme("amin"): "min argmin",
+        properties.extreme("max"): "max argmax",
+        properties.extreme("min"): "min argmin",
         properties.sort: "sort topk",
         properties.pooled(1): "max_pool1d_with_indices adaptive_max_pool1d",
         properties.pooled(2): "max_pool2d_with_indices adaptive_max_pool2d",
