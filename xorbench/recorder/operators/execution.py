@@ -20,14 +20,14 @@ from .references import Bound, Operator, operator
 
 KEPT = (Bound.BITS, Bound.EXACT, Bound.UNINITIALIZED)  # steps that do not round
 
+FLOAT8 = ("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz")
 WIDE = {
-    torch.float32: torch.float64,
-    torch.bfloat16: torch.float64,
-    torch.float16: torch.float64,
+    **{getattr(torch, name): torch.float64 for name in ("float32", "bfloat16", "float16", *FLOAT8)},
     torch.complex64: torch.complex128,
 }
 PRODUCTS = ("mm", "bmm", "dot", "mv", "vdot")
 ACCUMULATED = ("scatter_add", "scatter_reduce", "index_reduce", "_unsafe_index_put", "index_put")
+SOLVERS = ("linalg_", "_linalg_", "cholesky", "triangular_solve", "lu_")
 TERMS_ACCUMULATED = 64
 FUNCTION_ULPS = 8
 
@@ -107,6 +107,8 @@ def _growth(own: Operator, args: Any, kwargs: Any) -> float:
     name = own.name
     if name in PRODUCTS:
         return math.sqrt(args[0].shape[-1] if args[0].dim() else 1)
+    if name.startswith(SOLVERS):
+        return float(args[0].shape[-1]) if args[0].dim() else 1.0
     if name in ACCUMULATED:
         return growth(TERMS_ACCUMULATED)
     if name.startswith(("cum", "logcum")):
@@ -157,9 +159,7 @@ def _functional(own: Operator) -> Any:
     """The functional form of an in-place operator; None if there is none."""
     if not own.full.endswith("_") or own.full.startswith("__"):
         return None
-    packet = getattr(getattr(torch.ops, own.space), own.full[:-1], None)
-    names = (own.schema.overload_name or "default", "default")
-    return next((getattr(packet, n) for n in names if packet and n in packet.overloads()), None)
+    return _same_inputs(own, own.full[:-1])
 
 
 def execute(own: Operator, args: Any, kwargs: Any, noise: Noise) -> tuple[Any, list[Any]]:
@@ -183,15 +183,20 @@ def _out_form(own: Operator, args: Any, kwargs: Any, flat: list[Any]) -> tuple[A
     """An operator that writes into given tensors, by the form that returns its results."""
     outs = [a.name for a in own.schema.arguments if a.is_out]
     rest = {name: value for name, value in kwargs.items() if name not in outs}
-    packet = getattr(torch.ops.aten, own.full)
-    forms = (getattr(packet, name) for name in packet.overloads())
-    form = next((f for f in forms if _inputs(f) == _inputs(own.func) and f != own.func), None)
+    form = _same_inputs(own, own.full)
     if form is None:
         raise NotImplementedError("out= form")
     result = form(*args, **rest)
     results = list(result) if isinstance(result, (tuple, list)) else [result]
     written = {id(kwargs[name]): value for name, value in zip(outs, results)}  # noqa: B905
     return result, [written.get(id(value), value) for value in flat]
+
+
+def _same_inputs(own: Operator, name: str) -> Any:
+    """Another operator with a name and the inputs of this one; None if there is none."""
+    packet = getattr(getattr(torch.ops, own.space), name, None)
+    forms = (getattr(packet, overload) for overload in (packet.overloads() if packet else ()))
+    return next((f for f in forms if _inputs(f) == _inputs(own.func) and f != own.func), None)
 
 
 def _inputs(func: Any) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .noise import product
 from .products import gradient
 
 
@@ -264,7 +265,12 @@ def matrix_exp(x: Tensor) -> Tensor:
 
 
 def determinant(x: Tensor) -> tuple[Any, ...]:
-    return torch.from_numpy(np.asarray(np.linalg.det(x.numpy()))), None, None
+    """With the error of a factorization, which grows with the size."""
+
+    def compute(x: Tensor) -> Tensor:
+        return torch.from_numpy(np.asarray(np.linalg.det(x.numpy())))
+
+    return product(compute, x.shape[-1] ** 2, x), None, None
 
 
 def update_scale(

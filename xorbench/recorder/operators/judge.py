@@ -30,9 +30,7 @@ LONGEST_S = 10.0  # processor time per kind
 MOST_ELEMENTS = 1 << 23  # of the tensors of one call
 FEW_ELEMENTS = 1 << 16  # of a result whose bound is computed for all rows, element by element
 COMPUTED_IN = {
-    torch.bfloat16: torch.float32,
-    torch.float16: torch.float32,
-    torch.complex64: torch.float32,
+    **dict.fromkeys(WIDE, torch.float32),
     torch.complex128: torch.float64,
 }
 CORRECT, WRONG, NOT_JUDGED, EXPECTED = "correct", "wrong", "not judged", "low precision"
@@ -89,7 +87,9 @@ def unreadable(values: list[Any]) -> str:
             return f"tensor subclass {type(tensor).__name__}"
         if tensor._is_zerotensor():
             return "tensor of zeros without storage"
-        if tensor.layout != torch.strided or tensor.is_quantized:
+        if tensor.is_quantized:
+            return "quantized tensor"
+        if tensor.layout != torch.strided:
             return f"layout {tensor.layout}"
     return ""
 
@@ -204,7 +204,8 @@ class _Comparison:
     def run(self, rounded: torch.dtype | None, noise: Noise) -> list[Any]:
         args, kwargs = wide(self.call.before, rounded)
         result, flat = execute(self.call.operator, args, kwargs, noise)
-        return outputs(result, flat, self.call.written)
+        values = outputs(result, flat, self.call.written)
+        return [None if i in self.row.private else value for i, value in enumerate(values)]
 
     def roundings(self) -> list[Any]:
         """The types to which a Python number may be rounded before it is used; None for none."""
@@ -329,7 +330,9 @@ def _compared(g: Tensor, e: Tensor, allowed: Tensor | None, signed: bool) -> tup
     rounded = e.to(g.dtype)
     same = (g == rounded) | ((g != g) & (rounded != rounded))
     if signed and not g.is_complex():
-        same = same & ((g != 0) | (torch.signbit(g) == torch.signbit(rounded)))
+        same = same & (
+            (g != 0) | (torch.signbit(g.to(e.dtype)) == torch.signbit(rounded.to(e.dtype)))
+        )
     if bool(same.all()):
         return 0.0, ""
     numbers = torch.finfo(g.dtype)

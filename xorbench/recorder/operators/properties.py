@@ -146,10 +146,19 @@ def exponential(x: Any, rate: float) -> Any:
     return np.where(x < 0, np.inf, -np.expm1(-rate * x))
 
 
+def cauchy(x: Any, median: float, sigma: float) -> Any:
+    return 0.5 + np.arctan((x - median) / sigma) / math.pi
+
+
+def log_normal(x: Any, mean: float, std: float) -> Any:
+    return np.where(x < 0, np.inf, normal(np.log(np.maximum(x, 1e-300)), mean, std))
+
+
 def whole_numbers(a: Arguments, result: Any) -> str | None:
     """Whole numbers in a range, evenly distributed."""
-    low, high, x = a.get("low", 0), a["high"], result.double()
-    if not x.numel():
+    low, high = a.get("low", a.get("from", 0)), a.get("high", a.get("to"))
+    x = result.double()
+    if high is None or not x.numel():
         return None
     if not low <= float(x.min()) <= float(x.max()) < high or bool((x != x.floor()).any()):
         return "a random number is outside its range"

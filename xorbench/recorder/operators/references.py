@@ -42,7 +42,7 @@ class Reference(NamedTuple):
             decides.
         low: whether the operator may round its intermediates to bfloat16 or float16.
         low_sums: whether accelerators may keep its sums in a low precision (pytorch#180155).
-        private: the positions of outputs with uninitialized memory.
+        private: the positions of outputs that are not compared: uninitialized, or not unique.
         rows: the positions of the arguments that have a row per row of the result.
     """
 
@@ -76,7 +76,9 @@ TABLE: dict[str, dict[Any, str]] = {
         Bound.ROUNDED: """add sub rsub mul div sqrt reciprocal square true_divide fma""",
         Bound.SUM: """sum mean var std var_mean prod cumsum logcumsumexp cumprod norm
         linalg_vector_norm logsumexp std_mean nansum trace scatter_add scatter_reduce index_put_acc
-        _unsafe_index_put index_reduce dot mv vdot mm bmm""",
+        _unsafe_index_put index_reduce dot mv vdot mm bmm linalg_lstsq _linalg_solve_ex
+        linalg_inv_ex linalg_cholesky_ex cholesky_solve linalg_solve_triangular triangular_solve
+        linalg_lu_solve linalg_ldl_solve cholesky_inverse _linalg_slogdet""",
         Bound.FUNCTION: """erf erfc lgamma digamma polygamma erfinv igamma igammac mvlgamma i0 i1
         sinc bessel_i0 bessel_i1 bessel_i0e bessel_i1e bessel_j0 bessel_j1 spherical_bessel_j0
         erf_inv erfcx ndtri zeta""",
@@ -145,7 +147,9 @@ TABLE: dict[str, dict[Any, str]] = {
         properties.distributed(properties.uniform, "from", "to"): "uniform rand rand_like",
         properties.distributed(properties.normal, "mean", "std"): "normal normal_ randn randn_like",
         properties.distributed(properties.exponential, "lambd"): "exponential",
-        properties.whole_numbers: "randint randint_like",
+        properties.whole_numbers: "randint randint_like random",
+        properties.distributed(properties.cauchy, "median", "sigma"): "cauchy",
+        properties.distributed(properties.log_normal, "mean", "std"): "log_normal",
         properties.permutation: "randperm",
         properties.factors(properties.svd): "_linalg_svd",
         properties.factors(properties.eigh): "_linalg_eigh",
@@ -153,7 +157,12 @@ TABLE: dict[str, dict[Any, str]] = {
         properties.as_strided: "as_strided",
         properties.floor_division: "floor_divide",
     },
-    "private": {(1,): "_ctc_loss", (3,): "mkldnn_rnn_layer"},
+    "private": {
+        (1,): "_ctc_loss",
+        (3,): "mkldnn_rnn_layer",
+        (1, 2): "_linalg_det _linalg_solve_ex",
+        (2, 3): "_linalg_slogdet",
+    },
     "rows": {  # for pointwise operators all arguments have a row per row of the result
         (0,): "mm _softmax _log_softmax native_layer_norm convolution",
         (0, 1): "addmm bmm",
