@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .noise import product
+from .noise import growth, product
 from .products import gradient
 
 
@@ -81,10 +81,17 @@ def embedding_backward(
 def index_add(x: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Tensor:
     if x.dim() == 0:
         return x + source.reshape(-1).sum() * alpha
-    rows, added = x.movedim(dim, 0), source.movedim(dim, 0)
-    hits = index.reshape(1, -1) == torch.arange(rows.shape[0]).unsqueeze(1)
-    total = torch.matmul(hits.to(x.dtype), added.reshape(len(added), math.prod(added.shape[1:])))
-    return (rows + total.reshape(rows.shape) * alpha).movedim(0, dim)
+    rows = x.movedim(dim, 0)
+    index = index.reshape(-1).numpy()
+    most = float(np.bincount(index).max()) if index.size else 1.0
+
+    def total(added: Tensor) -> Tensor:
+        out = np.zeros(tuple(rows.shape), dtype=added.numpy().dtype)
+        np.add.at(out, index, added.numpy())
+        return torch.from_numpy(out)
+
+    added = product(total, growth(most) ** 2, source.movedim(dim, 0))
+    return (rows + added * alpha).movedim(0, dim)
 
 
 def index_put(x: Tensor, index: Any, values: Tensor, accumulate: bool = False, *_: Any) -> Tensor:
@@ -274,15 +281,15 @@ def determinant(x: Tensor) -> tuple[Any, ...]:
 
 
 def update_scale(
-    scale: Tensor, tracker: Tensor, found: Tensor, growth: float, backoff: float, interval: int
+    scale: Tensor, tracker: Tensor, found: Tensor, grown: float, backoff: float, interval: int
 ) -> Tensor:
     """The scale of a gradient scaler."""
     if bool(found):
         scale.mul_(backoff)
         tracker.zero_()
     elif int(tracker) + 1 == interval:
-        if math.isfinite(float(scale) * growth):
-            scale.mul_(growth)
+        if math.isfinite(float(scale) * grown):
+            scale.mul_(grown)
         tracker.zero_()
     else:
         tracker.add_(1)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
@@ -359,7 +360,7 @@ def _worst(ratio: Tensor, g: Tensor, e: Tensor) -> tuple[float, str]:
     worst = float(ratio.reshape(-1)[flat])
     if worst == 0:
         return 0.0, ""
-    place = [int(i) for i in torch.unravel_index(torch.tensor(flat), ratio.shape)]
+    place = [int(i) for i in np.unravel_index(flat, tuple(ratio.shape))]
     values = (_number(t.reshape(-1)[flat].item()) for t in (g, e))
     size = "" if math.isinf(worst) else f": {worst:,.3g} times the bound"
     return worst, "element {} is {}, must be {}{}".format(place, *values, size)

@@ -120,7 +120,7 @@ def distributed(cdf: Callable[..., Any], *names: str) -> Property:
     def check(a: Arguments, result: Any) -> str | None:
         parameters = [a[name] for name in names if name in a]
         if not result.numel() or any(isinstance(value, Tensor) for value in parameters):
-            return None
+            return None if result.numel() else ""
         x = np.sort(result.double().numpy().ravel())
         if not np.isfinite(x).all():
             return "a random number is not finite"
@@ -159,7 +159,7 @@ def whole_numbers(a: Arguments, result: Any) -> str | None:
     low, high = a.get("low", a.get("from", 0)), a.get("high", a.get("to"))
     x = result.double()
     if high is None or not x.numel():
-        return None
+        return None if x.numel() else ""
     if not low <= float(x.min()) <= float(x.max()) < high or bool((x != x.floor()).any()):
         return "a random number is outside its range"
     spread = math.sqrt(((high - low) ** 2 - 1) / 12 / x.numel())
