@@ -171,6 +171,29 @@ for _ in range(2):
     model(torch.randn(2, 1, 8, 8)).sum().backward()
     optimizer.step()
 """
+SHARDED = """
+import torch
+from torch import distributed, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+torch.manual_seed(0)
+distributed.init_process_group("gloo")
+mesh = init_device_mesh("cpu", (2,))
+model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+LAYOUT
+optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+for _ in range(3):
+    optimizer.zero_grad()
+    model(torch.randn(6, 8)).square().mean().backward()
+    optimizer.step()
+distributed.destroy_process_group()
+"""
+LAYOUTS = {
+    "fsdp": "fully_shard(model, mesh=mesh)",
+    "tensor parallel": "parallelize_module(model, mesh, "
+    "{'0': ColwiseParallel(), '2': RowwiseParallel()})",
+}
 Run = Callable[..., Completed]
 
 
@@ -260,6 +283,18 @@ def test_operators_of_other_threads_are_judged(checked: Run) -> None:
     """A thread that starts within a step is part of it."""
     kinds = json.loads(checked(THREADS).stdout)["kinds"]
     assert "aten.erfinv" in {kind["operator"] for kind in kinds}
+
+
+@pytest.mark.parametrize("layout", few(LAYOUTS, "fsdp"))
+def test_local_operators_of_sharded_tensors_are_judged(tmp_path: Path, layout: str) -> None:
+    """Operators of DTensor are judged on each rank; collectives are excluded and named."""
+    (tmp_path / "train.py").write_text(SHARDED.replace("LAYOUT", LAYOUTS[layout]))
+    words = ("torchrun", "--standalone", "--nproc-per-node", "2", "train.py")
+    answer = json.loads(run_in(tmp_path, "check", "--operators", "--json", "--", *words).stdout)
+    assert (answer["outcome"], answer["judged"]) == ("pass", 1.0), answer
+    results = {k["operator"]: (k["result"], k["details"]) for k in answer["kinds"]}
+    assert results["aten.lerp_.Scalar"][0] == "correct"
+    assert ("not judged", "communication") in results.values()
 
 
 def test_the_recorder_does_not_see_the_gradients_of_references(checked: Run) -> None:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 JUDGED_SPACES = ("aten", "torchvision", "mkldnn", "prims", "inductor")
 IGNORED_SPACES = ("profiler",)
-COMMUNICATION = ("c10d", "_c10d_functional", "_c10d_functional_autograd", "symm_mem")
+COMMUNICATION = ("c10d", "_c10d_functional", "_c10d_functional_autograd", "symm_mem", "fsdp")
+FAKE = torch._C._TorchDispatchModeKey.FAKE
 EXECUTIONS = 2  # further executions, for identical bits
 Fault = Any  # called with operator, arguments and output; stands for a broken kernel in tests
 
@@ -115,7 +116,11 @@ class JudgedOperators(TorchDispatchMode):
         return True
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the operator, and judge it if it is the first call of its kind."""
+        """Run the operator; a tensor subclass first maps it to operators of plain tensors."""
+        if any(hasattr(kind, "__tensor_flatten__") for kind in types):
+            return NotImplemented
+        if torch._C._get_dispatch_mode(FAKE) is not None:  # only shapes are computed
+            return func(*args, **(kwargs or {}))
         return self.run(operator(func), args, kwargs or {})
 
     def run_graph(self, graph: Graph, compiled: Any, inputs: Any) -> Any:
