@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -118,7 +117,8 @@ def read_kinds(run: Ended) -> list[Kind]:
             with suppress(ValueError):  # the process was killed while it wrote
                 row = json.loads(line)
                 own, counts = (own, row["calls"]) if "calls" in row else ([*own, row], counts)
-        for kind, calls in zip_longest(own, counts, fillvalue=1):
+        rest = [1] * (len(own) - len(counts))
+        for kind, calls in zip(own, [*counts, *rest], strict=True):
             key = tuple(kind[k] for k in ("operator", "signature", "state", "text", "kind"))
             kinds.setdefault(key, {**kind, "calls": 0})["calls"] += calls
     return list(kinds.values())

@@ -92,7 +92,7 @@ MOVES: dict[str, Callable[..., Any]] = {
     "cat": lambda parts, dim=0: np.concatenate([p for p in parts if p.shape != (0,)] or parts, dim),
     "stack": lambda parts, dim=0: np.stack(parts, dim),
     "where": np.where,
-    "masked_fill": lambda x, mask, value: np.where(mask, value, x).astype(x.dtype),
+    "masked_fill": lambda x, mask, value: np.asarray(np.where(mask, value, x), dtype=x.dtype),
     "index": _index,
     "index_select": lambda x, dim, index: np.take(x, index.reshape(-1), dim),
     "gather": lambda x, dim, index, *_: _gather(x, dim, index),

@@ -82,12 +82,12 @@ def index_add(x: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any 
     if x.dim() == 0:
         return x + source.reshape(-1).sum() * alpha
     rows = x.movedim(dim, 0)
-    index = index.reshape(-1).numpy()
-    most = float(np.bincount(index).max()) if index.size else 1.0
+    places = index.reshape(-1).numpy()
+    most = float(np.bincount(places).max()) if len(places) else 1.0
 
     def total(added: Tensor) -> Tensor:
         out = np.zeros(tuple(rows.shape), dtype=added.numpy().dtype)
-        np.add.at(out, index, added.numpy())
+        np.add.at(out, places, added.numpy())
         return torch.from_numpy(out)
 
     added = product(total, growth(most) ** 2, source.movedim(dim, 0))

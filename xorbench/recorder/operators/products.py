@@ -46,8 +46,9 @@ def _correlate(x: Tensor, weight: Tensor, shape: Any) -> Tensor:
     """A convolution, as one product of matrices."""
     columns, groups = _columns(x, weight.shape[2:], shape), shape[3]
     kernel = weight.reshape(groups, len(weight) // groups, weight[0].numel())
-    out = kernel @ columns.reshape(len(x), groups, kernel.shape[2], -1)
-    return out.reshape(len(x), len(weight), *columns.shape[weight.dim() :])
+    sizes = columns.shape[weight.dim() :]
+    out = kernel @ columns.reshape(len(x), groups, kernel.shape[2], math.prod(sizes))
+    return out.reshape(len(x), len(weight), *sizes)
 
 
 def _adjoint(y: Tensor, weight: Tensor, sizes: Any, shape: Any) -> Tensor:
@@ -61,16 +62,18 @@ def _adjoint(y: Tensor, weight: Tensor, sizes: Any, shape: Any) -> Tensor:
     )
     for k in itertools.product(*map(range, weight.shape[2:])):
         place = _window(y.shape[2:], k, stride, dilation)
-        x[place] += columns[(slice(None), slice(None), *k)]
-    return x[(..., *(slice(p, p + n) for n, p in zip(sizes, padding)))]  # noqa: B905
+        part: Any = (slice(None), slice(None), *k)
+        x[place] += columns[part]
+    inner: Any = (..., *(slice(p, p + n) for n, p in zip(sizes, padding)))  # noqa: B905
+    return x[inner]
 
 
 def _kernel_gradient(y: Tensor, x: Tensor, weight: Tensor, shape: Any) -> Tensor:
     """The gradient of a convolution for its kernel."""
     columns, groups = _columns(x, weight.shape[2:], shape), shape[3]
-    columns = columns[(..., *map(slice, y.shape[2:]))].reshape(
-        len(x), groups, weight[0].numel(), math.prod(y.shape[2:])
-    )
+    inner: Any = (..., *map(slice, y.shape[2:]))
+    places = math.prod(y.shape[2:])
+    columns = columns[inner].reshape(len(x), groups, weight[0].numel(), places)
     return (_grouped(y, groups) @ columns.mT).sum(0).reshape(weight.shape)
 
 
