@@ -62,10 +62,10 @@ def _index(x: Any, index: Any) -> Any:
 
 
 def _gather(x: Any, dim: int, index: Any) -> Any:
-    return np.take_along_axis(x[_beside(x, index, dim)], index, dim)
+    return np.take_along_axis(x[_part(x, index, dim)], index, dim)
 
 
-def _beside(x: Any, index: Any, dim: int) -> Any:
+def _part(x: Any, index: Any, dim: int) -> Any:
     """The part of a tensor that the indices of a dimension concern."""
     own = dim % x.ndim
     return tuple(slice(None if axis == own else n) for axis, n in enumerate(index.shape))

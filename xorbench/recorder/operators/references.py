@@ -65,8 +65,8 @@ TABLE: dict[str, dict[Any, str]] = {
         eye complex _local_scalar_dense lift_fresh_copy item expand_copy view_copy masked_select
         take device_put copy_to copy_strided rev unfold_copy rot90 copysign embedding pixel_shuffle
         pixel_unshuffle channel_shuffle reflection_pad1d reflection_pad2d replication_pad1d
-        replication_pad2d scatter masked_scatter as_strided_scatter slice_scatter select_scatter
-        diagonal_scatter""",
+        replication_pad2d masked_scatter as_strided_scatter slice_scatter select_scatter
+        diagonal_scatter scatter""",
         Bound.EXACT: """arange amax amin maximum minimum max min clamp clamp_min clamp_max relu abs
         sign eq ne lt gt le ge isnan isinf isfinite floor ceil round trunc sort topk argmax argmin
         index_put bitwise_and bitwise_or bitwise_not logical_and logical_or logical_not threshold
