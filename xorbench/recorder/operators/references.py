@@ -55,6 +55,8 @@ class Reference(NamedTuple):
     rows: tuple[int, ...] = ()
 
 
+KINDS = ("", "masked_", "as_strided_", "slice_", "select_", "diagonal_")
+BY_INDEX = "".join(f" {kind}scatter" for kind in KINDS)
 # The rows: for each field of `Reference`, its values and the operators that have them.
 TABLE: dict[str, dict[Any, str]] = {
     "bound": {
@@ -65,8 +67,8 @@ TABLE: dict[str, dict[Any, str]] = {
         eye complex _local_scalar_dense lift_fresh_copy item expand_copy view_copy masked_select
         take device_put copy_to copy_strided rev unfold_copy rot90 copysign embedding pixel_shuffle
         pixel_unshuffle channel_shuffle reflection_pad1d reflection_pad2d replication_pad1d
-        replication_pad2d masked_scatter as_strided_scatter slice_scatter select_scatter
-        diagonal_scatter scatter""",
+        replication_pad2d"""
+        + BY_INDEX,
         Bound.EXACT: """arange amax amin maximum minimum max min clamp clamp_min clamp_max relu abs
         sign eq ne lt gt le ge isnan isinf isfinite floor ceil round trunc sort topk argmax argmin
         index_put bitwise_and bitwise_or bitwise_not logical_and logical_or logical_not threshold
