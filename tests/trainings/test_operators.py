@@ -13,6 +13,7 @@ from conftest import Completed, run_in
 
 import xorbench as package
 from xorbench.programs.questions.operators import of_models
+from xorbench.pytest_plugin import XorbenchFixture
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HEAD = """
@@ -170,6 +171,29 @@ for _ in range(2):
     model(torch.randn(2, 1, 8, 8)).sum().backward()
     optimizer.step()
 """
+SHARDED = """
+import torch
+from torch import distributed, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+torch.manual_seed(0)
+distributed.init_process_group("gloo")
+mesh = init_device_mesh("cpu", (2,))
+model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+LAYOUT
+optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+for _ in range(3):
+    optimizer.zero_grad()
+    model(torch.randn(6, 8)).square().mean().backward()
+    optimizer.step()
+distributed.destroy_process_group()
+"""
+LAYOUTS = {
+    "fsdp": "fully_shard(model, mesh=mesh)",
+    "tensor parallel": "parallelize_module(model, mesh, "
+    "{'0': ColwiseParallel(), '2': RowwiseParallel()})",
+}
 Run = Callable[..., Completed]
 
 
@@ -244,10 +268,33 @@ def test_an_operator_of_another_package_is_counted_and_named(checked: Run) -> No
     ]
 
 
+def test_an_entry_point_adds_the_reference_of_an_operator(checked: Run, tmp_path: Path) -> None:
+    """The package is found in the process of the training."""
+    folder = tmp_path / "mine-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (folder / "entry_points.txt").write_text("[xorbench.references]\nmine.half = rows:HALF\n")
+    (tmp_path / "rows.py").write_text("HALF = {'formula': lambda x: x * 0.5}\n")
+    kinds = json.loads(checked(HEAD + THIRD).stdout)["kinds"]
+    assert {k["result"] for k in kinds if k["operator"] == "mine.half"} == {"correct"}
+
+
 def test_operators_of_other_threads_are_judged(checked: Run) -> None:
     """A thread that starts within a step is part of it."""
     kinds = json.loads(checked(THREADS).stdout)["kinds"]
     assert "aten.erfinv" in {kind["operator"] for kind in kinds}
+
+
+@pytest.mark.parametrize("layout", few(LAYOUTS, "fsdp"))
+def test_local_operators_of_sharded_tensors_are_judged(tmp_path: Path, layout: str) -> None:
+    """Operators of DTensor are judged on each rank; collectives are excluded and named."""
+    (tmp_path / "train.py").write_text(SHARDED.replace("LAYOUT", LAYOUTS[layout]))
+    words = ("torchrun", "--standalone", "--nproc-per-node", "2", "train.py")
+    answer = json.loads(run_in(tmp_path, "check", "--operators", "--json", "--", *words).stdout)
+    assert (answer["outcome"], answer["judged"]) == ("pass", 1.0), answer
+    results = {k["operator"]: (k["result"], k["details"]) for k in answer["kinds"]}
+    assert results["aten.lerp_.Scalar"][0] == "correct"
+    assert ("not judged", "communication") in results.values()
 
 
 def test_the_recorder_does_not_see_the_gradients_of_references(checked: Run) -> None:
@@ -279,6 +326,38 @@ def test_the_canary_reports_known_defects_and_fails_only_if_strict(tmp_path: Pat
     assert "known: pytorch#191763" in done.stdout
     assert "<testcase" in (tmp_path / "canary.xml").read_text()
     assert of_models("cpu", tmp_path, strict=True).known_defects == "fail"
+
+
+OUTCOMES = {
+    "pass": HARMLESS["function"],
+    "fail": LOW.removeprefix(HEAD),
+    "inconclusive": """
+model = nn.Linear(4, 4)
+def loss():
+    y, x = model(torch.ones(4, 4)), torch.eye(4).to_sparse()
+    for _ in range(40):
+        x = x * 1.5
+    return (y * x.to_dense()).mean()
+train(model, loss)
+""",
+}
+
+
+@pytest.mark.parametrize(("outcome", "code"), [("pass", 0), ("fail", 1), ("inconclusive", 3)])
+def test_python_and_the_fixture_have_the_three_answers(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, outcome: str, code: int
+) -> None:
+    """Correct; wrong, which fails the test; and too few calls judged, which also fails it."""
+    (tmp_path / "train.py").write_text(HEAD + OUTCOMES[outcome])
+    words: Any = [sys.executable, "train.py"]
+    result = package.check(words, operators=0, folder=tmp_path, out=tmp_path / "out")
+    assert (result.outcome, result.exit_code) == (outcome, code)
+    fixture = XorbenchFixture(tmp_path, tmp_path_factory, None)
+    if code == 0:
+        assert fixture.check(words, operators=[0]).exit_code == 0
+        return
+    with pytest.raises(pytest.fail.Exception, match="of call, in step 0"):
+        fixture.check(words, operators=[0])
 
 
 def test_python_has_the_same_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ class Defect(NamedTuple):
         operator, signature = str(kind["operator"]), str(kind["signature"])
         return (
             operator.partition(".")[2].partition(".")[0].rstrip("_") == self.operator.rstrip("_")
-            and (not self.types or any(name in signature for name in self.types))
+            and (not self.types or any(name in signature.split() for name in self.types))
             and (not self.strided or "strides" in signature)
         )
 
@@ -49,6 +49,14 @@ DEFECTS: Final = (
     Defect("_fused_sgd_", LOW, issue=191763, fixed_in="2.15"),
     Defect("_embedding_bag_backward", LOW),
     Defect("max_pool2d_with_indices_backward", LOW),
+    Defect("max_pool3d_with_indices_backward", LOW),
+    Defect("avg_pool2d_backward", LOW),
+    Defect("_adaptive_avg_pool3d", LOW, issue=140696),
+    Defect("index_add_", LOW),
+    Defect("col2im", LOW),
+    Defect("unfold_backward", LOW),
+    Defect("convolution_backward", ("float16",)),
+    Defect("convolution", ("float16",)),
     Defect("_embedding_bag", issue=190063, strided=True),
     Defect("adaptive_max_pool3d_backward", issue=197888, strided=True),
 )

@@ -2,7 +2,8 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -13,7 +14,7 @@ from xorbench.programs.command_run import CommandRun, training_python
 from xorbench.programs.command_runs import notes_of, why_not_comparable
 from xorbench.programs.conclusion import Conclusion
 from xorbench.programs.defects import known
-from xorbench.programs.experiment import MAIN, Experiment, Judgement, Row, run_rows
+from xorbench.programs.experiment import MAIN, Experiment, Judgement, run_rows
 from xorbench.programs.questions.rerun import CheckRequest
 from xorbench.programs.run_processes import port_warning
 from xorbench.records.ended import Ended
@@ -38,6 +39,7 @@ EXCLUDED: Final = {
     "uninitialized": "of uninitialized memory",
     "communication": "of communication between ranks",
 }
+Kind = dict[str, Any]  # of call: a row of the recorder, with the number of its calls
 LOW: Final = "sums kept in a low precision, as PyTorch expects (pytorch#180155)"
 
 
@@ -86,9 +88,8 @@ class OperatorsRequest:
         trouble = why_not_comparable(self.check.words, [run])
         kinds = read_kinds(run)
         if trouble is not None and (trouble.outcome == "fail" or not kinds):
-            return Judgement(
-                trouble, [trouble.verdict(CHECK, "all", EXPECTED)], run_rows([run]), {"kinds": []}
-            )
+            verdicts = [trouble.verdict(CHECK, "all", EXPECTED)]
+            return Judgement(trouble, verdicts, run_rows([run]), {"kinds": []})
         return judgement(kinds, self._steps, notes_of([run]), run, self.known_defects)
 
     @property
@@ -107,49 +108,43 @@ def of_models(device: str, root: Path, *, strict: bool) -> OperatorsRequest:
     return OperatorsRequest(check, tuple(range(MOST_MODELS)), "fail" if strict else "ok")
 
 
-def read_kinds(run: Ended) -> list[Row]:
+def read_kinds(run: Ended) -> list[Kind]:
     """The kinds of call of all processes, each once, with the number of its calls."""
-    kinds: dict[tuple[object, ...], Row] = {}
+    kinds: dict[tuple[object, ...], Kind] = {}
     for path in sorted(run.records.glob("operators-*.jsonl")):
-        own: list[Row] = []
+        own, counts = list[Kind](), list[int]()
         for line in path.read_text().splitlines():
-            try:
+            with suppress(ValueError):  # the process was killed while it wrote
                 row = json.loads(line)
-            except ValueError:  # the process was killed while it wrote
-                break
-            if "calls" not in row:
-                own.append({**row, "calls": 1})
-                continue
-            for kind, count in zip(own, row["calls"], strict=False):
-                kind["calls"] = count
-        for kind in own:
-            key = (kind["operator"], kind["signature"], kind["state"], kind["text"], kind["kind"])
-            if key in kinds:
-                kinds[key]["calls"] = int(str(kinds[key]["calls"])) + int(str(kind["calls"]))
-            else:
-                kinds[key] = kind
+                own, counts = (own, row["calls"]) if "calls" in row else ([*own, row], counts)
+        rest = [1] * (len(own) - len(counts))
+        for kind, calls in zip(own, [*counts, *rest], strict=True):
+            key = tuple(kind[k] for k in ("operator", "signature", "state", "text", "kind"))
+            kinds.setdefault(key, {**kind, "calls": 0})["calls"] += calls
     return list(kinds.values())
 
 
 def judgement(
-    kinds: Sequence[Row], steps: str, notes: Sequence[str], run: Ended, known_defects: str
+    kinds: Sequence[Kind], steps: str, notes: Sequence[str], run: Ended, known_defects: str
 ) -> Judgement:
     """The answer from the kinds of call."""
     judged = [kind for kind in kinds if not _is_excluded(kind)]
-    wrong = [kind for kind in judged if kind["state"] == "wrong"]
+    wrong, missing = _with_state(judged, "wrong"), _with_state(judged, "not judged")
     failing = [k for k in wrong if known_defects == "fail" or known(k) is None]
-    calls, missing = _calls(judged), _calls([k for k in judged if k["state"] == "not judged"])
-    share = 1 - missing / calls if calls else 0.0
+    calls = _calls(judged)
+    share = 1 - _calls(missing) / calls if calls else 0.0
     outcome: Outcome = "fail" if failing else "pass" if share >= LEAST_JUDGED else "inconclusive"
     count = f"{len(judged):,} kinds of call, in {steps}"
     finding = f"{len(failing)} of {count}" if failing else f"{share:.0%} of the calls of {count}"
     lead = {"fail": "wrong: ", "pass": "correct: ", "inconclusive": "only judged: "}[outcome]
     conclusion = Conclusion(
-        outcome, finding, lead=lead, details=tuple(_details(kinds, wrong)), notes=tuple(notes),
+        outcome, finding, lead=lead, details=tuple(_details(kinds, wrong, missing)),
+        notes=tuple(notes),
         hint="see docs/defects.md, and report a defect that is not listed" if failing else "",
     )  # fmt: skip
     rows = run_rows([run])
-    table = [_shown(kind) for kind in sorted(kinds, key=_order)]
+    ordered = sorted(kinds, key=lambda kind: (kind["state"] != "wrong", -kind["ratio"]))
+    table = [_shown(kind) for kind in ordered]
     return Judgement(
         conclusion, list(_verdicts(judged, failing, share)), rows,
         {"runs": rows, "kinds": table, "calls": calls, "judged": share},
@@ -158,89 +153,83 @@ def judgement(
     )  # fmt: skip
 
 
-def _is_excluded(kind: Row) -> bool:
+def _is_excluded(kind: Kind) -> bool:
     """Whether a kind has no correct value in one process."""
     return kind["state"] == "not judged" and kind["text"] in EXCLUDED
 
 
-def _calls(kinds: Sequence[Row]) -> int:
-    return sum(int(str(kind["calls"])) for kind in kinds)
+def _with_state(kinds: Iterable[Kind], state: str) -> list[Kind]:
+    return [kind for kind in kinds if kind["state"] == state]
 
 
-def _order(kind: Row) -> tuple[bool, float]:
-    return kind["state"] != "wrong", -float(str(kind["ratio"]))
+def _calls(kinds: Iterable[Kind]) -> int:
+    return sum(kind["calls"] for kind in kinds)
 
 
-def name_of(kind: Row) -> str:
+def name_of(kind: Kind) -> str:
     """The operator without the name of its default overload."""
     return str(kind["operator"]).removesuffix(".default")
 
 
-def _defect_text(kind: Row) -> str:
-    defect = known(kind)
-    return "" if defect is None else f"; known: {defect.reference}"
+def _names(kinds: Iterable[Kind]) -> str:
+    return some(list(dict.fromkeys(map(name_of, kinds))), 6)
 
 
-def _details(kinds: Sequence[Row], wrong: Sequence[Row]) -> list[tuple[str, str]]:
-    rows = [(name_of(k), f"{_place(k)}  {k['text']}{_defect_text(k)}") for k in wrong[:MOST_SHOWN]]
-    if len(wrong) > MOST_SHOWN:
-        rows.append(("further", f"{len(wrong) - MOST_SHOWN} more wrong kinds are in the report"))
-    low = [name_of(kind) for kind in kinds if kind["state"] == "low precision"]
-    unsteady = [name_of(kind) for kind in kinds if not kind["identical"]]
-    missing = [k for k in kinds if k["state"] == "not judged" and not _is_excluded(k)]
-    if missing:
-        reasons = Counter(str(k["text"]) for k in missing)
-        text = some([f"{reason} {count}" for reason, count in reasons.most_common()], 6)
-        names = some(list(dict.fromkeys(map(name_of, missing))), 6)
-        rows.append(("not judged", f"{counted(len(missing), 'kind')}: {text}: {names}"))
-    counts = Counter(str(kind["text"]) for kind in kinds if _is_excluded(kind))
-    if excluded := [f"{counted(n, 'kind')} {EXCLUDED[text]}" for text, n in counts.items()]:
-        rows.append(("excluded", ", ".join(excluded)))
-    if low:
-        rows.append(("low precision", f"{LOW}: {some(list(dict.fromkeys(low)), 6)}"))
-    if unsteady:
-        text = f"different bits in two more executions: {some(list(dict.fromkeys(unsteady)), 6)}"
-        rows.append(("not reproducible", text))
-    return rows
-
-
-def _place(kind: Row) -> str:
+def _place(kind: Kind) -> str:
     return f"{kind['signature']}  {kind['where']}".rstrip()
 
 
-def _shown(kind: Row) -> Row:
+def _text(kind: Kind) -> str:
+    """The details, with the known defect of a wrong kind."""
+    defect = known(kind) if kind["state"] == "wrong" else None
+    return f"{kind['text']}" if defect is None else f"{kind['text']}; known: {defect.reference}"
+
+
+def _details(
+    kinds: Sequence[Kind], wrong: Sequence[Kind], missing: Sequence[Kind]
+) -> list[tuple[str, str]]:
+    rows = [(name_of(k), f"{_place(k)}  {_text(k)}") for k in wrong[:MOST_SHOWN]]
+    if len(wrong) > MOST_SHOWN:
+        rows.append(("further", f"{len(wrong) - MOST_SHOWN} more wrong kinds are in the report"))
+    if missing:
+        reasons = Counter(kind["text"] for kind in missing).most_common()
+        text = some([f"{reason} {count}" for reason, count in reasons], 6)
+        rows.append(("not judged", f"{counted(len(missing), 'kind')}: {text}: {_names(missing)}"))
+    if counts := Counter(kind["text"] for kind in kinds if _is_excluded(kind)):
+        excluded = [f"{counted(n, 'kind')} {EXCLUDED[text]}" for text, n in counts.items()]
+        rows.append(("excluded", ", ".join(excluded)))
+    if low := _with_state(kinds, "low precision"):
+        rows.append(("low precision", f"{LOW}: {_names(low)}"))
+    if unsteady := [kind for kind in kinds if not kind["identical"]]:
+        rows.append(
+            ("not reproducible", f"different bits in two more executions: {_names(unsteady)}")
+        )
+    return rows
+
+
+def _shown(kind: Kind) -> dict[str, object]:
     """The row of the report."""
-    ratio = float(str(kind["ratio"]))
     return {
-        "operator": name_of(kind),
-        "arguments": kind["signature"],
-        "line": kind["where"],
-        "calls": kind["calls"],
-        "result": kind["state"],
-        "error / bound": "" if kind["state"] == "not judged" else f"{ratio:.3g}",
-        "details": f"{kind['text']}{_defect_text(kind) if kind['state'] == 'wrong' else ''}",
-    }
+        "operator": name_of(kind), "arguments": kind["signature"], "line": kind["where"],
+        "calls": kind["calls"], "result": kind["state"],
+        "error / bound": "" if kind["state"] == "not judged" else f"{kind['ratio']:.3g}",
+        "details": _text(kind),
+    }  # fmt: skip
 
 
-def _verdicts(judged: Sequence[Row], failing: Sequence[Row], share: float) -> list[Verdict]:
+def _verdicts(judged: Sequence[Kind], failing: Sequence[Kind], share: float) -> Iterable[Verdict]:
     """One verdict per wrong kind, one per correct operator, and one for the share."""
-    verdicts = [
-        failed(CHECK, f"{name_of(k)} {_place(k)}", EXPECTED, f"{k['text']}{_defect_text(k)}")
-        for k in failing
-    ]
+    for kind in failing:
+        yield failed(CHECK, f"{name_of(kind)} {_place(kind)}", EXPECTED, _text(kind))
     largest: dict[str, float] = {}
-    for kind in judged:
-        if kind["state"] in ("correct", "low precision"):
-            name = name_of(kind)
-            largest[name] = max(largest.get(name, 0.0), float(str(kind["ratio"])))
-    wrong = {name_of(kind) for kind in failing}
-    verdicts += [
-        passed(CHECK, name, EXPECTED, f"error at most {ratio:.3g} times the bound")
-        for name, ratio in largest.items()
-        if name not in wrong
-    ]
-    text = f"{share:.1%} of the calls were judged"
+    for kind in _with_state(judged, "correct") + _with_state(judged, "low precision"):
+        largest[name_of(kind)] = max(largest.get(name_of(kind), 0.0), kind["ratio"])
+    for name in sorted(largest.keys() - set(map(name_of, failing))):
+        text = f"error at most {largest[name]:.3g} times the bound"
+        yield passed(CHECK, name, EXPECTED, text)
     if share < LEAST_JUDGED:
-        expected = f"at least {LEAST_JUDGED:.0%} judged"
-        verdicts.append(inconclusive(CHECK, "all calls", expected, text, "add references"))
-    return verdicts
+        text, expected = (
+            f"{share:.1%} of the calls were judged",
+            f"at least {LEAST_JUDGED:.0%} judged",
+        )
+        yield inconclusive(CHECK, "all calls", expected, text, "add references")

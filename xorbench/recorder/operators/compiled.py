@@ -15,36 +15,34 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from ..entry import after_import
 from .execution import is_float, wide
-from .references import Bound, Reference, plain_name, reference_of
+from .references import Bound, Operator, Reference, operator
 
 
-class Graph:
-    """A compiled graph, with the attributes of an operator that the judge reads.
+class Graph(Operator):
+    """A compiled graph as an operator, which counts as many calls as it has operators."""
 
-    Attributes:
-        size: its number of operators, which are counted as calls.
-        written: the positions of the inputs that it writes to.
-        random: whether it generates random numbers.
-        eager: runs the graph by PyTorch's operators, without compilation.
-    """
-
-    tags = ()
-    _schema = SimpleNamespace(name="inductor::graph", overload_name="", arguments=(), is_mutable=0)
+    space, full, name, tags, lists, writes_alias = "inductor", "graph", "graph", (), False, False
+    schema = SimpleNamespace(name="inductor::graph", overload_name="", arguments=(), is_mutable=0)
+    _schema = schema  # as a function
 
     def __init__(self, module: GraphModule) -> None:
         self.eager = GraphModule(module, copy.deepcopy(module.graph))  # compilation changes it
         graph = copy.deepcopy(module.graph)
         steps = [node for node in graph.nodes if node.op == "call_function"]
         inputs = [node for node in graph.nodes if node.op == "placeholder"]
-        self.size, self.random = len(steps), any(_is_random(node.target) for node in steps)
         changed = [node.args[0] for node in steps if _writes(node)]
-        self.written = [i for i, node in enumerate(inputs) if node in changed]
+        self._written = [i for i, node in enumerate(inputs) if node in changed]
         for node in steps:  # types below float64 and devices are constants of the graph
             node.args, node.kwargs = wide((node.args, node.kwargs))
-        self._module = GraphModule(module, graph)
+        self._module, self._empty, self.size = (
+            GraphModule(module, graph),
+            not steps,
+            len(steps) or 1,
+        )
+        kind = Bound.RANDOM if any(_is_random(node.target) for node in steps) else Bound.STEPS
+        self.row = Reference(kind, self._formula, low=True, low_sums=True)
         self.compiled: Any = None
-        kind = Bound.RANDOM if self.random else Bound.STEPS
-        self.reference = Reference(kind, self._formula, low=True, low_sums=True)
+        self.func = self
 
     def __str__(self) -> str:
         return "inductor.graph"
@@ -53,9 +51,13 @@ class Graph:
         """Run the compiled code, which clears the list of its inputs."""
         return self.compiled(list(inputs))
 
+    def written(self, args: Any, kwargs: Any) -> list[int]:
+        """The positions of the inputs that the graph writes to."""
+        return self._written
+
     def _formula(self, *inputs: Any) -> list[Any]:
         """The outputs. If some are rounded, comparisons and indices may depend on the rounding."""
-        if not self.size:
+        if self._empty:
             raise NotImplementedError("an unknown graph")
         outputs = list(self._module(*inputs))
         if any(map(is_float, outputs)):
@@ -66,8 +68,8 @@ class Graph:
 def _is_random(target: Any) -> bool:
     if not isinstance(target, torch._ops.OpOverload):
         return False
-    own = plain_name(target).startswith(("inductor_seed", "inductor_rand"))
-    return own or reference_of(target).bound == Bound.RANDOM
+    own = operator(target)
+    return own.name.startswith(("inductor_seed", "inductor_rand")) or own.row.bound == Bound.RANDOM
 
 
 def _writes(node: Node) -> bool:

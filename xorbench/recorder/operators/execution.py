@@ -13,20 +13,21 @@ from torch._decomp import decomposition_table
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
+from .arrays import independent
 from .noise import ACTIVE, Noise, growth
 from .optimizers import lists
-from .references import Bound, Reference, independent, plain_name, reference_of
+from .references import Bound, Operator, operator
 
 KEPT = (Bound.BITS, Bound.EXACT, Bound.UNINITIALIZED)  # steps that do not round
 
+FLOAT8 = ("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz")
 WIDE = {
-    torch.float32: torch.float64,
-    torch.bfloat16: torch.float64,
-    torch.float16: torch.float64,
+    **{getattr(torch, name): torch.float64 for name in ("float32", "bfloat16", "float16", *FLOAT8)},
     torch.complex64: torch.complex128,
 }
 PRODUCTS = ("mm", "bmm", "dot", "mv", "vdot")
 ACCUMULATED = ("scatter_add", "scatter_reduce", "index_reduce", "_unsafe_index_put", "index_put")
+SOLVERS = ("linalg_", "_linalg_", "cholesky", "triangular_solve", "lu_")
 TERMS_ACCUMULATED = 64
 FUNCTION_ULPS = 8
 
@@ -47,34 +48,39 @@ class Steps(TorchDispatchMode):
         super().__exit__(*error)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs, row = kwargs or {}, reference_of(func)
-        if row.bound == Bound.RANDOM:
+        kwargs, own = kwargs or {}, operator(func)
+        if own.row.bound == Bound.RANDOM:
             raise NotImplementedError(f"random numbers in {func}")
-        for compute in self._parts(func, row):
+        for compute in self._parts(own):
             with self:
                 result = compute(*args, **kwargs)
             if result is not NotImplemented:
                 return result
-        return self._step(func, row.bound, args, kwargs)
+        return self._step(own, args, kwargs)
 
     @staticmethod
-    def _parts(func: Any, row: Reference) -> Iterator[Callable[..., Any]]:
+    def _parts(own: Operator) -> Iterator[Callable[..., Any]]:
         """The ways to compute an operator by smaller steps."""
-        if row.formula is not None and not _writes_alias(func):
-            yield row.formula
-        elif row.bound not in KEPT:
-            if func._can_decompose():  # composites arrive whole in a handler
-                yield func.decompose
-            if row.bound not in (Bound.ROUNDED, Bound.SUM) and func in decomposition_table:
-                yield decomposition_table[func]
+        if own.row.formula is not None and not own.writes_alias:
+            yield own.row.formula
+        elif own.row.bound not in KEPT:
+            if own.func._can_decompose():  # composites arrive whole in a handler
+                yield own.func.decompose
+            if own.row.bound not in (Bound.ROUNDED, Bound.SUM) and own.func in decomposition_table:
+                yield decomposition_table[own.func]
 
-    def _step(self, func: Any, bound: str, args: Any, kwargs: Any) -> Any:
-        noise, name, inplace = self.noise, plain_name(func), func._schema.is_mutable
-        compute = (not inplace and independent(name, args, kwargs)) or func
+    def _step(self, own: Operator, args: Any, kwargs: Any) -> Any:
+        noise, bound, inplace = self.noise, own.row.bound, own.schema.is_mutable
+        function = _functional(own) if inplace else None
+        if function is not None:
+            with self:
+                result = function(*args, **kwargs)
+            return args[0].copy_(result)
+        compute = (not inplace and independent(own.name, args, kwargs)) or own.func
         if not noise.u or bound in KEPT:
             return compute(*args, **kwargs)
         if bound == Bound.SUM:
-            size = noise.sums * _growth(func, name, args, kwargs)
+            size = noise.sums * _growth(own, args, kwargs)
             args = tuple(noise.add(value, size) for value in args)
         elif bound != Bound.ROUNDED and not inplace:
             args = tuple(noise.add(value, noise.u) for value in args)
@@ -82,7 +88,7 @@ class Steps(TorchDispatchMode):
             args = (args[0], noise.add(args[1], noise.u), *args[2:])  # the scaled term is rounded
         out = compute(*args, **kwargs)
         absolute = noise.u * _reach(args[0]) if bound == Bound.POSITIONS else 0.0
-        is_function = bound == Bound.FUNCTION or name.startswith("special_")
+        is_function = bound == Bound.FUNCTION or own.name.startswith("special_")
         size = noise.u * (FUNCTION_ULPS if is_function else 1)
         noisy = tree_map(lambda value: noise.add(value, size, absolute), out)
         if inplace:
@@ -96,20 +102,18 @@ def _reach(x: Tensor) -> float:
     return float(x.abs().max()) * max(x.shape[-3:]) if x.numel() else 0.0
 
 
-def _writes_alias(func: Any) -> bool:
-    """Whether this is the in-place form of an operator whose formula is functional."""
-    return bool(func._schema.is_mutable) and not str(func._schema.name).endswith("scale_")
-
-
-def _growth(func: Any, name: str, args: Any, kwargs: Any) -> float:
+def _growth(own: Operator, args: Any, kwargs: Any) -> float:
     """How the error of a sum grows with its number of terms."""
+    name = own.name
     if name in PRODUCTS:
         return math.sqrt(args[0].shape[-1] if args[0].dim() else 1)
+    if name.startswith(SOLVERS):
+        return float(args[0].shape[-1]) if args[0].dim() else 1.0
     if name in ACCUMULATED:
         return growth(TERMS_ACCUMULATED)
     if name.startswith(("cum", "logcum")):
         return growth(args[0].shape[args[1]] if args[0].dim() else 1)
-    out = func(*args, **kwargs)
+    out = own.func(*args, **kwargs)
     first = out[0] if isinstance(out, tuple) else out
     return growth(args[0].numel() / max(1, first.numel()))
 
@@ -151,55 +155,48 @@ def wide(tree: Any, rounded: torch.dtype | None = None) -> Any:
     return tree_map(convert, tree)
 
 
-def _functional(func: Any) -> Any:
+def _functional(own: Operator) -> Any:
     """The functional form of an in-place operator; None if there is none."""
-    space, name = func._schema.name.split("::")
-    if not name.endswith("_") or name.startswith("__"):
+    if not own.full.endswith("_") or own.full.startswith("__"):
         return None
-    packet = getattr(getattr(torch.ops, space), name[:-1], None)
-    names = (func._schema.overload_name or "default", "default")
-    return next((getattr(packet, n) for n in names if packet and n in packet.overloads()), None)
+    return _same_inputs(own, own.full[:-1])
 
 
-def execute(func: Any, args: Any, kwargs: Any, noise: Noise) -> tuple[Any, list[Any]]:
+def execute(own: Operator, args: Any, kwargs: Any, noise: Noise) -> tuple[Any, list[Any]]:
     """The result of the reference, and its arguments after the call as a flat list."""
-    name = str(func._schema.name).partition("::")[2]
-    flat = tree_flatten((args, kwargs))[0]
-    steps = Steps(noise)
-    if name.startswith(("_foreach_", "_fused_", "_amp_foreach")):
-        with steps:
-            return lists(name, args, kwargs), flat
-    row = reference_of(func)
-    if func._schema.overload_name.rpartition("_")[2] == "out" or "out" in kwargs:
-        return _out_form(func, args, kwargs, steps, flat)
-    if row.formula is not None and not _writes_alias(func):
-        with steps:  # not within a handler, where autograd does not record
-            return row.formula(*args, **kwargs), flat
-    function = _functional(func)
-    if function is not None and (func not in decomposition_table or row.formula is not None):
-        with steps:
-            result = (reference_of(function).formula or function)(*args, **kwargs)
+    flat, formula = tree_flatten((args, kwargs))[0], own.row.formula
+    with Steps(noise):  # formulas run outside a handler, in which autograd does not record
+        if own.lists:
+            return lists(own.full, args, kwargs), flat
+        if own.schema.overload_name.rpartition("_")[2] == "out" or "out" in kwargs:
+            return _out_form(own, args, kwargs, flat)
+        if formula is not None and not own.writes_alias:
+            return formula(*args, **kwargs), flat
+        function = _functional(own)
+        if function is None:
+            return own.func(*args, **kwargs), flat
+        result = (operator(function).row.formula or function)(*args, **kwargs)
         return result, [result, *flat[1:]]
-    with steps:
-        return func(*args, **kwargs), flat
 
 
-def _out_form(
-    func: Any, args: Any, kwargs: Any, steps: Steps, flat: list[Any]
-) -> tuple[Any, list[Any]]:
+def _out_form(own: Operator, args: Any, kwargs: Any, flat: list[Any]) -> tuple[Any, list[Any]]:
     """An operator that writes into given tensors, by the form that returns its results."""
-    outs = [a.name for a in func._schema.arguments if a.is_out]
-    own = {name: value for name, value in kwargs.items() if name not in outs}
-    packet = getattr(torch.ops.aten, func._schema.name.partition("::")[2])
-    forms = [getattr(packet, name) for name in packet.overloads()]
-    form = next((f for f in forms if _inputs(f) == _inputs(func) and f != func), None)
+    outs = [a.name for a in own.schema.arguments if a.is_out]
+    rest = {name: value for name, value in kwargs.items() if name not in outs}
+    form = _same_inputs(own, own.full)
     if form is None:
         raise NotImplementedError("out= form")
-    with steps:
-        result = form(*args, **own)
+    result = form(*args, **rest)
     results = list(result) if isinstance(result, (tuple, list)) else [result]
     written = {id(kwargs[name]): value for name, value in zip(outs, results)}  # noqa: B905
     return result, [written.get(id(value), value) for value in flat]
+
+
+def _same_inputs(own: Operator, name: str) -> Any:
+    """Another operator with a name and the inputs of this one; None if there is none."""
+    packet = getattr(getattr(torch.ops, own.space), name, None)
+    forms = (getattr(packet, overload) for overload in (packet.overloads() if packet else ()))
+    return next((f for f in forms if _inputs(f) == _inputs(own.func) and f != own.func), None)
 
 
 def _inputs(func: Any) -> list[tuple[str, str]]:

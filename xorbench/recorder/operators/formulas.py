@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .noise import growth, product
 from .products import gradient
 
 
@@ -22,28 +23,22 @@ def _scores(q: Tensor, k: Tensor, causal: bool, mask: Any, scale: Any) -> Tensor
     return scores if mask is None else scores + mask
 
 
-def _repeated(q: Tensor, k: Tensor) -> Tensor:
-    """Keys or values with one head per head of the queries."""
-    return k if k.shape[1] == q.shape[1] else k.repeat_interleave(q.shape[1] // k.shape[1], 1)
+def _shared(q: Tensor, *kv: Tensor) -> Any:
+    """Keys and values with one head per head of the queries."""
+    return (part.repeat_interleave(q.shape[1] // part.shape[1], 1) for part in kv)
 
 
 def _summed(grad: Tensor, k: Tensor) -> Tensor:
-    if grad.shape[1] == k.shape[1]:
-        return grad
-    return grad.reshape(grad.shape[0], k.shape[1], -1, *grad.shape[2:]).sum(2)
-
-
-def _without_dropout(dropout: float) -> None:
-    if dropout:
-        raise NotImplementedError("dropout in attention")
+    return grad.unflatten(1, (k.shape[1], -1)).sum(2) if grad.shape[1] != k.shape[1] else grad
 
 
 def attention(
     q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0, is_causal: bool = False, *,
     attn_mask: Any = None, scale: Any = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    _without_dropout(dropout)
-    k, v = _repeated(q, k), _repeated(q, v)
+    if dropout:
+        raise NotImplementedError("dropout in attention")
+    k, v = _shared(q, k, v)
     scores = _scores(q, k, is_causal, attn_mask, scale)
     top = scores.amax(-1, keepdim=True)
     weights = torch.exp(scores - top)
@@ -55,13 +50,13 @@ def attention_backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, logsumexp: Tensor,
     dropout: float, is_causal: bool, *, attn_mask: Any = None, scale: Any = None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    _without_dropout(dropout)
-    keys, values = _repeated(q, k), _repeated(q, v)
+    if dropout:
+        raise NotImplementedError("dropout in attention")
+    keys, values = _shared(q, k, v)
     weights = torch.exp(_scores(q, keys, is_causal, attn_mask, scale) - logsumexp.unsqueeze(-1))
     inner = torch.matmul(grad, values.transpose(-2, -1)) - (grad * out).sum(-1, keepdim=True)
     inner = weights * inner * (scale or 1 / math.sqrt(q.shape[-1]))
-    gk = torch.matmul(inner.transpose(-2, -1), q)
-    gv = torch.matmul(weights.transpose(-2, -1), grad)
+    gk, gv = (torch.matmul(w.transpose(-2, -1), x) for w, x in ((inner, q), (weights, grad)))
     return torch.matmul(inner, keys), _summed(gk, k), _summed(gv, v)
 
 
@@ -86,19 +81,26 @@ def embedding_backward(
 def index_add(x: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Tensor:
     if x.dim() == 0:
         return x + source.reshape(-1).sum() * alpha
-    rows, added = x.movedim(dim, 0), source.movedim(dim, 0)
-    hits = index.reshape(1, -1) == torch.arange(rows.shape[0]).unsqueeze(1)
-    total = torch.matmul(hits.to(x.dtype), added.reshape(len(added), math.prod(added.shape[1:])))
-    return (rows + total.reshape(rows.shape) * alpha).movedim(0, dim)
+    rows = x.movedim(dim, 0)
+    places = index.reshape(-1).numpy()
+    most = float(np.bincount(places).max()) if len(places) else 1.0
+
+    def total(added: Tensor) -> Tensor:
+        out = np.zeros(tuple(rows.shape), dtype=added.numpy().dtype)
+        np.add.at(out, places, added.numpy())
+        return torch.from_numpy(out)
+
+    added = product(total, growth(most) ** 2, source.movedim(dim, 0))
+    return (rows + added * alpha).movedim(0, dim)
 
 
 def index_put(x: Tensor, index: Any, values: Tensor, accumulate: bool = False, *_: Any) -> Tensor:
+    index = tuple(slice(None) if i is None else i for i in index)
     if not accumulate:
-        out = x.clone()
-        out[tuple(slice(None) if i is None else i for i in index)] = values
-        return out
-    places = torch.arange(x.numel()).reshape(x.shape)
-    places = places[tuple(slice(None) if i is None else i for i in index)]
+        out = x.numpy().copy()
+        out[tuple(i.numpy() if isinstance(i, Tensor) else i for i in index)] = values.numpy()
+        return torch.from_numpy(out)
+    places = torch.arange(x.numel()).reshape(x.shape)[index]
     flat = values.expand(places.shape).reshape(-1)
     return x.reshape(-1).index_add(0, places.reshape(-1), flat).reshape(x.shape)
 
@@ -148,18 +150,14 @@ def batch_norm(
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     dims, shape = [0, *range(2, x.dim())], [1, -1] + [1] * (x.dim() - 2)
-    if training:
-        m = x.mean(dims)
-        centered = x - m.reshape(shape)
-        v = (centered * centered).mean(dims)
-        if mean is not None:
-            count = x.numel() // x.shape[1]
-            mean.copy_((1 - momentum) * mean + momentum * m)
-            var.copy_((1 - momentum) * var + momentum * v * (count / max(count - 1, 1)))
-        r = torch.rsqrt(v + eps)
-    else:
-        m, r = mean, torch.rsqrt(var + eps)
-        centered = x - m.reshape(shape)
+    m = x.mean(dims) if training else mean
+    centered = x - m.reshape(shape)
+    v = (centered * centered).mean(dims) if training else var
+    if training and mean is not None:
+        count = x.numel() // x.shape[1]
+        mean.copy_((1 - momentum) * mean + momentum * m)
+        var.copy_((1 - momentum) * var + momentum * v * (count / max(count - 1, 1)))
+    r = torch.rsqrt(v + eps)
     y = centered * r.reshape(shape)
     y = y if weight is None else y * weight.reshape(shape)
     y = y if bias is None else y + bias.reshape(shape)
@@ -222,51 +220,39 @@ def ctc_loss_backward(
 # Recurrent layers of oneDNN
 
 
-def _lstm(x: Tensor, wi: Tensor, wh: Tensor, bi: Any, bh: Any, h: Tensor, c: Tensor, reverse: bool) -> Any:  # fmt: skip # noqa: E501
-    """One layer and direction, time first; h and c have the shape [batch, hidden]."""
-    outputs = []
-    bias = 0.0 if bi is None else bi + bh
+LSTM = 2  # the mode in ATen
+
+
+def rnn_layer(
+    x: Tensor, wi: Tensor, wh: Tensor, bi: Tensor, bh: Tensor, hx: Tensor, cx: Tensor,
+    reverse: bool, _sizes: Any, mode: int, _hidden: int, _layers: int, biases: bool, *_: Any,
+) -> tuple[Any, ...]:  # fmt: skip
+    """One layer and direction, time first; hx and cx have the shape [1, batch, hidden]."""
+    if mode != LSTM:
+        raise NotImplementedError("a recurrent layer other than LSTM")
+    h, c = hx.reshape(hx.shape[-2:]), cx.reshape(cx.shape[-2:])
+    outputs: list[Tensor] = []
+    bias = bi + bh if biases else 0.0
     for t in range(x.shape[0] - 1, -1, -1) if reverse else range(x.shape[0]):
         gates = torch.matmul(x[t], wi.t()) + torch.matmul(h, wh.t()) + bias
         i, f, g, o = gates.chunk(4, -1)
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
         h = torch.sigmoid(o) * torch.tanh(c)
         outputs.append(h)
-    return torch.stack(outputs[::-1] if reverse else outputs), h, c
-
-
-LSTM = 2  # the mode in ATen
-
-
-def rnn_layer(
-    x: Tensor, w0: Tensor, w1: Tensor, w2: Tensor, w3: Tensor, hx: Tensor, cx: Tensor,
-    reverse: bool, _sizes: Any, mode: int, _hidden: int, _layers: int, biases: bool,
-    _bidirectional: bool, _batch_first: bool, _train: bool,
-) -> tuple[Any, ...]:  # fmt: skip
-    if mode != LSTM:
-        raise NotImplementedError("a recurrent layer other than LSTM")
-    bi, bh = (w2, w3) if biases else (None, None)
-    y, h, c = _lstm(
-        x, w0, w1, bi, bh, hx.reshape(hx.shape[-2:]), cx.reshape(cx.shape[-2:]), reverse
-    )
+    y = torch.stack(outputs[::-1] if reverse else outputs)
     return y, h.reshape(hx.shape), c.reshape(cx.shape), None
 
 
-def rnn_layer_backward(
-    x: Tensor, w0: Tensor, w1: Tensor, w2: Tensor, w3: Tensor, hx: Tensor, cx: Tensor,
-    _output: Any, _hy: Any, _cy: Any, gy: Any, gh: Any, gc: Any, reverse: bool, mode: int,
-    hidden: int, layers: int, biases: bool, _train: bool, bidirectional: bool, sizes: Any,
-    batch_first: bool, _workspace: Any,
-) -> Any:  # fmt: skip
-    rest = (reverse, sizes, mode, hidden, layers, biases, bidirectional, batch_first, True)
-    inputs = [x, w0, w1, w2, w3, hx, cx]
+def rnn_layer_backward(*args: Any) -> Any:
+    """The gradients of the input, the weights and the states: the first 7 arguments."""
+    (reverse, mode, hidden, layers, biases), grads = args[13:18], args[10:13]
+    given = [i for i, grad in enumerate(grads) if grad is not None]
 
     def formula(*leaves: Any) -> list[Tensor]:
-        outputs = rnn_layer(*(*leaves, *rest))[:3]
-        return [o for o, g in zip(outputs, (gy, gh, gc)) if g is not None]  # noqa: B905
+        outputs = rnn_layer(*leaves, reverse, (), mode, hidden, layers, biases)
+        return [outputs[i] for i in given]
 
-    gx, g0, g1, g2, g3, ghx, gcx = gradient(formula, inputs, [g for g in (gy, gh, gc) if g is not None])  # fmt: skip # noqa: E501
-    return gx, g0, g1, g2, g3, ghx, gcx
+    return gradient(formula, args[:7], [grads[i] for i in given])
 
 
 def matrix_exp(x: Tensor) -> Tensor:
@@ -286,19 +272,24 @@ def matrix_exp(x: Tensor) -> Tensor:
 
 
 def determinant(x: Tensor) -> tuple[Any, ...]:
-    return torch.from_numpy(np.asarray(np.linalg.det(x.numpy()))), None, None
+    """With the error of a factorization, which grows with the size."""
+
+    def compute(x: Tensor) -> Tensor:
+        return torch.from_numpy(np.asarray(np.linalg.det(x.numpy())))
+
+    return product(compute, x.shape[-1] ** 2, x), None, None
 
 
 def update_scale(
-    scale: Tensor, tracker: Tensor, found: Tensor, growth: float, backoff: float, interval: int
+    scale: Tensor, tracker: Tensor, found: Tensor, grown: float, backoff: float, interval: int
 ) -> Tensor:
     """The scale of a gradient scaler."""
     if bool(found):
         scale.mul_(backoff)
         tracker.zero_()
     elif int(tracker) + 1 == interval:
-        if math.isfinite(float(scale) * growth):
-            scale.mul_(growth)
+        if math.isfinite(float(scale) * grown):
+            scale.mul_(grown)
         tracker.zero_()
     else:
         tracker.add_(1)

@@ -20,14 +20,15 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 from ..detail import Detail, leave_innermost, line_of
 from .compiled import Graph, follow_compilation
 from .judge import CORRECT, NOT_JUDGED, Call, Verdict, judge, outputs, unreadable
-from .references import ADDED, PRIVATE, Bound, plain_name, reference_of
+from .references import ADDED, Bound, Operator, operator
 
 if TYPE_CHECKING:
     from ..listen import Listener
 
 JUDGED_SPACES = ("aten", "torchvision", "mkldnn", "prims", "inductor")
 IGNORED_SPACES = ("profiler",)
-COMMUNICATION = ("c10d", "_c10d_functional", "_c10d_functional_autograd", "symm_mem")
+COMMUNICATION = ("c10d", "_c10d_functional", "_c10d_functional_autograd", "symm_mem", "fsdp")
+FAKE = torch._C._TorchDispatchModeKey.FAKE
 EXECUTIONS = 2  # further executions, for identical bits
 Fault = Any  # called with operator, arguments and output; stands for a broken kernel in tests
 
@@ -115,8 +116,12 @@ class JudgedOperators(TorchDispatchMode):
         return True
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the operator, and judge it if it is the first call of its kind."""
-        return self.run(func, args, kwargs or {})
+        """Run the operator; a tensor subclass first maps it to operators of plain tensors."""
+        if any(hasattr(kind, "__tensor_flatten__") for kind in types):
+            return NotImplemented
+        if torch._C._get_dispatch_mode(FAKE) is not None:  # only shapes are computed
+            return func(*args, **(kwargs or {}))
+        return self.run(operator(func), args, kwargs or {})
 
     def run_graph(self, graph: Graph, compiled: Any, inputs: Any) -> Any:
         """Run a compiled graph as an operator."""
@@ -126,27 +131,26 @@ class JudgedOperators(TorchDispatchMode):
         inputs.clear()
         return self.run(graph, own, {})
 
-    def run(self, func: Any, args: Any, kwargs: Any) -> Any:
+    def run(self, own: Operator, args: Any, kwargs: Any) -> Any:
         """Run an operator, and judge it if it is the first call of its kind."""
-        space = func._schema.name.partition("::")[0]
-        if not self.on or space in IGNORED_SPACES:
-            return func(*args, **kwargs)
-        key, weight = _kind(func, args, kwargs), getattr(func, "size", 0) or 1
+        if not self.on or own.space in IGNORED_SPACES:
+            return own.func(*args, **kwargs)
+        key = _kind(own.func, args, kwargs)
         with self._lock:
-            count = self._calls[key] = self._calls.get(key, 0) + weight
-        if count > weight:
-            return func(*args, **kwargs)
+            count = self._calls[key] = self._calls.get(key, 0) + own.size
+        if count > own.size:
+            return own.func(*args, **kwargs)
         began = time.process_time()
         unkept: Any = (args, kwargs), [], "its arguments cannot be copied"
-        before, written, problem = self._hidden(_kept, unkept, func, args, kwargs)
+        before, written, problem = self._hidden(_kept, unkept, own, args, kwargs)
         spent = time.process_time() - began
-        result = func(*args, **kwargs)
+        result = own.func(*args, **kwargs)
         if self.fault is not None:
-            result = self.fault(func, args, result)
+            result = self.fault(own.func, args, result)
         began = time.process_time()
-        call = Call(func, before, result, (args, kwargs), written)
+        call = Call(own, before, result, (args, kwargs), written)
         failed = Verdict(NOT_JUDGED, text="the reference failed"), True
-        verdict, identical = self._hidden(self._judge, failed, call, problem or _unknown(func))
+        verdict, identical = self._hidden(self._judge, failed, call, problem or _unknown(own))
         spent += time.process_time() - began
         self._record(key, call, verdict, identical, spent)
         return result
@@ -181,7 +185,7 @@ class JudgedOperators(TorchDispatchMode):
         self, key: Any, call: Call, verdict: Verdict, identical: bool, spent: float
     ) -> None:
         row = {
-            "operator": str(call.func),
+            "operator": str(call.operator),
             "signature": _signature(call),
             "where": line_of(self._options),
             "step": self.step,
@@ -222,12 +226,11 @@ def _kind(func: Any, args: Any, kwargs: Any) -> Any:
     return func, tuple(map(part, values)), str(spec)
 
 
-def _unknown(func: Any) -> str:
+def _unknown(own: Operator) -> str:
     """The reason why an operator is not judged; empty if it is PyTorch's or has a reference."""
-    space = func._schema.name.partition("::")[0]
-    if space in COMMUNICATION:
+    if own.space in COMMUNICATION:
         return "communication"
-    return "" if space in JUDGED_SPACES or func._schema.name in ADDED else "no reference"
+    return "" if own.space in JUDGED_SPACES or own.schema.name in ADDED else "no reference"
 
 
 def _strides(value: Tensor) -> Any:
@@ -246,48 +249,41 @@ def _signature(call: Call) -> str:
     return ", ".join(shown[:4]) + (" …" if len(shown) > 4 else "")
 
 
-def _kept(func: Any, args: Any, kwargs: Any) -> tuple[Any, list[int], str]:
+def _kept(own: Operator, args: Any, kwargs: Any) -> tuple[Any, list[int], str]:
     """The arguments with copies of those that are written, their positions, and a problem."""
-    written = set()
-    for position, argument in enumerate(func._schema.arguments):
-        value = args[position] if position < len(args) else kwargs.get(argument.name)
-        if argument.alias_info is not None and argument.alias_info.is_write:
-            written |= {id(t) for t in tree_flatten(value)[0] if isinstance(t, Tensor)}
-    if plain_name(func) == "native_batch_norm" and args[5]:  # its schema does not declare them
-        written |= {id(t) for t in args[3:5] if isinstance(t, Tensor)}
-    flat, spec = tree_flatten((args, kwargs))
-    positions = [i for i, value in enumerate(flat) if id(value) in written]
-    copied, positions = positions, getattr(func, "written", positions)
-    if hasattr(func, "eager"):  # compiled code may use its inputs as scratch memory
-        copied = [i for i, value in enumerate(flat) if isinstance(value, Tensor)]
-    if not copied:
-        return (args, kwargs), [], ""
+    (flat, spec), written = tree_flatten((args, kwargs)), own.written(args, kwargs)
+    copied = [i for i in _copied(own, flat, written) if isinstance(flat[i], Tensor)]
     if problem := unreadable([flat[i] for i in copied]):
         return (args, kwargs), [], problem
     with torch.no_grad(), _disable_current_modes():
         copies = {id(flat[i]): _copy(flat[i].detach()) for i in copied}
-    kept = [copies.get(id(v), v) if isinstance(v, Tensor) else v for v in flat]
-    return tree_unflatten(kept, spec), positions, ""
+    return tree_unflatten([copies.get(id(v), v) for v in flat], spec), written, ""
+
+
+def _copied(own: Operator, flat: list[Any], written: list[int]) -> Any:
+    """The positions of the arguments that change; compiled code may use any as scratch memory."""
+    return written if own.eager is None else range(len(flat))
 
 
 def _repeatable(call: Call) -> bool:
     """Whether further executions must return identical bits and change nothing."""
-    random = reference_of(call.func).bound in (Bound.RANDOM, Bound.UNINITIALIZED)
-    seeded = torch.Tag.nondeterministic_seeded in call.func.tags
-    changing = call.func._schema.name.endswith(("set_", "resize_", "_out"))
+    own = call.operator
+    random = own.row.bound in (Bound.RANDOM, Bound.UNINITIALIZED)
+    seeded = torch.Tag.nondeterministic_seeded in own.tags
+    changing = own.full.endswith(("set_", "resize_", "_out"))
     return not (random or seeded or changing or "out" in call.before[1])
 
 
 def _identical(call: Call) -> bool:
     """Whether further executions on copies of the inputs return identical bits."""
-    first, private = call.outputs(), PRIVATE.get(plain_name(call.func), ())
-    copied = call.written or hasattr(call.func, "eager")
+    first, own = call.outputs(), call.operator
+    copied = _copied(own, tree_flatten(call.before)[0], call.written)
     for _ in range(EXECUTIONS):
         args, kwargs = tree_map(lambda v: _copy(v) if copied else v, call.before)
-        result = call.func(*args, **kwargs)
+        result = own.func(*args, **kwargs)
         again = outputs(result, tree_flatten((args, kwargs))[0], call.written)
         for i, (a, b) in enumerate(zip(first, again)):  # noqa: B905 - Python 3.9
-            if isinstance(a, Tensor) and i not in private and not _same(a, b):
+            if isinstance(a, Tensor) and i not in own.row.private and not _same(a, b):
                 return False
     return True
 

@@ -6,18 +6,20 @@ place of the output.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
 from .execution import WIDE, execute, is_float, plain, wide
 from .noise import Noise
-from .references import Bound, Reference, plain_name, reference_of
+from .references import Bound, Operator
 
 FACTOR = 8.0  # of the largest response
 ROUNDED_FACTOR = 2.0  # of correctly rounded operators
@@ -29,9 +31,7 @@ LONGEST_S = 10.0  # processor time per kind
 MOST_ELEMENTS = 1 << 23  # of the tensors of one call
 FEW_ELEMENTS = 1 << 16  # of a result whose bound is computed for all rows, element by element
 COMPUTED_IN = {
-    torch.bfloat16: torch.float32,
-    torch.float16: torch.float32,
-    torch.complex64: torch.float32,
+    **dict.fromkeys(WIDE, torch.float32),
     torch.complex128: torch.float64,
 }
 CORRECT, WRONG, NOT_JUDGED, EXPECTED = "correct", "wrong", "not judged", "low precision"
@@ -45,18 +45,22 @@ class Verdict(NamedTuple):
     text: str = ""
 
 
+class NotJudged(Exception):
+    """The reason why a call is not judged."""
+
+
 class Call(NamedTuple):
     """A call of an operator.
 
     Attributes:
-        func: the operator.
+        operator: the operator.
         before: its arguments and keyword arguments, with their values before the call.
         result: the returned value.
         after: its arguments and keyword arguments after the call.
         written: the positions of the written arguments, in the flat list of arguments.
     """
 
-    func: Any
+    operator: Operator
     before: Any
     result: Any
     after: Any
@@ -84,24 +88,14 @@ def unreadable(values: list[Any]) -> str:
             return f"tensor subclass {type(tensor).__name__}"
         if tensor._is_zerotensor():
             return "tensor of zeros without storage"
-        if tensor.layout != torch.strided or tensor.is_quantized:
+        if tensor.is_quantized:
+            return "quantized tensor"
+        if tensor.layout != torch.strided:
             return f"layout {tensor.layout}"
     return ""
 
 
-# The arguments whose first dimension is that of the result; all of them for `pointwise` operators.
-ROWS = {
-    "mm": (0,), "addmm": (0, 1), "bmm": (0, 1), "baddbmm": (0, 1, 2), "embedding": (1,),
-    "_softmax": (0,), "_log_softmax": (0,), "native_layer_norm": (0,), "convolution": (0,),
-    "_scaled_dot_product_flash_attention_for_cpu": (0, 1, 2),
-}  # fmt: skip
-
-
-def _is_pointwise(func: Any) -> bool:
-    return torch.Tag.pointwise in func.tags
-
-
-def sampled(call: Call, most: int, order: Tensor | None = None) -> Call | None:
+def sampled(call: Call, most: int, order: Tensor | None = None) -> Call:
     """The call if it is small enough; else some rows of its arguments and results.
 
     The rows are the first of `order`, or random ones, the same for tensors with as many rows.
@@ -111,11 +105,10 @@ def sampled(call: Call, most: int, order: Tensor | None = None) -> Call | None:
     share = most / max(1, sum(t.numel() for t in every if isinstance(t, Tensor)))
     if share >= 1:
         return call
-    name = plain_name(call.func)
-    lists = name.startswith(("_foreach_", "_fused_")) and "norm" not in name
-    pointwise = lists or _is_pointwise(call.func)
-    if not results or not (pointwise or name in ROWS):
-        return None
+    lists = call.operator.lists and "norm" not in call.operator.name
+    pointwise = lists or torch.Tag.pointwise in call.operator.tags
+    if not results or not (pointwise or call.operator.row.rows):
+        raise NotJudged(f"more than {most:,} elements")
     first = results[0]
 
     def pick(value: Any) -> Any:
@@ -133,7 +126,8 @@ def sampled(call: Call, most: int, order: Tensor | None = None) -> Call | None:
     if pointwise:
         args, kwargs, after, after_kwargs = tree_map(pick, (args, kwargs, after, after_kwargs))
     else:
-        args = tuple(pick(a) if i in ROWS[name] else a for i, a in enumerate(args))
+        own = call.operator.row.rows
+        args = tuple(pick(a) if i in own else a for i, a in enumerate(args))
     return call._replace(
         before=(args, kwargs), result=tree_map(pick, call.result), after=(after, after_kwargs)
     )
@@ -141,38 +135,48 @@ def sampled(call: Call, most: int, order: Tensor | None = None) -> Call | None:
 
 def judge(call: Call) -> Verdict:
     """Judge a call whose tensors can be read."""
-    row = reference_of(call.func)
-    smaller = sampled(call, MOST_ELEMENTS)
-    if smaller is None:
-        return Verdict(NOT_JUDGED, text=f"more than {MOST_ELEMENTS:,} elements")
-    call = smaller
-    if row.properties is not None and (known := _by_properties(row, call)) is not None:
-        return known
-    if row.bound in (Bound.RANDOM, Bound.NOT_UNIQUE, Bound.UNINITIALIZED):
-        return Verdict(NOT_JUDGED, text=row.bound)
-    if plain_name(call.func) == "view" and call.func._schema.overload_name == "dtype":
+    try:
+        return _judge(sampled(call, MOST_ELEMENTS))
+    except NotJudged as reason:
+        return Verdict(NOT_JUDGED, text=str(reason)[:160])
+
+
+def _judge(call: Call) -> Verdict:
+    own = call.operator
+    if own.row.properties is not None and (verdict := _by_properties(call)) is not None:
+        return verdict
+    if own.row.bound in (Bound.RANDOM, Bound.NOT_UNIQUE, Bound.UNINITIALIZED):
+        raise NotJudged(own.row.bound)
+    if own.name == "view" and own.schema.overload_name == "dtype":
         return _same_bytes(call)
-    verdict = _Comparison(call, row).verdict()
-    return _as_eager(call, row) or verdict if verdict.state == WRONG else verdict
+    verdict = _Comparison(call).verdict()
+    if verdict.state == WRONG and own.eager is not None:
+        args = tree_map(lambda v: v.clone() if isinstance(v, Tensor) else v, call.before[0])
+        eager = call._replace(result=own.eager(*args), after=(args, {}))
+        if _Comparison(eager).verdict().state == WRONG:
+            raise NotJudged("also differs without compilation")
+    return verdict
 
 
-def _as_eager(call: Call, row: Reference) -> Verdict | None:
-    """The verdict on a compiled graph that differs from the reference also without compilation."""
-    if not hasattr(call.func, "eager"):
-        return None
-    args = tree_map(lambda v: v.clone() if isinstance(v, Tensor) else v, call.before[0])
-    eager = call._replace(result=call.func.eager(*args), after=(args, {}))
-    same = _Comparison(eager, row).verdict().state == WRONG
-    return Verdict(NOT_JUDGED, text="also differs without compilation") if same else None
+@contextlib.contextmanager
+def _needed(part: str) -> Iterator[None]:
+    """Name the error that prevents a part of the judgement."""
+    try:
+        yield
+    except NotJudged:
+        raise
+    except Exception as error:
+        first = next(iter(str(error).splitlines()), "")
+        raise NotJudged(f"no {part}: {type(error).__name__}: {first}") from error
 
 
-def _by_properties(row: Reference, call: Call) -> Verdict | None:
-    assert row.properties is not None
-    raw = plain_name(call.func) == "as_strided"
-    before, result, after = (
-        tree if raw else tree_map(plain, tree) for tree in (call.before, call.result, call.after)
-    )
-    error = row.properties(before[0], before[1], result, after[0])
+def _by_properties(call: Call) -> Verdict | None:
+    own = call.operator
+    before, result = call.before, call.result
+    if own.name != "as_strided":  # which reads the storage
+        before, result = (tree_map(plain, tree) for tree in (before, result))
+    with _needed("properties"):
+        error = own.row.properties(own.named(*before), result) if own.row.properties else None
     if error is None:
         return None
     return Verdict(WRONG, math.inf, error) if error else Verdict(CORRECT)
@@ -188,8 +192,8 @@ def _same_bytes(call: Call) -> Verdict:
 class _Comparison:
     """Compares a call with its reference, first exactly, then with the bound."""
 
-    def __init__(self, call: Call, row: Reference) -> None:
-        self.call, self.row, self.got = call, row, [plain(value) for value in call.outputs()]
+    def __init__(self, call: Call) -> None:
+        self.call, self.row, self.got = call, call.operator.row, [*map(plain, call.outputs())]
         inputs = [t for t in tree_flatten(call.before)[0] if is_float(t)]
         self.floats = [g.dtype for g in self.got if is_float(g)] or [t.dtype for t in inputs]
         kinds = (*self.floats, *(t.dtype for t in inputs))
@@ -200,8 +204,9 @@ class _Comparison:
 
     def run(self, rounded: torch.dtype | None, noise: Noise) -> list[Any]:
         args, kwargs = wide(self.call.before, rounded)
-        result, flat = execute(self.call.func, args, kwargs, noise)
-        return outputs(result, flat, self.call.written)
+        result, flat = execute(self.call.operator, args, kwargs, noise)
+        values = outputs(result, flat, self.call.written)
+        return [None if i in self.row.private else value for i, value in enumerate(values)]
 
     def roundings(self) -> list[Any]:
         """The types to which a Python number may be rounded before it is used; None for none."""
@@ -215,29 +220,27 @@ class _Comparison:
     def verdict(self) -> Verdict:
         candidates, exact = [], self.row.bound == Bound.BITS
         for rounded in self.roundings():
-            try:
+            with _needed("reference"):
                 expected = self.run(rounded, Noise())
-            except Exception as error:
-                text = f"no reference: {type(error).__name__}: {str(error).splitlines()[:1]}"
-                return Verdict(NOT_JUDGED, text=text[:160])
             ratio, text = compare(self.got, expected, None, 0.0 if exact else FACTOR)
             if ratio <= 1:
                 return Verdict(CORRECT, ratio)
             candidates.append((ratio, text, rounded, expected))
         candidates.sort(key=lambda candidate: candidate[0])
-        ratio, text = candidates[0][:2]
+        ratio, text, _, expected = candidates[0]
         moves = self.row.bound in (Bound.BITS, Bound.EXACT)
         if not self.floats or (moves and not math.isfinite(ratio)):
             return Verdict(WRONG, ratio, text)
         if ratio <= 2 and not exact and unit(self.computed) == unit(self.low):
             return Verdict(CORRECT, ratio / FACTOR)  # one unit in the last place
-        few = self._worst_rows(candidates[0][3])
-        return _Comparison(few, self.row).verdict() if few else self._with_bounds(candidates)
+        few = self._worst_rows(expected)
+        return _Comparison(few).verdict() if few else self._with_bounds(candidates)
 
     def _worst_rows(self, expected: list[Any]) -> Call | None:
         """The rows with the largest errors of a large call that works element by element."""
         got = self.got[0]
-        if not _is_pointwise(self.call.func) or got.dim() == 0 or got.numel() <= FEW_ELEMENTS:
+        pointwise = torch.Tag.pointwise in self.call.operator.tags
+        if not pointwise or got.dim() == 0 or got.numel() <= FEW_ELEMENTS:
             return None
         error = (got.double() - expected[0].double()).abs() / (expected[0].double().abs() + 1e-300)
         order = torch.nan_to_num(error, nan=math.inf).reshape(len(got), -1).amax(1).argsort()
@@ -247,14 +250,8 @@ class _Comparison:
         ends: list[tuple[float, str]] = []
         for u, state in self._units():
             for _, _, rounded, expected in candidates:
-                try:
+                with _needed("bound"):
                     ratio, text = self._within(expected, rounded, u)
-                except TimeoutError:
-                    return Verdict(NOT_JUDGED, text=f"takes longer than {LONGEST_S:.0f} s")
-                except Exception as error:
-                    return Verdict(
-                        NOT_JUDGED, text=f"no bound: {type(error).__name__}: {error}"[:160]
-                    )
                 if ratio <= 1:
                     return Verdict(state, ratio, text if state == EXPECTED else "")
                 if state == CORRECT:
@@ -282,7 +279,7 @@ class _Comparison:
         response: list[Any] | None = None
         for k in range(1, max(HOPELESS) + 1):
             if time.process_time() - self.began > LONGEST_S:
-                raise TimeoutError
+                raise NotJudged(f"takes longer than {LONGEST_S:.0f} s")
             noisy = self.run(rounded, Noise(u, sums, tiny, 1000 + k))
             response = _larger(response, noisy, expected)
             if k in HOPELESS:
@@ -334,7 +331,9 @@ def _compared(g: Tensor, e: Tensor, allowed: Tensor | None, signed: bool) -> tup
     rounded = e.to(g.dtype)
     same = (g == rounded) | ((g != g) & (rounded != rounded))
     if signed and not g.is_complex():
-        same = same & ((g != 0) | (torch.signbit(g) == torch.signbit(rounded)))
+        same = same & (
+            (g != 0) | (torch.signbit(g.to(e.dtype)) == torch.signbit(rounded.to(e.dtype)))
+        )
     if bool(same.all()):
         return 0.0, ""
     numbers = torch.finfo(g.dtype)
@@ -361,7 +360,7 @@ def _worst(ratio: Tensor, g: Tensor, e: Tensor) -> tuple[float, str]:
     worst = float(ratio.reshape(-1)[flat])
     if worst == 0:
         return 0.0, ""
-    place = [int(i) for i in torch.unravel_index(torch.tensor(flat), ratio.shape)]
+    place = [int(i) for i in np.unravel_index(flat, tuple(ratio.shape))]
     values = (_number(t.reshape(-1)[flat].item()) for t in (g, e))
     size = "" if math.isinf(worst) else f": {worst:,.3g} times the bound"
     return worst, "element {} is {}, must be {}{}".format(place, *values, size)

@@ -53,7 +53,7 @@ def growth(terms: float) -> float:
     return root * max(1.0, root / 16)
 
 
-def product(compute: Callable[..., Tensor], terms: int, *factors: Tensor) -> Tensor:
+def product(compute: Callable[..., Tensor], terms: float, *factors: Tensor) -> Tensor:
     """A product of tensors that sums `terms` terms per element, as one step of a reference."""
     noise = ACTIVE.noise[-1]
     with _disable_current_modes():

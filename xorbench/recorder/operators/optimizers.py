@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-RENAMED = {"norm": "linalg_vector_norm", "copy": "copy", "max": "amax", "zero": "zeros_like"}
+RENAMED = {"norm": "linalg_vector_norm", "max": "amax", "zero": "zeros_like"}
 
 
 def lists(name: str, args: Any, kwargs: Any) -> Any:
     """The result of a list operator, tensor by tensor; arguments are written in place."""
-    if name.startswith("_fused_sgd"):
-        return _sgd(*args[:3], **kwargs)
-    if name.startswith("_fused_adam"):
-        return _adam(name, *args[:6], **kwargs)
-    if name.startswith("_amp_foreach"):
-        return _unscale(*args)
     if name.startswith("_foreach_"):
         return _each(name, args, kwargs)
-    raise NotImplementedError(name)
+    if name.startswith("_amp_foreach"):
+        return _unscale(*args)
+    o = SimpleNamespace(**{"grad_scale": None, "found_inf": None, **kwargs})
+    if o.found_inf is not None and bool(o.found_inf):
+        return None
+    o.decoupled = "adamw" in name
+    step, keys = STEPS[name.rstrip("_")]
+    for i in range(len(args[0])):
+        own = {key: values[i] for key, values in zip(keys, args) if len(values)}  # noqa: B905
+        if o.grad_scale is not None:
+            own["g"].copy_(own["g"] / o.grad_scale)
+        own["d"] = -own["g"] if o.maximize else own["g"]
+        step(SimpleNamespace(**own), o)
+    return None
 
 
 def _each(name: str, args: Any, kwargs: Any) -> Any:
@@ -33,9 +41,8 @@ def _each(name: str, args: Any, kwargs: Any) -> Any:
     scalars = args.pop() if plain in ("addcmul", "addcdiv") and len(args) > 3 else None
     results = []
     for i in range(count):
-        own = [_nth(value, i, count) for value in args]
         extra = {"value": _nth(scalars, i, count)} if scalars is not None else {}
-        results.append(operator(*own, **{**kwargs, **extra}))
+        results.append(operator(*(_nth(value, i, count) for value in args), **kwargs, **extra))
     if not name.endswith("_"):
         return results
     for target, result in zip(args[0], results):  # noqa: B905 - Python 3.9
@@ -57,45 +64,40 @@ def _unscale(grads: Any, found: Tensor, inverse: Tensor) -> None:
     found.copy_(torch.full_like(found, float(bool(found) or not finite)))
 
 
-def _sgd(
-    parameters: Any, grads: Any, buffers: Any, *, weight_decay: float, momentum: float, lr: Any,
-    dampening: float, nesterov: bool, maximize: bool, is_first_step: bool, grad_scale: Any = None,
-    found_inf: Any = None,
-) -> None:  # fmt: skip
-    if found_inf is not None and bool(found_inf):
-        return
-    for p, g, b in zip(parameters, grads, buffers or [None] * len(parameters)):  # noqa: B905
-        if grad_scale is not None:
-            g.copy_(g / grad_scale)
-        step = -g if maximize else g
-        step = step + weight_decay * p if weight_decay else step
-        if momentum:
-            b.copy_(step.clone() if is_first_step else momentum * b + (1 - dampening) * step)
-            step = step + momentum * b if nesterov else b
-        p.copy_(p - lr * step)
+def _sgd(t: Any, o: Any) -> None:
+    """A step of tensors t (parameter p, gradient d, buffer m) with options o."""
+    step = t.d + o.weight_decay * t.p if o.weight_decay else t.d
+    if o.momentum:
+        old = step.clone() if o.is_first_step else o.momentum * t.m + (1 - o.dampening) * step
+        t.m.copy_(old)
+        step = step + o.momentum * t.m if o.nesterov else t.m
+    t.p.copy_(t.p - o.lr * step)
 
 
-def _adam(
-    name: str, parameters: Any, grads: Any, averages: Any, squares: Any, largest: Any, steps: Any,
-    *, lr: Any, beta1: float, beta2: float, weight_decay: float, eps: float, amsgrad: bool,
-    maximize: bool, grad_scale: Any = None, found_inf: Any = None,
-) -> None:  # fmt: skip
-    if found_inf is not None and bool(found_inf):
-        return
-    rows = zip(parameters, grads, averages, squares, steps)  # noqa: B905
-    for i, (p, g, m, v, step) in enumerate(rows):
-        if grad_scale is not None:
-            g.copy_(g / grad_scale)
-        d, t = -g if maximize else g, float(step)
-        if weight_decay and "adamw" in name:
-            p.copy_(p - lr * weight_decay * p)
-        elif weight_decay:
-            d = d + weight_decay * p
-        m.copy_(m + (1 - beta1) * (d - m))
-        v.copy_(beta2 * v + (1 - beta2) * d * d)
-        second = v
-        if amsgrad:
-            largest[i].copy_(torch.maximum(largest[i], v))
-            second = largest[i]
-        scale = torch.sqrt(second) / math.sqrt(1 - beta2**t) + eps
-        p.copy_(p - lr / (1 - beta1**t) * m / scale)
+def _adam(t: Any, o: Any) -> None:
+    """A step of tensors t (also the averages m, v and their largest) with options o."""
+    if o.weight_decay and o.decoupled:
+        t.p.copy_(t.p - o.lr * o.weight_decay * t.p)
+    d = t.d + o.weight_decay * t.p if o.weight_decay and not o.decoupled else t.d
+    t.m.copy_(t.m + (1 - o.beta1) * (d - t.m))
+    t.v.copy_(o.beta2 * t.v + (1 - o.beta2) * d * d)
+    if o.amsgrad:
+        t.largest.copy_(torch.maximum(t.largest, t.v))
+    count = float(t.step)
+    root = torch.sqrt(t.largest if o.amsgrad else t.v)
+    scale = root / math.sqrt(1 - o.beta2**count) + o.eps
+    t.p.copy_(t.p - o.lr / (1 - o.beta1**count) * t.m / scale)
+
+
+def _adagrad(t: Any, o: Any) -> None:
+    d = t.d + o.weight_decay * t.p if o.weight_decay else t.d
+    t.sum.copy_(t.sum + d * d)
+    lr = o.lr / (1 + (float(t.step) - 1) * o.lr_decay)
+    t.p.copy_(t.p - lr * d / (torch.sqrt(t.sum) + o.eps))
+
+
+ADAM = _adam, ("p", "g", "m", "v", "largest", "step")
+STEPS = {
+    "_fused_sgd": (_sgd, ("p", "g", "m")), "_fused_adam": ADAM, "_fused_adamw": ADAM,
+    "_fused_adagrad": (_adagrad, ("p", "g", "sum", "step")),
+}  # fmt: skip

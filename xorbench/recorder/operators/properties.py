@@ -1,128 +1,83 @@
 """Properties of results that have no single correct value: indices, random numbers, factors.
 
-Each function takes the inputs, the result and the arguments after the call. It returns the error,
-an empty text for a correct result, or None if the property does not apply.
+Each function takes the arguments by name, with their defaults, and the result. It returns the
+error, an empty text for a correct result, or None if the formula decides.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-Property = Callable[[Any, Any, Any, Any], str | None]
+Arguments = Mapping[str, Any]
+Property = Callable[[Arguments, Any], "str | None"]
 LARGEST_Z = 6.0  # standard deviations; about 2 in 10⁹ for a correct generator
 LARGEST_D = 3.5  # Kolmogorov-Smirnov statistic times √n; about 5 in 10¹¹
+COARSE = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}  # neighbouring values of a precision
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
     return bool(((a == b) | ((a != a) & (b != b))).all())
 
 
-def _argument(args: Any, kwargs: Any, position: int, name: str, default: Any) -> Any:
-    return args[position] if len(args) > position else kwargs.get(name, default)
-
-
 # Indices
 
 
-def _points_at(index: Tensor, x: Tensor, dim: int, values: Tensor) -> bool:
+def _points_at(index: Tensor, x: Tensor, dim: int, values: Tensor) -> str:
     """Whether indices are inside a dimension and point at the values."""
     inside = not index.numel() or 0 <= int(index.min()) <= int(index.max()) < x.shape[dim]
-    return inside and _equal(x.gather(dim, index), values)
+    fits = inside and _equal(x.gather(dim, index), values)
+    return "" if fits else "an index does not point at its value"
 
 
 def extreme(name: str) -> Property:
-    """Values and indices of `max` and `min` along a dimension."""
+    """The index of an extreme, and the extreme if the operator returns it."""
 
-    def check(args: Any, kwargs: Any, result: Any, _after: Any) -> str | None:
-        x, dim = args[0], _argument(args, kwargs, 1, "dim", None)
-        if not isinstance(result, tuple) or not isinstance(dim, int) or not x.dim():
+    def check(a: Arguments, result: Any) -> str | None:
+        x = a["self"]
+        if "dim" not in a or not x.dim() or x.is_complex():
             return None
-        keep = _argument(args, kwargs, 2, "keepdim", False)
-        values, index = result if keep else (t.unsqueeze(dim) for t in result)
-        if not _equal(values, getattr(x, name)(dim, keepdim=True)):
+        values, index = result if isinstance(result, tuple) else (None, result)
+        x, dim = (x.reshape(-1), 0) if a["dim"] is None else (x, a["dim"])
+        numbers = (x.double() if x.is_floating_point() else x).numpy()
+        expected = torch.from_numpy(getattr(np, name)(numbers, axis=dim, keepdims=True)).to(x.dtype)
+        if values is not None and not _equal(values.reshape(expected.shape), expected):
             return "the values are not the extremes"
-        return "" if _points_at(index, x, dim, values) else "an index does not fit its value"
+        return _points_at(index.reshape(expected.shape), x, dim, expected)
 
     return check
 
 
-def extreme_index(name: str) -> Property:
-    """The index of an extreme."""
-
-    def check(args: Any, kwargs: Any, result: Any, _after: Any) -> str | None:
-        x, dim = args[0], _argument(args, kwargs, 1, "dim", None)
-        if not x.dim() or x.is_complex():
-            return None
-        if dim is None:
-            x, dim, index = x.reshape(-1), 0, result.reshape(1)
-        else:
-            keep = _argument(args, kwargs, 2, "keepdim", False)
-            index = result if keep else result.unsqueeze(dim)
-        fits = _points_at(index, x, dim, getattr(x, name)(dim, keepdim=True))
-        return "" if fits else "the index does not point at an extreme"
-
-    return check
-
-
-def _sorted(x: Tensor, dim: int, descending: bool) -> Tensor:
-    wide = x.double() if x.is_floating_point() else x
-    ordered = torch.from_numpy(np.sort(wide.numpy(), axis=dim))
-    return ordered.flip(dim) if descending else ordered
-
-
-def _distinct(index: Tensor, dim: int) -> bool:
-    return bool((torch.sort(index, dim)[0].diff(dim=dim) > 0).all())
-
-
-def top(args: Any, kwargs: Any, result: Any, _after: Any) -> str | None:
-    x, count, dim = args[0], args[1], _argument(args, kwargs, 2, "dim", -1)
-    if not x.dim() or _has_nan(x):
+def sort(a: Arguments, result: Any) -> str | None:
+    """Sorted values, or the first of them, and their indices."""
+    (x, dim), (values, index) = (a["self"], a["dim"]), result
+    if not x.dim() or (x.is_floating_point() and bool((x != x).any())):
         return None
-    largest = bool(_argument(args, kwargs, 3, "largest", True))
-    values, index = result
-    ordered = torch.sort(values, dim, descending=largest)[0]
-    if not _equal(
-        ordered.to(torch.float64), _sorted(x, dim, largest).narrow(dim, 0, count).double()
-    ):
-        return "the values are not the extremes"
-    fits = _points_at(index, x, dim, values) and _distinct(index, dim)
-    return "" if fits else "an index does not fit its value"
-
-
-def _has_nan(x: Tensor) -> bool:
-    return x.is_floating_point() and bool((x != x).any())
-
-
-def sort(args: Any, kwargs: Any, result: Any, _after: Any) -> str | None:
-    x, rest = args[0], args[1:]
-    dims = [a for a in rest if isinstance(a, int) and not isinstance(a, bool)]
-    flags = [a for a in rest if isinstance(a, bool)]
-    if not x.dim() or _has_nan(x):
-        return None
-    dim = dims[0] if dims else kwargs.get("dim", -1)
-    descending = bool(kwargs.get("descending", flags[-1] if flags else False))
-    values, index = result
-    if not _equal(values, _sorted(x, dim, descending).to(values.dtype)):
-        return "the values are not sorted"
-    fits = _points_at(index, x, dim, values) and _distinct(index, dim)
-    return "" if fits else "the indices are not a permutation that sorts"
+    down = bool(a.get("largest", a.get("descending")))
+    numbers = (x.double() if x.is_floating_point() else x).numpy()
+    expected = torch.from_numpy(np.sort(numbers, axis=dim))
+    expected = (expected.flip(dim) if down else expected).narrow(dim, 0, values.shape[dim])
+    ordered = values if a.get("sorted", True) else torch.sort(values, dim, descending=down)[0]
+    if not _equal(ordered, expected.to(values.dtype)):
+        return "the values are not the extremes" if "largest" in a else "the values are not sorted"
+    distinct = bool((torch.sort(index, dim)[0].diff(dim=dim) > 0).all())
+    return _points_at(index, x, dim, values) if distinct else "an index occurs twice"
 
 
 def pooled(axes: int) -> Property:
     """The indices of a pooling point at its values; the formula checks the values."""
 
-    def check(args: Any, _kwargs: Any, result: Any, _after: Any) -> str | None:
-        plane = args[0].reshape(*args[0].shape[:-axes], -1)
+    def check(a: Arguments, result: Any) -> str | None:
+        plane = a["self"].reshape(*a["self"].shape[:-axes], -1)
         if not result[1].numel():
             return None
         values, index = (t.reshape(*plane.shape[:-1], -1) for t in result)
-        return None if _points_at(index, plane, -1, values) else "an index misses its value"
+        return _points_at(index, plane, -1, values) or None
 
     return check
 
@@ -130,92 +85,81 @@ def pooled(axes: int) -> Property:
 # Random numbers
 
 
-def _share(x: Tensor, p: float) -> str:
-    """Whether a share p of the elements is nonzero."""
-    count, hits = x.numel(), int((x != 0).sum())
-    limit = LARGEST_Z * math.sqrt(count * p * (1 - p)) + 1
-    return "" if abs(hits - count * p) <= limit else f"{hits / count:.4f} are nonzero, must be {p}"
+def bernoulli(a: Arguments, result: Any) -> str | None:
+    """Zeros and ones with given chances, which the tensor holds if there is no `p`."""
+    if not bool(((result == 0) | (result == 1)).all()):
+        return "not only 0 and 1"
+    return _share(result, torch.as_tensor(a.get("p", a["self"])))
 
 
-def bernoulli(default: float | None) -> Property:
-    """Zeros and ones; without a default, the first argument holds the chances."""
-
-    def check(args: Any, kwargs: Any, result: Any, _after: Any) -> str | None:
-        p = _argument(args, kwargs, 1, "p", default)
-        if not bool(((result == 0) | (result == 1)).all()):
-            return "not only 0 and 1"
-        if isinstance(p, (int, float)):
-            return _share(result, float(p))
-        chances = (p if isinstance(p, Tensor) else args[0]).double().expand(result.shape)
-        limit = LARGEST_Z * float((chances * (1 - chances)).sum().clamp(min=0).sqrt()) + 1
-        wrong = abs(float((result.double() - chances).sum())) > limit
-        return "the share of ones does not fit" if wrong else ""
-
-    return check
+def _share(x: Tensor, p: Tensor) -> str:
+    """Whether elements are nonzero with their chances."""
+    chances = p.double().expand(x.shape)
+    limit = LARGEST_Z * math.sqrt(float((chances * (1 - chances)).sum().clamp(min=0))) + 1
+    hits, expected = int((x != 0).sum()), float(chances.sum())
+    text = f"{hits:,} of {x.numel():,} are nonzero, must be about {expected:,.0f}"
+    return "" if abs(hits - expected) <= limit else text
 
 
-def dropout(args: Any, _kwargs: Any, result: Any, _after: Any) -> str | None:
-    (x, p, train), (y, mask) = args[:3], result
-    if train is False or not 0 < p < 1:
+def dropout(a: Arguments, result: Any) -> str | None:
+    """The scaled input times a mask with the given share."""
+    (x, p), (y, mask) = (a["input"], a["p"]), result
+    if a["train"] is False or not 0 < p < 1:
         return None
     scaled = torch.where(mask, x.double() / (1 - p), torch.zeros((), dtype=torch.float64))
-    u = torch.finfo(y.dtype).eps
-    if not bool(((y.double() - scaled).abs() <= 4 * u * scaled.abs()).all()):
-        return "the result is not the input times the mask"
-    return _share(mask, 1 - p)
+    near = (y.double() - scaled).abs() <= 4 * torch.finfo(y.dtype).eps * scaled.abs()
+    fits = bool((near | ((y != y) & (scaled != scaled))).all())
+    return (
+        _share(mask, torch.tensor(1 - p)) if fits else "the result is not the input times the mask"
+    )
 
 
-def distributed(cdf: Callable[..., Any], *defaults: float) -> Property:
+def distributed(cdf: Callable[..., Any], *names: str) -> Property:
     """Whether random numbers follow a distribution function, by Kolmogorov and Smirnov."""
 
-    def check(args: Any, kwargs: Any, result: Any, after: Any) -> str | None:
-        own = [a for a in args[1:] if isinstance(a, (int, float))]
-        values = _names(kwargs, own) if defaults else []
-        parameters = [*values, *defaults[len(values) :]]
-        if not isinstance(result, Tensor) or not result.numel():
-            return None
+    def check(a: Arguments, result: Any) -> str | None:
+        parameters = [a[name] for name in names if name in a]
+        if not result.numel() or any(isinstance(value, Tensor) for value in parameters):
+            return None if result.numel() else ""
         x = np.sort(result.double().numpy().ravel())
         if not np.isfinite(x).all():
             return "a random number is not finite"
         expected, count = cdf(x, *parameters), len(x)
-        coarse = LARGEST_COARSE.get(result.dtype, 0.0)  # neighbouring values of a low precision
         above = (np.searchsorted(x, x, side="right") / count - expected).max()
         below = (expected - np.searchsorted(x, x, side="left") / count).max()
-        distance = max(above, below) - coarse
+        distance = max(above, below) - COARSE.get(result.dtype, 0.0)
         wrong = distance * math.sqrt(count) > LARGEST_D
         return f"not of its distribution: distance {distance:.4f}" if wrong else ""
 
     return check
 
 
-LARGEST_COARSE = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}
-
-
-def _names(kwargs: Any, own: list[Any]) -> list[Any]:
-    named = ("from", "mean", "lambd", "to", "std")
-    return own or [kwargs[name] for name in named if name in kwargs]
-
-
-def uniform(x: Any, low: float, high: float) -> Any:
+def uniform(x: Any, low: float = 0.0, high: float = 1.0) -> Any:
     return np.where((x < low) | (x > high), np.inf, (x - low) / max(high - low, 1e-300))
 
 
-def normal(x: Any, mean: float, std: float) -> Any:
-    z = torch.from_numpy((x - mean) / (std or 1e-300))
-    return torch.special.ndtr(z).numpy()
+def normal(x: Any, mean: float = 0.0, std: float = 1.0) -> Any:
+    return torch.special.ndtr(torch.from_numpy((x - mean) / (std or 1e-300))).numpy()
 
 
 def exponential(x: Any, rate: float) -> Any:
     return np.where(x < 0, np.inf, -np.expm1(-rate * x))
 
 
-def whole_numbers(args: Any, kwargs: Any, result: Any, _after: Any) -> str | None:
-    """`randint`: whole numbers in a range, evenly distributed."""
-    bounds = [a for a in args if isinstance(a, int)]
-    if not bounds or not result.numel():
-        return None
-    low, high = (0, bounds[0]) if len(bounds) == 1 else bounds[:2]
+def cauchy(x: Any, median: float, sigma: float) -> Any:
+    return 0.5 + np.arctan((x - median) / sigma) / math.pi
+
+
+def log_normal(x: Any, mean: float, std: float) -> Any:
+    return np.where(x < 0, np.inf, normal(np.log(np.maximum(x, 1e-300)), mean, std))
+
+
+def whole_numbers(a: Arguments, result: Any) -> str | None:
+    """Whole numbers in a range, evenly distributed."""
+    low, high = a.get("low", a.get("from", 0)), a.get("high", a.get("to"))
     x = result.double()
+    if high is None or not x.numel():
+        return None if x.numel() else ""
     if not low <= float(x.min()) <= float(x.max()) < high or bool((x != x.floor()).any()):
         return "a random number is outside its range"
     spread = math.sqrt(((high - low) ** 2 - 1) / 12 / x.numel())
@@ -223,87 +167,68 @@ def whole_numbers(args: Any, kwargs: Any, result: Any, _after: Any) -> str | Non
     return "the mean does not fit" if off > LARGEST_Z * spread + 1e-9 else ""
 
 
-def permutation(args: Any, _kwargs: Any, result: Any, _after: Any) -> str | None:
-    fits = _equal(torch.sort(result)[0], torch.arange(args[0], dtype=result.dtype))
+def permutation(a: Arguments, result: Any) -> str | None:
+    fits = _equal(torch.sort(result)[0], torch.arange(a["n"], dtype=result.dtype))
     return "" if fits else "not a permutation"
 
 
 # Factors of matrices, by their residual
 
 
-def _residual(parts: Callable[..., tuple[Tensor, list[Tensor]]]) -> Property:
-    """`parts` returns the product of the factors and the factors with orthonormal columns."""
+def factors(parts: Callable[..., Any]) -> Property:
+    """`parts` returns the matrix, the product of the factors, and the orthonormal factors."""
 
-    def check(args: Any, kwargs: Any, result: Any, _after: Any) -> str | None:
-        kind = (
-            torch.complex128 if result[-1].is_complex() or result[0].is_complex() else torch.float64
-        )
-        factors = [t.to(kind) if t.is_floating_point() or t.is_complex() else t for t in result]
-        x = args[0].to(kind)
-        if not x.numel() or any(not t.numel() for t in factors):
+    def check(a: Arguments, result: Any) -> str | None:
+        x = a["A"]
+        kind = torch.complex128 if x.is_complex() else torch.float64
+        if not x.numel() or any(not t.numel() for t in result):
             return None
-        expected, orthonormal = parts(x, *factors)
-        u = torch.finfo(args[0].dtype).eps
-        limit = 64 * u * max(x.shape[-2:]) * max(float(x.abs().max()), 1e-300)
-        if float((expected[0] - expected[1]).abs().max()) > limit * max(x.shape[-2:]):
+        expected, made, orthonormal = parts(x.to(kind), *(t.to(kind) for t in result), a)
+        size = max(x.shape[-2:])
+        limit = 64 * torch.finfo(x.dtype).eps * size
+        if float((expected - made).abs().max()) > limit * size * max(float(x.abs().max()), 1e-300):
             return "the factors do not give the matrix"
-        for q in orthonormal:
-            gram = q.mH @ q
-            off = gram - torch.eye(gram.shape[-1], dtype=kind)
-            if float(off.abs().max()) > 64 * u * q.shape[-2]:
-                return "the columns are not orthonormal"
-        return ""
+        grams = [(q.mH @ q - torch.eye(q.shape[-1], dtype=kind)).abs().max() for q in orthonormal]
+        return "the columns are not orthonormal" if any(gram > limit for gram in grams) else ""
 
     return check
 
 
-def _svd(x: Tensor, u: Tensor, s: Tensor, vh: Tensor) -> Any:
+def svd(x: Tensor, u: Tensor, s: Tensor, vh: Tensor, _a: Arguments) -> Any:
     count = s.shape[-1]
-    made = (u[..., :count] * s.unsqueeze(-2)) @ vh[..., :count, :]
-    return (x, made), [u, vh.mH]
+    return x, (u[..., :count] * s.unsqueeze(-2)) @ vh[..., :count, :], [u, vh.mH]
 
 
-def _eigh(x: Tensor, values: Tensor, vectors: Tensor) -> Any:
-    made = vectors * values.unsqueeze(-2)
-    halves = (x.tril() + x.tril(-1).mH) @ vectors, (x.triu() + x.triu(1).mH) @ vectors
-    return (min(halves, key=lambda half: float((half - made).abs().max())), made), [vectors]
+def eigh(x: Tensor, values: Tensor, vectors: Tensor, a: Arguments) -> Any:
+    lower = str(a["UPLO"]).upper() == "L"
+    whole = x.tril() + x.tril(-1).mH if lower else x.triu() + x.triu(1).mH
+    return whole @ vectors, vectors * values.unsqueeze(-2), [vectors]
 
 
-def _qr(x: Tensor, q: Tensor, r: Tensor) -> Any:
-    return (x, q @ r), [q]
-
-
-svd, eigh, qr = _residual(_svd), _residual(_eigh), _residual(_qr)
+def qr(x: Tensor, q: Tensor, r: Tensor, _a: Arguments) -> Any:
+    return x, q @ r, [q]
 
 
 # Storage and discontinuities
 
 
-def as_strided(args: Any, kwargs: Any, result: Any, _after: Any) -> str | None:
+def as_strided(a: Arguments, result: Any) -> str | None:
     """Read the elements from the storage by their offsets."""
-    x, size, stride = args[0], list(args[1]), list(args[2])
-    offset = _argument(args, kwargs, 3, "storage_offset", None)
-    offset = x.storage_offset() if offset is None else offset
-    flat = torch.empty(0, dtype=x.dtype, device=x.device).set_(x.untyped_storage())
-    index = torch.full([1] * len(size), offset, dtype=torch.long)
-    for axis, (n, s) in enumerate(zip(size, stride)):  # noqa: B905 - Python 3.9
-        index = index + (torch.arange(n) * s).reshape(
-            [n if i == axis else 1 for i in range(len(size))]
-        )
-    expected = flat.cpu()[index.reshape(-1)].reshape(size)
-    return "" if _equal(result.cpu(), expected) else "the elements are not those of the storage"
+    x, offset = a["self"], a["storage_offset"]
+    index = torch.tensor(x.storage_offset() if offset is None else offset)
+    for n, s in zip(a["size"], a["stride"]):  # noqa: B905 - Python 3.9
+        index = index.unsqueeze(-1) + torch.arange(n) * s
+    flat = torch.empty(0, dtype=x.dtype, device=x.device).set_(x.untyped_storage()).cpu()
+    fits = _equal(result.cpu(), flat[index])
+    return "" if fits else "the elements are not those of the storage"
 
 
-def floor_division(args: Any, _kwargs: Any, result: Any, _after: Any) -> str | None:
+def floor_division(a: Arguments, result: Any) -> str | None:
     """The floor of a rounded quotient: both branches at a whole number are correct."""
-    if not isinstance(result, Tensor) or not result.is_floating_point():
+    if not result.is_floating_point():
         return None
-    a, b = (
-        t.double() if isinstance(t, Tensor) else torch.tensor(float(t), dtype=torch.float64)
-        for t in args[:2]
-    )
-    quotient, u = a / b, torch.finfo(result.dtype).eps
-    low, high = (torch.floor(quotient * (1 + side)).to(result.dtype) for side in (-u, u))
-    fits = (result == low) | (result == high) | (result == torch.floor(quotient).to(result.dtype))
-    fits = fits | ~torch.isfinite(quotient)
+    pair = (torch.as_tensor(a[name]).double() for name in ("self", "other"))
+    quotient, u = torch.div(*pair), torch.finfo(result.dtype).eps
+    near = [torch.floor(quotient * factor).to(result.dtype) for factor in (1 - u, 1, 1 + u)]
+    fits = sum((result == value) for value in near).bool() | ~torch.isfinite(quotient)
     return "" if bool(fits.all()) else "not the floor of the quotient"
