@@ -9,11 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from xorbench.programs import rounding
 from xorbench.programs.rounding import Comparison, Sketch, Step, judge
 from xorbench.recorder import decisions, noise
 from xorbench.recorder import sketch as sketches
+from xorbench.recorder.detail import UnseenMode
 from xorbench.recorder.fingerprint import Digester
 from xorbench.recorder.listen import Listener
 from xorbench.recorder.noise import Noise, rule_of
@@ -536,6 +538,14 @@ def test_a_different_number_of_steps_is_beyond_rounding() -> None:
     answer = compared(record(9, 1e-6)[:7])
     assert answer.first is not None
     assert (answer.word, answer.first.text) == ("beyond", "10 in A, 7 in B")
+
+
+def test_a_mode_of_the_recorder_lets_older_compilers_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before PyTorch 2.9, any other mode makes the compiler return its function unchanged."""
+    assert UnseenMode.ignore_compile_internals()
+    assert not UnseenMode.is_infra_mode()
+    monkeypatch.delattr(TorchDispatchMode, "ignore_compile_internals")
+    assert UnseenMode.is_infra_mode()
 
 
 def test_decisions_that_b_hides_explain_few_steps_and_no_output() -> None:

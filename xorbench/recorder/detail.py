@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch._guards import CompileContext
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.optim import Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -29,6 +30,25 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 TORCH = os.path.dirname(os.path.abspath(torch.__file__))
 STANDARD = sysconfig.get_paths()["stdlib"]
 SITE = os.sep + "site-packages" + os.sep
+
+
+class UnseenMode(TorchDispatchMode):
+    """A dispatch mode that does not prevent compilation: compiled code runs as without it."""
+
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """From PyTorch 2.9 on."""
+        return True
+
+    @classmethod
+    def is_infra_mode(cls) -> bool:
+        """Before: other modes make the compiler run its functions without compilation."""
+        return not hasattr(TorchDispatchMode, "ignore_compile_internals")
+
+
+def is_tracing() -> bool:
+    """Whether a compiler is tracing: the operators are not those of the program."""
+    return CompileContext.try_get() is not None
 
 
 def leave_innermost(mode: TorchDispatchMode) -> bool:
@@ -200,7 +220,7 @@ class Detail:
         return details
 
 
-class Operators(TorchDispatchMode):
+class Operators(UnseenMode):
     """Records the outputs of every operator, and the inputs that no operator made."""
 
     def __init__(self, listener: Listener) -> None:
@@ -220,16 +240,11 @@ class Operators(TorchDispatchMode):
         self._number = 0
         self._line = ""
 
-    @classmethod
-    def ignore_compile_internals(cls) -> bool:
-        """Let compiled regions run unchanged."""
-        return True
-
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operator and record it."""
         kwargs = kwargs or {}
         listener = self._listener
-        if not listener.listens() or _only_views(func):
+        if not listener.listens() or _only_views(func) or is_tracing():
             return func(*args, **kwargs)
         if not listener.detail.on:
             output = func(*args, **kwargs)

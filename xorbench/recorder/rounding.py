@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch.nn.parameter import Parameter
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import dataloader
 
 from .decisions import decision_before, observed
-from .detail import leave_innermost
+from .detail import UnseenMode, is_tracing, leave_innermost
 from .head import process_rank
 from .noise import Noise, base_name
 
@@ -56,7 +55,7 @@ class Rounding:
     def is_on(self, mode: StepMode) -> bool:
         """Whether an operator belongs to the training: not to the recorder, nor to loading."""
         is_forked = mode.pid != os.getpid()  # a loader process inherits the mode
-        free = not self.loading and self._listener.busy is None
+        free = not self.loading and self._listener.busy is None and not is_tracing()
         return mode is self.mode and free and not is_forked
 
     def run(self, func: Any, args: Any, kwargs: Any) -> Any:
@@ -95,18 +94,13 @@ class Rounding:
         kind.__next__ = following  # type: ignore[assignment,method-assign]
 
 
-class StepMode(TorchDispatchMode):
+class StepMode(UnseenMode):
     """Passes the operators of one step to `Rounding`."""
 
     def __init__(self, rounding: Rounding) -> None:
         super().__init__()
         self._rounding = rounding
         self.pid = os.getpid()
-
-    @classmethod
-    def ignore_compile_internals(cls) -> bool:
-        """Let compiled regions run unchanged."""
-        return True
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operator; a tensor subclass first maps it to operators of plain tensors."""
