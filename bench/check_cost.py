@@ -5,9 +5,9 @@
 
 Two trainings: the small GPT of examples/gpt.py (4 layers, width 256, batch 8 × 128 tokens, AdamW)
 and the XOR loop of examples/xor.py's size. Each is trained in fresh processes, with and without the
-recorder, interleaved (A B B A …), under the conditions of `check --against`. The first steps of a
-process are skipped. A process is one sample: the median of its steps. The ratio has a 95% interval
-over the processes; the share of each part is timed inside the recorder.
+recorder, interleaved (A B B A …). The first steps of a process are skipped. A process is one
+sample: the median of its steps. The ratio has a 95% interval over the processes; the share of each
+part is timed inside the recorder.
 """
 
 import argparse
@@ -26,7 +26,6 @@ import pandas as pd
 from ratios import mean_ratio
 
 from xorbench.programs.command_run import SITE
-from xorbench.programs.conditions import PAGES, WAITING, shared_variables
 from xorbench.report.text import to_markdown
 
 HERE: Final = Path(__file__)
@@ -140,7 +139,7 @@ def measured(training: str, steps: int, environment: dict[str, str]) -> dict[str
     """The times of a fresh process."""
     done = subprocess.run(
         [sys.executable, str(HERE), "--child", training, "--steps", str(steps)],
-        env={**os.environ, **shared_variables(PAGES[0], WAITING[0], os.environ), **environment},
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         check=True,
