@@ -15,11 +15,13 @@ from xorbench.programs import rounding
 from xorbench.programs.rounding import Comparison, Sketch, Step, judge
 from xorbench.recorder import decisions, noise
 from xorbench.recorder import sketch as sketches
-from xorbench.recorder.detail import UnseenMode
+from xorbench.recorder.detail import Operators, UnseenMode
 from xorbench.recorder.fingerprint import Digester
 from xorbench.recorder.listen import Listener
 from xorbench.recorder.noise import Noise, rule_of
+from xorbench.recorder.operators.interception import JudgedOperators
 from xorbench.recorder.options import Options
+from xorbench.recorder.rounding import StepMode
 from xorbench.recorder.sink import MemorySink
 from xorbench.recorder.sketch import sketch, sketch_at
 
@@ -542,6 +544,7 @@ def test_a_different_number_of_steps_is_beyond_rounding() -> None:
 
 def test_a_mode_of_the_recorder_lets_older_compilers_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before PyTorch 2.9, any other mode makes the compiler return its function unchanged."""
+    assert all(issubclass(mode, UnseenMode) for mode in (Operators, StepMode, JudgedOperators))
     assert UnseenMode.ignore_compile_internals()
     assert not UnseenMode.is_infra_mode()
     monkeypatch.delattr(TorchDispatchMode, "ignore_compile_internals")

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from ..detail import Detail, leave_innermost, line_of
+from ..detail import Detail, UnseenMode, leave_innermost, line_of
 from .compiled import Graph, follow_compilation
 from .judge import CORRECT, NOT_JUDGED, Call, Verdict, judge, outputs, unreadable
 from .references import ADDED, Bound, Operator, operator
@@ -91,7 +91,7 @@ def _follow_threads(operators: JudgedOperators) -> None:
 WORKER = "xorbench-references"
 
 
-class JudgedOperators(TorchDispatchMode):
+class JudgedOperators(UnseenMode):
     """Judges each kind of call once: operator, types, shapes, strides and whole-number scalars."""
 
     def __init__(self, options: Any, folder: str, fault: Fault = None) -> None:
@@ -109,11 +109,6 @@ class JudgedOperators(TorchDispatchMode):
         # loader processes are not judged; a training process turns it on again
         self.on, self._file = False, None
         self._lock, self._own = threading.Lock(), threading.local()
-
-    @classmethod
-    def ignore_compile_internals(cls) -> bool:
-        """Let compiled regions run unchanged."""
-        return True
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operator; a tensor subclass first maps it to operators of plain tensors."""
