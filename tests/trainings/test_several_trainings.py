@@ -137,10 +137,8 @@ def test_the_folds_of_a_pool_are_compared_in_any_order(
         assert "of the pool), in parameter" in result["sentence"]
 
 
-def test_steps_ends_every_thread_after_the_same_number(tmp_path: Path) -> None:
-    """A thread that has made its steps waits for the others, and each record is complete."""
-    (tmp_path / "threads.py").write_text(
-        """
+# The beginning of a training in a thread, whose steps follow.
+THREAD = """
 import threading, time, torch
 def train(seed):
     generator = torch.Generator().manual_seed(seed)
@@ -148,6 +146,13 @@ def train(seed):
     torch.nn.init.constant_(model.weight, seed)
     torch.nn.init.constant_(model.bias, seed)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+"""
+
+
+def test_steps_ends_every_thread_after_the_same_number(tmp_path: Path) -> None:
+    """A thread that has made its steps waits for the others, and each record is complete."""
+    (tmp_path / "threads.py").write_text(
+        f"""{THREAD}\
     for step in range(8):
         together.wait()
         model(torch.randn(8, 3, generator=generator)).square().mean().backward()
@@ -163,14 +168,7 @@ for thread in threads: thread.join()
     assert result["sentence"] == "bitwise identical in 2 runs: 5 steps in each of 2 processes"
 
 
-FOLLOWING = """
-import threading, torch
-def train(seed):
-    generator = torch.Generator().manual_seed(seed)
-    model = torch.nn.Linear(3, 1)
-    torch.nn.init.constant_(model.weight, seed)
-    torch.nn.init.constant_(model.bias, seed)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+FOLLOWING = f"""{THREAD}\
     for step in range(2 + seed):
         model(torch.randn(8, 3, generator=generator)).square().mean().backward()
         optimizer.step()

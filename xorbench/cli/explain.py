@@ -44,20 +44,9 @@ from xorbench.xor.matrix.recipe import RECIPE_OPTIONS
 @recipe_options(RECIPE_OPTIONS)
 @option("--max-trainings", "N", "With A B: train at most N times", read_text, "100")
 @program_options(
-    *(
-        "explain",
-        "against",
-        "up_to_rounding",
-        "env",
-        "processes",
-        "max_runs",
-        "no_cost",
-        "skip",
-        "steps",
-        "in_place",
-    ),
-    *("exclude", "link", "max_copy", "max_record", "dry_run", "name", "timeout", "anonymous"),
-    "out",
+    *("explain", "against", "up_to_rounding", "env", "processes", "max_runs", "no_cost", "skip"),
+    *("steps", "in_place", "exclude", "link", "max_copy", "max_record", "dry_run", "name"),
+    *("timeout", "anonymous", "out"),
 )
 @outputs
 @with_faults("--inject-a")

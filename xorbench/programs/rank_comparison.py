@@ -5,14 +5,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple, TypeAlias
 
-import numpy as np
-
 from xorbench.errors import BadOption
 from xorbench.options.option_text import option
 from xorbench.programs.conclusion import Conclusion
 from xorbench.programs.questions.rounding import conclusion_of, row_text
 from xorbench.programs.rank_agreement import Agreement
-from xorbench.programs.rounding import Array, Comparison, Key, RoundingAnswer, Row, judge
+from xorbench.programs.rounding import Array, Comparison, Key, RoundingAnswer, Row, judge, norm_of
 from xorbench.programs.whole_steps import Loss, WholeStep, as_one, steps_from
 from xorbench.verdicts import capitalized, counted, some
 
@@ -142,13 +140,13 @@ def _relatives(a: WholeStep, b: WholeStep) -> Iterator[tuple[Key, float]]:
     """The relative difference of each gradient and initial parameter."""
     for kind in ("initial", "gradient"):
         sketches = {key: s for key, s in a.step.sketches.items() if key[0] == kind}
-        largest = max((_norm(sketch.sums) for sketch in sketches.values()), default=0.0)
+        largest = max((norm_of(sketch.sums) for sketch in sketches.values()), default=0.0)
         for key, sketch in sketches.items():
             other = b.step.sketches.get(key)
             if other is not None and other.count == sketch.count:
-                gap = _norm(other.sums - sketch.sums)
+                gap = norm_of(other.sums - sketch.sums)
                 is_seen = gap > NEGLIGIBLE * largest
-                yield key, gap / max(_norm(sketch.sums), 1e-300) if is_seen else 0.0
+                yield key, gap / max(norm_of(sketch.sums), 1e-300) if is_seen else 0.0
 
 
 def cause_of(number: int, key: Key, a: WholeStep, b: WholeStep) -> Cause:
@@ -170,11 +168,11 @@ def cause_of_row(row: Row, a: Sequence[WholeStep], b: Sequence[WholeStep]) -> Ca
 def _patterns(key: Key, a: WholeStep, b: WholeStep) -> Iterator[tuple[str, str]]:
     """The patterns in the difference of a tensor, and a hint for each: first the most specific."""
     own, other = a.step.sketches[key].sums, b.step.sketches[key].sums
-    shares, gap = list(b.shares.get(key, ())), _norm(other - own)
+    shares, gap = list(b.shares.get(key, ())), norm_of(other - own)
     ranks = " and ".join(f"rank {rank}" for rank in range(len(shares)))
     ranks = ranks if len(shares) < 4 else f"{len(shares)} ranks"
     if key[0] != "gradient":
-        if shares and max(_norm(share - shares[0]) for share in shares) > gap / 2:
+        if shares and max(norm_of(share - shares[0]) for share in shares) > gap / 2:
             yield f"{ranks} have different values", SAME
     elif not _differ(shares):
         yield from _scales(_factor(own, other), len(shares), a.passes, b.passes)
@@ -195,7 +193,7 @@ def _patterns(key: Key, a: WholeStep, b: WholeStep) -> Iterator[tuple[str, str]]
     if key[0] == "gradient" and len(set(b.rows)) > 1:
         rows = some(list(map(str, b.rows)))
         yield f"the ranks have {rows} rows; a mean of their means is not the mean", UNEVEN
-    yield f"the difference is {gap / max(_norm(own), 1e-300):.2g} times the tensor", ""
+    yield f"the difference is {gap / max(norm_of(own), 1e-300):.2g} times the tensor", ""
 
 
 def _scales(
@@ -222,17 +220,13 @@ def _factor(own: Array, other: Array) -> float | None:
     """The factor between two tensors; None if they are no multiples of each other."""
     square = float(own @ own)
     factor = float(other @ own) / square if square else 0.0
-    error = _norm(other - factor * own)
-    return factor if factor and error <= EXACT * _norm(other) else None
+    error = norm_of(other - factor * own)
+    return factor if factor and error <= EXACT * norm_of(other) else None
 
 
 def _differ(shares: Sequence[Array]) -> bool:
-    gap = max((_norm(share - shares[0]) for share in shares), default=0.0)
-    return gap > EXACT * max(map(_norm, shares), default=0.0)
-
-
-def _norm(sums: Array) -> float:
-    return float(np.linalg.norm(sums))
+    gap = max((norm_of(share - shares[0]) for share in shares), default=0.0)
+    return gap > EXACT * max(map(norm_of, shares), default=0.0)
 
 
 # The answer

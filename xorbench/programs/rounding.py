@@ -300,7 +300,7 @@ class Comparison:
         if kind == "initial":
             self._start[name] = own.sums
         scale = own.sums - self._start.get(name, 0.0) if kind == "parameter" else own.sums
-        norm, size, eps = _norm(own.sums), _norm(scale), EPS[own.dtype]
+        norm, size, eps = norm_of(own.sums), norm_of(scale), EPS[own.dtype]
         least = 1.0 if kind in FLOORS else 1 / np.sqrt(2 * min(own.count, SMALL))
         calm = [g for g, forked in zip(gaps, self._forked, strict=True) if not forked]
         used = np.array(calm) if len(calm) > 1 else gaps  # a fork is not noise
@@ -319,10 +319,11 @@ class Comparison:
             self._gradients[name] = max(rough, relative)
         if kind == "parameter" and rough > (SATURATED if step else SIGNED):
             relative = max(relative, 1.0)  # Adam divides noise by its size, and first takes signs
-        return Row(step, kind, name, float(_norm(gap) / noise), float(along), float(relative))
+        return Row(step, kind, name, float(norm_of(gap) / noise), float(along), float(relative))
 
 
-def _norm(sums: Array) -> float:
+def norm_of(sums: Array) -> float:
+    """The norm of a tensor, from its sketch."""
     return float(np.linalg.norm(sums))
 
 

@@ -13,12 +13,11 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from xorbench.programs.rounding import Array, Key, Step, merged, read_steps
+from xorbench.programs.rounding import WEIGHTS, Array, Key, Step, merged, norm_of, read_steps
 from xorbench.records.ended import Ended
 from xorbench.records.trace import TraceFile, TraceStep, rank_of
 
 REPLICATED: Final = ("initial", "gradient", "parameter")  # the same on every rank
-WEIGHTS: Final = ("parameter", "buffer")
 LOSS: Final = ("loss", "")
 # A tensor that no optimizer has, such as an unsharded parameter of FSDP2 between two passes.
 FREE: Final = re.compile(r"u\d+")
@@ -138,7 +137,7 @@ def as_one(step: WholeStep, reference: WholeStep, loss: Loss | None) -> WholeSte
     sketches, owned = dict(step.step.sketches), reference.step.sketches
     for key, shares in step.shares.items():
         if key[0] in REPLICATED and key in owned and shares:
-            gaps = [float(np.linalg.norm(share - owned[key].sums)) for share in shares]
+            gaps = [norm_of(share - owned[key].sums) for share in shares]
             sketches[key] = replace(sketches[key], sums=shares[int(np.argmax(gaps))])
     expected = reference.step.hyperparameters
     groups = next((g for g in step.hyperparameters if g != expected), step.step.hyperparameters)

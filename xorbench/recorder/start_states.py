@@ -50,10 +50,8 @@ class StartStates:
         """Load the state if its tensors have the names and shapes of this training."""
         paths = _path(folder, step), _path(folder, step, "0")
         path = next(filter(os.path.exists, paths), None)
-        state, own = (
-            {} if path is None else torch.load(path, weights_only=True, mmap=True),
-            self._state(),
-        )
+        state = {} if path is None else torch.load(path, weights_only=True, mmap=True)
+        own = self._state()
         if not own or {n: t.shape for n, t in state.items()} != {
             n: t.shape for n, t in own.items()
         }:

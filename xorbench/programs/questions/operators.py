@@ -182,7 +182,7 @@ def _place(kind: Kind) -> str:
 def _text(kind: Kind) -> str:
     """The details, with the known defect of a wrong kind."""
     defect = known(kind) if kind["state"] == "wrong" else None
-    return f"{kind['text']}" if defect is None else f"{kind['text']}; known: {defect.reference}"
+    return str(kind["text"]) + (f"; known: {defect.reference}" if defect else "")
 
 
 def _details(
@@ -228,8 +228,6 @@ def _verdicts(judged: Sequence[Kind], failing: Sequence[Kind], share: float) -> 
         text = f"error at most {largest[name]:.3g} times the bound"
         yield passed(CHECK, name, EXPECTED, text)
     if share < LEAST_JUDGED:
-        text, expected = (
-            f"{share:.1%} of the calls were judged",
-            f"at least {LEAST_JUDGED:.0%} judged",
-        )
+        text = f"{share:.1%} of the calls were judged"
+        expected = f"at least {LEAST_JUDGED:.0%} judged"
         yield inconclusive(CHECK, "all calls", expected, text, "add references")

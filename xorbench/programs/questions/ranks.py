@@ -13,8 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final
 
-import numpy as np
-
 from xorbench.answers import ROUNDING, Answer
 from xorbench.errors import BadOption
 from xorbench.options.option_text import option
@@ -28,6 +26,7 @@ from xorbench.programs.questions.resume import FROM_SCRATCH, HINTS, ResumeReques
 from xorbench.programs.questions.rounding import NOISY_RUNS
 from xorbench.programs.rank_agreement import agreement_of
 from xorbench.programs.rank_comparison import RunsCompared
+from xorbench.programs.rounding import norm_of
 from xorbench.programs.run_processes import ON_THIS_MACHINE, missing_ranks, port_warning, world_size
 from xorbench.programs.whole_steps import Loss, WholeStep, ranks_of, whole_steps
 from xorbench.records.ended import Ended
@@ -179,7 +178,7 @@ class RankRuns:
         return Judgement(conclusion, verdicts, rows, {"runs": rows}, answers)
 
 
-# A resume on another number of ranks
+# A resume on a different number of ranks
 
 
 def starts_other_ranks(words: Sequence[str], resume: Sequence[str]) -> bool:
@@ -189,7 +188,7 @@ def starts_other_ranks(words: Sequence[str], resume: Sequence[str]) -> bool:
 
 
 class RankResumeRequest(ResumeRequest):
-    """The check of a command whose resume command starts another number of ranks."""
+    """The check of a command whose resume command starts a different number of ranks."""
 
     __slots__ = ()
 
@@ -245,6 +244,6 @@ def resumed_at(a: Sequence[WholeStep], b: Sequence[WholeStep]) -> int:
     for (kind, name), sketch in b[0].step.sketches.items():
         known = [whole.step.sketches.get((wanted, name)) for wanted, whole in starts]
         if kind == "initial" and None not in known:
-            gaps = [float(np.linalg.norm(k.sums - sketch.sums)) for k in known if k]
+            gaps = [norm_of(k.sums - sketch.sums) for k in known if k]
             votes[gaps.index(min(gaps))] += 1
     return max(votes, key=lambda step: (votes[step], step), default=0)

@@ -112,9 +112,7 @@ SAME = """exp log tanh sin cos log1p expm1 log2 exp2 sqrt square reciprocal maxi
     greater:gt less_equal:le greater_equal:ge negative:neg matmul:mm matmul:bmm matmul:mv matmul:dot
     maximum:clamp_min minimum:clamp_max"""
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    **{
-        name.partition(":")[2] or name: getattr(np, name.partition(":")[0]) for name in SAME.split()
-    },
+    **{name or own: getattr(np, own) for own, _, name in (w.partition(":") for w in SAME.split())},
     "relu": lambda x: np.maximum(x, 0.0),
     "clamp": lambda x, low=None, high=None: np.minimum(
         np.maximum(x, -math.inf if low is None else low), math.inf if high is None else high

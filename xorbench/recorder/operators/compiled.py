@@ -34,11 +34,8 @@ class Graph(Operator):
         self._written = [i for i, node in enumerate(inputs) if node in changed]
         for node in steps:  # types below float64 and devices are constants of the graph
             node.args, node.kwargs = wide((node.args, node.kwargs))
-        self._module, self._empty, self.size = (
-            GraphModule(module, graph),
-            not steps,
-            len(steps) or 1,
-        )
+        self._module = GraphModule(module, graph)
+        self._empty, self.size = not steps, len(steps) or 1
         kind = Bound.RANDOM if any(_is_random(node.target) for node in steps) else Bound.STEPS
         self.row = Reference(kind, self._formula, low=True, low_sums=True)
         self.compiled: Any = None
