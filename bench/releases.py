@@ -458,22 +458,17 @@ def _case_text(case: str) -> str:
 
 HEAD: Final = """# PyTorch releases
 
-Which release changed which results? `python bench/releases.py run` trains small models on the CPU
-under each release. It compares each release with the previous one of the table by `check --against
---bits-only` and, if the bits differ, by `--up-to-rounding`. `python bench/releases.py page` writes
-this page from [the stored results](../results/reference/releases/). To compare two releases in your
-own training, see [compare two commands][against].
+Which release changed which results? Small models train on the CPU under each release. Each release
+is compared with the previous one of the table by `check --against --bits-only` and, if the bits
+differ, by `--up-to-rounding`. To compare two releases in your own training, see [after an
+upgrade](your-training.md#after-an-upgrade).
 
 {processor}, Python {python}, builds for CUDA, one thread, {date}. Results on other processors can
-differ. The command took {hours} hours on a shared machine.
+differ.
 
-Not run: {missing}. This command adds them, and compares each release with its new neighbor:
-
-```sh
-python bench/releases.py run && python bench/releases.py page
-```
-
-[against]: your-training.md#did-my-change-alter-the-results-or-the-speed"""
+`python bench/releases.py run` makes [the stored results](../results/reference/releases/), here in
+{hours} hours on a shared machine. `python bench/releases.py page` writes this page from them. Not
+run: {missing}. `run` adds them, and compares each release with its new neighbor."""
 TRAININGS_TEXT: Final = """Each training has four steps and a fixed seed.
 
 - *identical*: the bits of all losses, batches, gradients, parameters and generators are identical
