@@ -13,7 +13,7 @@ from xorbench.xor.matrix.axes import read_pythons
 @click.command(
     help="Print the hardware and software that a training process uses, as JSON for bug reports.",
 )
-@option("--python", "FILE", "Describe the interpreter FILE, such as venv/bin/python.", read_pythons)
+@option("--python", "FILE", "Describe the interpreter FILE, such as venv/bin/python", read_pythons)
 @ANONYMOUS
 @click.option("--json", "_as_json", is_flag=True, help="Print JSON, which is also the default.")
 def env(python: tuple[str, ...] | None, anonymous: bool, _as_json: bool) -> int:
