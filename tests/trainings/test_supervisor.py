@@ -459,11 +459,29 @@ def test_the_folder_of_an_unknown_owner_is_kept(
 def test_a_folder_without_a_readable_owner_is_kept(temporary: Path, content: str | None) -> None:
     """It may belong to another program."""
     folder = temporary / "xorbench-mine"
-    folder.mkdir()
+    (folder / "kept").mkdir(parents=True)
     if content is not None:
         (folder / OWNER).write_text(content)
+    set_age(folder, 600)
     remove_stale()
     assert folder.is_dir()
+
+
+@pytest.mark.parametrize(("age_s", "kept"), [(10, True), (600, False)])
+def test_an_empty_folder_is_removed_a_minute_later(
+    temporary: Path, age_s: float, kept: bool
+) -> None:
+    """Its owner died between making and recording it, or at the end of its removal."""
+    folder = temporary / "xorbench-empty"
+    folder.mkdir()
+    set_age(folder, age_s)
+    remove_stale()
+    assert folder.exists() == kept
+
+
+def set_age(folder: Path, age_s: float) -> None:
+    """Set the time of the last change of a folder."""
+    os.utime(folder, (0, time.time() - age_s))
 
 
 def test_a_folder_of_another_user_is_kept(

@@ -20,6 +20,7 @@ from xorbench.runtime.process_tree import state_of
 OWNER: Final = ".xorbench-owner.json"
 PREFIX: Final = "xorbench-"
 LARGEST_OWNER: Final = 10_000  # bytes
+UNRECORDED_S: Final = 60.0  # an empty folder older than this will not receive a record
 
 
 @contextlib.contextmanager
@@ -29,9 +30,10 @@ def temporary_folder() -> Iterator[Path]:
     The folders of dead owners are removed first.
     """
     remove_stale()
+    owner = json.dumps(this_process())
     folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     try:
-        (folder / OWNER).write_text(json.dumps(this_process()))
+        (folder / OWNER).write_text(owner)
         yield folder
     finally:
         remove_folder(folder)
@@ -43,6 +45,7 @@ def remove_stale() -> None:
         for entry in entries:
             if entry.name.startswith(PREFIX):
                 remove_if_stale(Path(entry.path))
+                _remove_if_unrecorded(Path(entry.path))
 
 
 def remove_if_stale(folder: Path, wait_s: float = 0.0) -> None:
@@ -58,6 +61,14 @@ def remove_if_stale(folder: Path, wait_s: float = 0.0) -> None:
         if time.monotonic() >= deadline:
             return
         time.sleep(0.02)
+
+
+def _remove_if_unrecorded(folder: Path) -> None:
+    """Remove an old empty folder: its owner died before it was recorded, or in its removal."""
+    with contextlib.suppress(OSError):
+        place = folder.lstat()
+        if place.st_uid == os.geteuid() and time.time() - place.st_mtime > UNRECORDED_S:
+            folder.rmdir()
 
 
 def read_owner(folder: Path) -> dict[str, Any] | None:
