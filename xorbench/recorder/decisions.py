@@ -8,6 +8,7 @@ and random draws, which rounding cannot change, are recorded as well.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import torch
@@ -37,6 +38,13 @@ TABLE = {name: decide for names, decide in RULES for name in names.split()}
 LABELS = ("nll_loss_forward", "nll_loss2d_forward")
 
 
+@cache
+def is_observed(func: Any) -> bool:
+    """Whether an operator may decide, receive labels, or draw."""
+    name = base_name(func)
+    return name in TABLE or name in LABELS or _draws(func, name)
+
+
 def decision_before(func: Any, args: Any) -> Any:
     """The argument that a deciding operator overwrites; None for other operators."""
     overwrites = func.overloadpacket.__name__.endswith("_") and base_name(func) in TABLE
@@ -48,7 +56,7 @@ def observed(func: Any, args: Any, out: Any, before: Tensor | None) -> Iterator[
     name = base_name(func)
     if name in LABELS:
         yield "label", args[1]
-    if torch.Tag.nondeterministic_seeded in func.tags and "attention" not in name:
+    if _draws(func, name):
         for tensor in out[1:] if isinstance(out, (list, tuple)) else [out]:
             if isinstance(tensor, Tensor):
                 yield "draw", tensor
@@ -59,6 +67,10 @@ def observed(func: Any, args: Any, out: Any, before: Tensor | None) -> Iterator[
         return  # the largest value of a whole tensor
     arguments = args if before is None else (before, *args[1:])
     yield "decision", decide(arguments, out).to(torch.float32)
+
+
+def _draws(func: Any, name: str) -> bool:
+    return torch.Tag.nondeterministic_seeded in func.tags and "attention" not in name
 
 
 def _is_float(value: Any) -> bool:

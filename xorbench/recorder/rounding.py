@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.parameter import Parameter
 from torch.utils.data import dataloader
 
-from .decisions import decision_before, observed
+from .decisions import decision_before, is_observed, observed
 from .detail import UnseenMode, is_tracing, leave_innermost
 from .head import process_rank
 from .noise import Noise, base_name
@@ -23,7 +23,7 @@ from .noise import Noise, base_name
 if TYPE_CHECKING:
     from .listen import Listener
 
-PLAIN = (Tensor, Parameter)
+PLAIN = frozenset({Tensor, Parameter})
 
 
 class Rounding:
@@ -60,10 +60,10 @@ class Rounding:
 
     def run(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Run an operator and record its decisions."""
-        forward = torch._C._current_autograd_node() is None
-        before = decision_before(func, args) if forward else None
+        notes = is_observed(func) and torch._C._current_autograd_node() is None
+        before = decision_before(func, args) if notes else None
         out = self.noise.run(func, args, kwargs) if self.noise else func(*args, **kwargs)
-        if forward:
+        if notes:
             self._listener.shielded(self._record, func, args, out, before)
         return out
 
@@ -105,8 +105,9 @@ class StepMode(UnseenMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operator; a tensor subclass first maps it to operators of plain tensors."""
         kwargs = kwargs or {}
-        if any(hasattr(kind, "__tensor_flatten__") for kind in types):
+        is_plain = PLAIN.issuperset(types)
+        if is_plain and self._rounding.is_on(self):
+            return self._rounding.run(func, args, kwargs)
+        if not is_plain and any(hasattr(kind, "__tensor_flatten__") for kind in types):
             return NotImplemented
-        if any(kind not in PLAIN for kind in types) or not self._rounding.is_on(self):
-            return func(*args, **kwargs)
-        return self._rounding.run(func, args, kwargs)
+        return func(*args, **kwargs)
