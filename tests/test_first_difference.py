@@ -5,6 +5,7 @@ import pytest
 
 from xorbench.programs.components import component_of
 from xorbench.programs.conclusion import CheckRuns, RunPair, conclude
+from xorbench.programs.event_names import label
 from xorbench.programs.first_difference import compare
 from xorbench.records.trace import More, TraceEnd, TraceEvent, TraceStep
 
@@ -127,6 +128,19 @@ def test_a_different_number_of_steps_is_a_difference(more: int) -> None:
         first = compare(a, b).first
         assert first is not None
         assert (first.how, first.steps) == ("steps", steps)
+
+
+def test_different_operators_of_one_name_have_different_texts() -> None:
+    """Their identities follow the name, if the first run has another operator before them."""
+    sides = step(0), step(0)
+    for line, identity in zip(sides, ("7[1]", "9[1]"), strict=True):
+        line.events.append(event("data", identity, name="aten.addmm.out"))
+    first = compare(*map(whole, sides)).first
+    assert first is not None
+    assert label(first) == (
+        "the sequence of events: data aten.addmm.out (7[1]) in the first,"
+        " data aten.addmm.out (9[1]) in the second"
+    )
 
 
 def test_an_event_on_one_side_only_is_a_different_sequence() -> None:

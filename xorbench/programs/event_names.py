@@ -16,10 +16,10 @@ def when(first: FirstDifference) -> str:
 def label(first: FirstDifference) -> str:
     """The event that differs, for a message."""
     if first.how == "events":
-        return (
-            f"the sequence of events: {_event_text(first.a)} in the first,"
-            f" {_event_text(first.b)} in the second"
-        )
+        a, b = map(_event_text, (first.a, first.b))
+        if a == b and first.a and first.b:  # inputs of different operators of one name
+            a, b = f"{a} ({first.a.identity})", f"{b} ({first.b.identity})"
+        return f"the sequence of events: {a} in the first, {b} in the second"
     kind = first.event.kind.removeprefix("final ")
     return LABELS.get(kind, _weight)(first, first.event)
 
