@@ -7,7 +7,8 @@ Each release is installed with pip in an environment of its own, which is remove
 comparison with the next release, so there are at most two (a CUDA build takes 6 GB). An environment
 also sees the packages of this interpreter. Every result is stored when it is known, so a stopped
 command continues with the first result that is missing, and installs only a release that lacks one.
-`page` writes docs/releases.md and the table of docs/defects.md from the stored results.
+`page` writes docs/releases.md and the table of docs/defects.md from the stored results: the newest
+release, the one that it was compared with, and so on.
 """
 
 import argparse
@@ -403,9 +404,17 @@ def scripts(path: Path) -> dict[str, str]:
 
 
 def read() -> list[Release]:
-    """The stored releases, oldest first."""
-    names = sorted((path.stem for path in DATA.glob("*.json")), key=lambda n: int(n.split(".")[1]))
-    return [Release.read(name) for name in names]
+    """The newest stored release and its predecessors by comparison, oldest first.
+
+    Other stored releases wait until a later one is compared with them.
+    """
+    names = [path.stem for path in DATA.glob("*.json")]
+    name: str | None = max(names, key=lambda name: int(name.split(".")[1]))
+    releases: list[Release] = []
+    while name is not None:
+        releases.insert(0, Release.read(name))
+        name = releases[0].values.get("previous")
+    return releases
 
 
 def page(releases: Sequence[Release]) -> str:

@@ -55,6 +55,17 @@ def test_a_stored_result_changes_the_pages(
         assert (releases.page(stored), releases.defects_page(stored)) != before, part
 
 
+def test_a_release_without_a_later_comparison_is_not_on_the_page(
+    releases: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its results wait until the next release is compared with it."""
+    shutil.copytree(releases.DATA, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setattr(releases, "DATA", tmp_path)
+    before = [release.name for release in releases.read()]
+    releases.Release.read("2.5").add("previous", lambda: "2.4")
+    assert [release.name for release in releases.read()] == before
+
+
 def test_every_operator_that_differs_is_on_the_page(releases: ModuleType) -> None:
     """With the trainings in which it is the first difference."""
     text = releases.PAGE.read_text()
