@@ -13,7 +13,12 @@ from torch import Tensor, nn
 from torch._guards import CompileContext
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.optim import Optimizer
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import (
+    TorchDispatchMode,
+    _disable_current_modes,
+    _pop_mode,
+    _push_mode,
+)
 from torch.utils.weak import WeakIdKeyDictionary
 
 from .fingerprint import NotRecorded, dense_parts
@@ -51,13 +56,18 @@ def is_tracing() -> bool:
     return CompileContext.try_get() is not None
 
 
-def leave_innermost(mode: TorchDispatchMode) -> bool:
-    """Leave a dispatch mode if it is the innermost; whether it was left."""
-    stack = torch.utils._python_dispatch._get_current_dispatch_mode_stack()
-    if not stack or stack[-1] is not mode:
-        return False
-    mode.__exit__(None, None, None)
-    return True
+def enter(mode: TorchDispatchMode) -> None:
+    """Enter a dispatch mode below the active ones, whose exits remove the innermost mode."""
+    with _disable_current_modes():
+        _push_mode(mode)
+
+
+def leave(mode: TorchDispatchMode) -> None:
+    """Leave a dispatch mode; those above it stay."""
+    modes = [_pop_mode() for _ in range(torch._C._len_torch_dispatch_stack())]
+    for other in reversed(modes):
+        if other is not mode:
+            _push_mode(other)
 
 
 class Detail:
@@ -110,10 +120,10 @@ class Detail:
             self._listener.shielded(mode.add_weights, self._listener.weights.held)
             if not mode.pushed:
                 mode.pushed = True
-                mode.__enter__()
+                enter(mode)
 
     def pop_operators(self) -> None:
-        """Pop the modes if they are innermost; they record nothing if they have to stay."""
+        """Pop the modes."""
         self._pop_operators()
         self._listener.rounding.pop()
 
@@ -124,8 +134,8 @@ class Detail:
         first, last = self._steps or (1, 0)
         if first <= self._listener.steps() <= last:
             return  # it notes the lines that make the next batch
-        if leave_innermost(mode):
-            self._mode = None
+        leave(mode)
+        self._mode = None
 
     def note_maker(self, tensor: Tensor, line: str) -> None:
         """Store the line that made a tensor between two steps."""

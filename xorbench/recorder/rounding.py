@@ -16,7 +16,7 @@ from torch.nn.parameter import Parameter
 from torch.utils.data import dataloader
 
 from .decisions import decision_before, is_observed, observed
-from .detail import UnseenMode, is_tracing, leave_innermost
+from .detail import UnseenMode, enter, is_tracing, leave
 from .head import process_rank
 from .noise import Noise, base_name
 
@@ -44,13 +44,13 @@ class Rounding:
             if self.noise is None and seed is not None:  # not before a fork: it uses threads
                 self.noise = Noise(seed + 1_000 * int(process_rank() or 0))
             self.mode = StepMode(self)
-            self.mode.__enter__()
+            enter(self.mode)
 
     def pop(self) -> None:
-        """Leave the mode when a step has ended; it does nothing if it is not the innermost."""
+        """Leave the mode when a step has ended."""
         mode, self.mode = self.mode, None
         if mode is not None:
-            leave_innermost(mode)
+            leave(mode)
 
     def is_on(self, mode: StepMode) -> bool:
         """Whether an operator belongs to the training: not to the recorder, nor to loading."""

@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from ..detail import Detail, UnseenMode, leave_innermost, line_of
+from ..detail import Detail, UnseenMode, enter, leave, line_of
+from ..identity import storage_of
 from .compiled import Graph, follow_compilation
 from .judge import CORRECT, NOT_JUDGED, Call, Verdict, judge, outputs, unreadable
 from .references import ADDED, Bound, Operator, operator
@@ -58,15 +59,16 @@ class JudgedSteps(Detail):
         """Push the mode, outside `Listener.shielded`."""
         if self.operators.on and not self._pushed:
             self._pushed = True
-            self.operators.__enter__()
+            enter(self.operators)
 
     def pop_operators(self) -> None:
-        """Pop the mode at the end of a step if it is the innermost."""
+        """Pop the mode at the end of a step."""
         if self._listener.steps() <= self.operators.step:
             return
         self.operators.on = False
-        if self._pushed and leave_innermost(self.operators):
-            self._pushed = False
+        if self._pushed:
+            leave(self.operators)
+        self._pushed = False
 
 
 def _follow_threads(operators: JudgedOperators) -> None:
@@ -214,7 +216,7 @@ class JudgedOperators(UnseenMode):
 def _kind(func: Any, args: Any, kwargs: Any) -> Any:
     def part(value: Any) -> Any:
         if isinstance(value, Tensor):
-            return value.dtype, tuple(value.shape), _strides(value), str(value.device)
+            return (value.dtype, *_layout(value), str(value.device))
         return "float" if type(value) is float else str(value)
 
     values, spec = tree_flatten((args, kwargs))
@@ -228,8 +230,11 @@ def _unknown(own: Operator) -> str:
     return "" if own.space in JUDGED_SPACES or own.schema.name in ADDED else "no reference"
 
 
-def _strides(value: Tensor) -> Any:
-    return value.stride() if value.layout == torch.strided else ()
+def _layout(value: Tensor) -> tuple[Any, Any]:
+    """The shape and the strides; a nested tensor has none, a sparse one no strides."""
+    if value.is_nested:
+        return (), ()
+    return tuple(value.shape), value.stride() if value.layout == torch.strided else ()
 
 
 def _signature(call: Call) -> str:
@@ -237,9 +242,10 @@ def _signature(call: Call) -> str:
     parts = []
     for value in tree_flatten(call.before)[0]:
         if isinstance(value, Tensor):
-            text = f"{str(value.dtype)[6:]} {list(value.shape)}"
-            strided = value.layout == torch.strided and not value.is_contiguous()
-            parts.append(f"{text} strides {list(value.stride())}" if strided else text)
+            shape, strides = _layout(value)
+            text = f"{str(value.dtype)[6:]} {list(shape)}"
+            strided = strides and not value.is_contiguous()
+            parts.append(f"{text} strides {list(strides)}" if strided else text)
     shown = list(dict.fromkeys(parts))
     return ", ".join(shown[:4]) + (" …" if len(shown) > 4 else "")
 
@@ -256,8 +262,12 @@ def _kept(own: Operator, args: Any, kwargs: Any) -> tuple[Any, list[int], str]:
 
 
 def _copied(own: Operator, flat: list[Any], written: list[int]) -> Any:
-    """The positions of the arguments that change; compiled code may use any as scratch memory."""
-    return written if own.eager is None else range(len(flat))
+    """The positions of the arguments that may change; compiled code uses any as scratch memory."""
+    if own.eager is not None:
+        return range(len(flat))
+    memory = [storage_of(value) if isinstance(value, Tensor) else None for value in flat]
+    changed = {memory[i] for i in written if memory[i]}  # also through another view
+    return [i for i, part in enumerate(memory) if i in written or (part and part in changed)]
 
 
 def _repeatable(call: Call) -> bool:
