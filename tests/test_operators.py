@@ -15,6 +15,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from xorbench.programs.defects import DEFECTS, known
+from xorbench.recorder.detail import enter, leave
 from xorbench.recorder.operators import compiled as compiled_graphs
 from xorbench.recorder.operators import judge, models, references
 from xorbench.recorder.operators.execution import execute, wide
@@ -154,6 +155,9 @@ FORWARD: dict[str, Callable[[], object]] = {
     "embedding": lambda: functional.embedding(torch.arange(16), random(16, 16)),
     "max_pool2d_with_indices": lambda: aten.max_pool2d_with_indices(random(2, 2, 8, 8), [2, 2]),
     "add": lambda: random(16, 16) + random(16, 16),
+    "grid_sampler_2d": lambda: functional.grid_sample(
+        random(2, 2, 8, 8), 2 * torch.rand(2, 8, 8, 2) - 1, align_corners=False
+    ),
     "sum": lambda: random(64, 16).sum(0),
     "tanh": lambda: random(16, 16).tanh(),
     "index_select": lambda: random(16, 16).index_select(0, torch.arange(16)),
@@ -239,6 +243,21 @@ def test_a_kernel_with_another_algorithm_is_detected(operator: str, work: Any, k
         ("var.correction", lambda: random(8, 4).var(0),
          lambda x, dim, **_: x.square().mean(dim) - x.mean(dim).square()),
         ("pow.Tensor_Scalar", lambda: random(8) ** 3, lambda x, y: x * x),
+        ("rsqrt", lambda: torch.rsqrt(random(8).abs()), lambda x: x.clone()),
+        ("erf", lambda: torch.erf(random(8)), lambda x: x.tanh()),
+        ("abs", lambda: random(8).abs(), lambda x: x.clone()),
+        ("sub.Tensor", lambda: random(8) - random(8), lambda x, y, **_: x.clone()),
+        ("std.correction", lambda: random(8, 4).std(0), lambda x, dim, **_: x.var(dim)),
+        ("scatter_reduce.two",
+         lambda: torch.ones(4).scatter_reduce(0, torch.arange(4), random(4), "amax"),
+         lambda x, dim, index, source, reduce, **_: source.clone()),
+        ("_fft_r2c", lambda: torch.fft.rfft(random(8)),
+         lambda x, *_: torch.zeros(5, dtype=torch.complex64)),
+        ("constant_pad_nd", lambda: functional.pad(random(4), (1, 1), value=1.0),
+         lambda x, pad, value: torch.zeros(6, dtype=x.dtype)),
+        ("eq.Tensor", lambda: torch.arange(4) == torch.arange(4),
+         lambda x, y: torch.zeros(4, dtype=torch.bool)),
+        ("mul.Tensor", lambda: torch.tensor(2.0) * torch.tensor(3.0), lambda x, y: x.clone()),
     ],
 )  # fmt: skip
 def test_a_fault_in_a_kernel_of_all_types_is_detected(
@@ -265,12 +284,38 @@ def test_a_fault_in_a_kernel_of_all_types_is_detected(
         lambda: torch.normal(2.0, 3.0, (500,)),
         lambda: nn.functional.adaptive_avg_pool2d(random(0, 3, 5, 5), 2),
         lambda: torch.optim.Adagrad([trained_once()], fused=True).step(),
+        lambda: two_views(lambda x, y: x.mul_(y)),
+        lambda: torch.div(torch.arange(60.0), torch.full((60,), 0.1), rounding_mode="trunc"),
+        lambda: torch.round(torch.tensor([0.355, 0.345]), decimals=2),
+        lambda: torch.empty(3000, dtype=torch.bfloat16).uniform_(-0.1, 0.1),
+        lambda: torch.empty(3000, dtype=torch.bfloat16).uniform_(100, 101),
+        lambda: aten.native_dropout(torch.full((64,), torch.inf), 0.5, True),
+        lambda: functional.gelu(random(2, 70_000)),
+        lambda: torch.zeros(2).scatter_add(0, torch.arange(99_999) % 2, random(99_999).abs()),
+        lambda: (random(4).as_subclass(Named) + 1).exp(),
+        lambda: random(4).gather(0, torch.tensor(2)),
+        lambda: torch.var_mean(random(8, 4), 0, correction=1.5),
+        lambda: torch.tensor([2**60 + 1, 2**60]).max(),
+        lambda: random(4, 200_000).abs() @ random(200_000, 4).abs(),
+        lambda: functional.scaled_dot_product_attention(*[random(1, 2, 3, 4)] * 3, HIDDEN),
     ],
 )
 def test_an_unusual_operator_is_judged_correct(work: Any) -> None:
-    """Other forms in place, factorizations, float8, random numbers, empty batches."""
+    """In place, factorizations, random numbers, empty batches, discontinuities, few long rows."""
     kinds = [kind for kind in judged(work) if kind["text"] != "uninitialized"]
     assert [k for k in kinds if k["state"] != "correct"] == []
+
+
+class Named(Tensor):
+    """A subclass without a dispatch of its own."""
+
+
+HIDDEN = torch.tensor([[False] * 3, [True, False, False], [True] * 3])  # a row is fully masked
+
+
+def two_views(work: Callable[[Tensor, Tensor], object]) -> None:
+    x = random(6, 8)
+    work(x[:, :4], x[:, :4])
 
 
 def trained_once() -> Tensor:
@@ -331,6 +376,17 @@ def test_a_low_precision_sum_that_pytorch_expects_is_a_class_of_its_own() -> Non
          lambda x, *_: tuple(2 * t for t in torch.linalg.qr(x))),
         ("floor_divide", lambda: torch.floor_divide(random(50), 0.3),
          lambda x, y: torch.ceil(x / y)),
+        ("div", lambda: torch.div(random(50), 0.3, rounding_mode="trunc"), torch.floor_divide),
+        ("_linalg_svd", lambda: torch.linalg.svd(random(5, 4)),
+         lambda x, *_: tuple(torch.nan * t for t in torch.linalg.svd(x))),
+        ("linalg_qr", lambda: torch.linalg.qr(random(5, 5)),
+         lambda x, *_: (torch.eye(5), x.clone())),
+        ("_linalg_eigh", lambda: torch.linalg.eigh(random(5, 9).cov()),
+         lambda x, *_: tuple(t.flip(-1) for t in torch.linalg.eigh(x))),
+        ("bernoulli_", lambda: torch.zeros(500).bernoulli_(),
+         lambda x: x.copy_(torch.arange(500) < 250)),
+        ("sort", lambda: torch.zeros(9).sort(stable=True),
+         lambda x, **_: (x, torch.arange(9).flip(0))),
     ],
 )  # fmt: skip
 def test_a_result_without_one_correct_value_has_properties(
@@ -382,6 +438,32 @@ def test_batch_norm_writes_its_running_statistics() -> None:
 
     assert wrong(work) == set()
     assert wrong(work, fault) == {"native_batch_norm"}
+
+
+def test_a_number_that_is_nan_is_wrong() -> None:
+    """`item` returns a Python number."""
+    work = torch.tensor(2.0).item
+    assert wrong(work, replaced("_local_scalar_dense", lambda _: torch.nan)) == {
+        "_local_scalar_dense"
+    }
+
+
+@pytest.mark.filterwarnings("ignore:.*nested")
+def test_a_nested_tensor_is_named() -> None:
+    """It has no shape and no strides."""
+    nested = torch.nested.nested_tensor([random(2), random(3)])
+    assert states(lambda: nested * 2)["mul"] == "not judged"
+
+
+def test_a_mode_of_the_program_ends_where_the_program_ends_it() -> None:
+    """A mode that is entered within it is below it, since its exit removes the innermost mode."""
+    mode, own = JudgedOperators(OPTIONS, ""), TorchDispatchMode()
+    with own:
+        enter(mode)
+    stack = torch.utils._python_dispatch._get_current_dispatch_mode_stack()
+    leave(mode)
+    assert stack == [mode]
+    assert torch._C._len_torch_dispatch_stack() == 0
 
 
 def test_as_strided_reads_the_storage() -> None:
@@ -536,6 +618,29 @@ def test_rows_of_a_large_result_are_sampled(monkeypatch: pytest.MonkeyPatch) -> 
     assert wrong(lambda: x @ weight, broken("mm", shifted)) == {"mm"}
     (kind,) = judged(lambda: x.sum())
     assert (kind["state"], kind["text"]) == ("not judged", "more than 1,000 elements")
+
+
+def test_rows_of_a_sample_belong_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bias as long as the batch has no rows; a softmax across the rows is named."""
+    monkeypatch.setattr(judge, "MOST_ELEMENTS", 1000)
+    x, bias = random(50, 50), random(50)
+    assert states(lambda: x + bias)["add"] == "correct"
+    assert states(lambda: torch.addmm(bias, x, x))["addmm"] == "correct"
+    assert states(lambda: x.softmax(0))["_softmax"] == "not judged"
+
+
+def test_one_wrong_element_of_many_is_detected() -> None:
+    """Also among results of a small size whose relative errors are larger."""
+
+    def fault(func: Any, _args: Any, result: Any) -> Any:
+        if func is aten.gelu.default:
+            result[1, 70_000] *= 1.003
+        return result
+
+    x = -random(2, 100_000).abs() - 2
+    x[1, 70_000] = 1.0
+    assert wrong(lambda: functional.gelu(x)) == set()
+    assert wrong(lambda: functional.gelu(x), fault) == {"gelu"}
 
 
 def test_a_kind_is_judged_once() -> None:

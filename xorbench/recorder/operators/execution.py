@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 import torch._refs
 from torch import Tensor
@@ -13,20 +14,27 @@ from torch._decomp import decomposition_table
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
-from .arrays import independent
+from .arrays import NUMPY, array, independent
 from .noise import ACTIVE, Noise, growth
 from .optimizers import lists
 from .references import Bound, Operator, operator
 
 KEPT = (Bound.BITS, Bound.EXACT, Bound.UNINITIALIZED)  # steps that do not round
+# Moves by smaller moves.
+COMPOSED = (
+    *("constant_pad", "reflection_pad", "replication_pad", "pixel_", "channel_shuffle"),
+    *("index_copy", "select_scatter", "slice_scatter", "hardtanh", "threshold"),
+)
 
 FLOAT8 = ("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz")
 WIDE = {
     **{getattr(torch, name): torch.float64 for name in ("float32", "bfloat16", "float16", *FLOAT8)},
     torch.complex64: torch.complex128,
+    torch.complex32: torch.complex128,
 }
 PRODUCTS = ("mm", "bmm", "dot", "mv", "vdot")
-ACCUMULATED = ("scatter_add", "scatter_reduce", "index_reduce", "_unsafe_index_put", "index_put")
+SCATTERED = ("scatter_add", "scatter_reduce")
+ACCUMULATED = ("index_reduce", "_unsafe_index_put", "index_put")
 SOLVERS = ("linalg_", "_linalg_", "cholesky", "triangular_solve", "lu_")
 TERMS_ACCUMULATED = 64
 FUNCTION_ULPS = 8
@@ -63,7 +71,7 @@ class Steps(TorchDispatchMode):
         """The ways to compute an operator by smaller steps."""
         if own.row.formula is not None and not own.writes_alias:
             yield own.row.formula
-        elif own.row.bound not in KEPT:
+        elif own.row.bound not in KEPT or own.name.startswith(COMPOSED):
             if own.func._can_decompose():  # composites arrive whole in a handler
                 yield own.func.decompose
             if own.row.bound not in (Bound.ROUNDED, Bound.SUM) and own.func in decomposition_table:
@@ -90,7 +98,8 @@ class Steps(TorchDispatchMode):
         absolute = noise.u * _reach(args[0]) if bound == Bound.POSITIONS else 0.0
         is_function = bound == Bound.FUNCTION or own.name.startswith("special_")
         size = noise.u * (FUNCTION_ULPS if is_function else 1)
-        noisy = tree_map(lambda value: noise.add(value, size, absolute), out)
+        exact = bound == Bound.ROUNDED
+        noisy = tree_map(lambda value: noise.add(value, size, absolute, exact=exact), out)
         if inplace:
             tree_map(lambda old, new: isinstance(old, Tensor) and old.copy_(new), out, noisy)
             return out
@@ -106,9 +115,13 @@ def _growth(own: Operator, args: Any, kwargs: Any) -> float:
     """How the error of a sum grows with its number of terms."""
     name = own.name
     if name in PRODUCTS:
-        return math.sqrt(args[0].shape[-1] if args[0].dim() else 1)
-    if name.startswith(SOLVERS):
+        return growth(args[0].shape[-1])
+    if name.startswith(SOLVERS) and name != "linalg_vector_norm":
         return float(args[0].shape[-1]) if args[0].dim() else 1.0
+    if name in SCATTERED:
+        empty, ones = torch.zeros(args[0].shape).double(), torch.ones(args[2].shape).double()
+        counts = NUMPY["scatter_add"](empty, args[1], args[2], ones)
+        return growth(float(counts.max()) if counts.numel() else 1)
     if name in ACCUMULATED:
         return growth(TERMS_ACCUMULATED)
     if name.startswith(("cum", "logcum")):
@@ -149,7 +162,7 @@ def wide(tree: Any, rounded: torch.dtype | None = None) -> Any:
         if id(value) not in copies:
             copy = plain(value)
             copy = copy.to(WIDE.get(copy.dtype, copy.dtype))
-            copies[id(value)] = copy.clone(memory_format=torch.contiguous_format)
+            copies[id(value)] = torch.from_numpy(np.array(array(copy), order="C"))
         return copies[id(value)]
 
     return tree_map(convert, tree)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .noise import growth, product
+from .noise import product
 from .products import gradient
 
 
@@ -41,9 +41,11 @@ def attention(
     k, v = _shared(q, k, v)
     scores = _scores(q, k, is_causal, attn_mask, scale)
     top = scores.amax(-1, keepdim=True)
-    weights = torch.exp(scores - top)
-    total = weights.sum(-1, keepdim=True)
-    return torch.matmul(weights / total, v), (top + torch.log(total)).squeeze(-1)
+    hidden = top == -math.inf  # rows without a key have zeros
+    weights = torch.exp(scores - top.masked_fill(hidden, 0.0))
+    total = weights.sum(-1, keepdim=True).masked_fill(hidden, 1.0)
+    logsumexp = (top + torch.log(total)).masked_fill(hidden, 0.0)
+    return torch.matmul(weights / total, v), logsumexp.squeeze(-1)
 
 
 def attention_backward(
@@ -90,7 +92,7 @@ def index_add(x: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any 
         np.add.at(out, places, added.numpy())
         return torch.from_numpy(out)
 
-    added = product(total, growth(most) ** 2, source.movedim(dim, 0))
+    added = product(total, most, source.movedim(dim, 0))
     return (rows + added * alpha).movedim(0, dim)
 
 

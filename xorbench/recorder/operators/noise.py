@@ -11,9 +11,12 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
+
+from .arrays import array
 
 FLOAT64 = 2.0**-52  # noise below this is lost if it is added to 1
 
@@ -33,18 +36,25 @@ class Noise:
 
     def __init__(self, u: float = 0.0, sums: float = 0.0, tiny: float = 0.0, seed: int = 0) -> None:
         self.u, self.sums, self.tiny = u, sums, tiny
-        self._generator = torch.Generator().manual_seed(seed)
+        self._random = np.random.default_rng(seed)
 
-    def add(self, value: Any, u: float, absolute: float = 0.0) -> Any:
-        """A floating-point tensor with a random relative error between u/2 and u."""
+    def add(self, value: Any, u: float, absolute: float = 0.0, *, exact: bool = False) -> Any:
+        """A floating-point tensor with a random relative error between u/2 and u.
+
+        If `exact`, small whole numbers have none, since rounding keeps them.
+        """
         if not isinstance(value, Tensor) or not self.u or not value.numel():
             return value
         if not (value.is_floating_point() or value.is_complex()):
             return value
-        draw = torch.rand(value.shape, generator=self._generator, dtype=torch.float64).sub_(0.5)
-        draw.add_(torch.sign(draw), alpha=0.5)
-        noisy = value * (1 + max(u, FLOAT64) * draw)
-        return noisy.add_(draw, alpha=self.tiny + absolute)  # infinities stay infinite
+        draw = self._random.random(tuple(value.shape)) - 0.5
+        draw += np.copysign(0.5, draw)
+        with np.errstate(all="ignore"):  # infinities stay infinite
+            x = array(value)
+            noisy = x * (1 + max(u, FLOAT64) * draw) + (self.tiny + absolute) * draw
+        if exact:
+            noisy = np.where((x == np.rint(x)) & (np.abs(x) < 1 / u), x, noisy)
+        return torch.from_numpy(np.asarray(noisy))
 
 
 def growth(terms: float) -> float:
@@ -57,5 +67,5 @@ def product(compute: Callable[..., Tensor], terms: float, *factors: Tensor) -> T
     """A product of tensors that sums `terms` terms per element, as one step of a reference."""
     noise = ACTIVE.noise[-1]
     with _disable_current_modes():
-        noisy = [noise.add(factor, noise.sums * math.sqrt(max(terms, 1))) for factor in factors]
+        noisy = [noise.add(factor, noise.sums * growth(terms)) for factor in factors]
         return noise.add(compute(*noisy), noise.u)

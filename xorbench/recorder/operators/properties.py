@@ -18,7 +18,6 @@ Arguments = Mapping[str, Any]
 Property = Callable[[Arguments, Any], "str | None"]
 LARGEST_Z = 6.0  # standard deviations; about 2 in 10⁹ for a correct generator
 LARGEST_D = 3.5  # Kolmogorov-Smirnov statistic times √n; about 5 in 10¹¹
-COARSE = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}  # neighbouring values of a precision
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
@@ -40,11 +39,15 @@ def extreme(name: str) -> Property:
 
     def check(a: Arguments, result: Any) -> str | None:
         x = a["self"]
-        if "dim" not in a or not x.dim() or x.is_complex():
+        if "other" in a or not x.dim() or x.is_complex():
             return None
+        numbers = (x.double() if x.is_floating_point() else x).numpy()
+        if "dim" not in a:
+            expected = torch.from_numpy(np.asarray(getattr(np, name)(numbers))).to(x.dtype)
+            return "" if _equal(result, expected) else "not the extreme"
         values, index = result if isinstance(result, tuple) else (None, result)
         x, dim = (x.reshape(-1), 0) if a["dim"] is None else (x, a["dim"])
-        numbers = (x.double() if x.is_floating_point() else x).numpy()
+        numbers = numbers.reshape(tuple(x.shape))
         expected = torch.from_numpy(getattr(np, name)(numbers, axis=dim, keepdims=True)).to(x.dtype)
         if values is not None and not _equal(values.reshape(expected.shape), expected):
             return "the values are not the extremes"
@@ -65,8 +68,12 @@ def sort(a: Arguments, result: Any) -> str | None:
     ordered = values if a.get("sorted", True) else torch.sort(values, dim, descending=down)[0]
     if not _equal(ordered, expected.to(values.dtype)):
         return "the values are not the extremes" if "largest" in a else "the values are not sorted"
-    distinct = bool((torch.sort(index, dim)[0].diff(dim=dim) > 0).all())
-    return _points_at(index, x, dim, values) if distinct else "an index occurs twice"
+    if not bool((torch.sort(index, dim)[0].diff(dim=dim) > 0).all()):
+        return "an index occurs twice"
+    moved = (values.diff(dim=dim) == 0) & (index.diff(dim=dim) < 0)
+    if a.get("stable") and bool(moved.any()):
+        return "equal values have another order"
+    return _points_at(index, x, dim, values)
 
 
 def pooled(axes: int) -> Property:
@@ -94,11 +101,13 @@ def bernoulli(a: Arguments, result: Any) -> str | None:
 
 def _share(x: Tensor, p: Tensor) -> str:
     """Whether elements are nonzero with their chances."""
-    chances = p.double().expand(x.shape)
-    limit = LARGEST_Z * math.sqrt(float((chances * (1 - chances)).sum().clamp(min=0))) + 1
-    hits, expected = int((x != 0).sum()), float(chances.sum())
-    text = f"{hits:,} of {x.numel():,} are nonzero, must be about {expected:,.0f}"
-    return "" if abs(hits - expected) <= limit else text
+    chances, hits = (part.double().flatten() for part in (p.expand(x.shape), x != 0))
+    for part in (slice(None), slice(x.numel() // 2)):  # a half too
+        own, found, expected = chances[part], float(hits[part].sum()), float(chances[part].sum())
+        limit = LARGEST_Z * math.sqrt(float((own * (1 - own)).sum().clamp(min=0))) + 1
+        if abs(found - expected) > limit:
+            return f"{found:,.0f} of {len(own):,} are nonzero, must be about {expected:,.0f}"
+    return ""
 
 
 def dropout(a: Arguments, result: Any) -> str | None:
@@ -106,9 +115,9 @@ def dropout(a: Arguments, result: Any) -> str | None:
     (x, p), (y, mask) = (a["input"], a["p"]), result
     if a["train"] is False or not 0 < p < 1:
         return None
-    scaled = torch.where(mask, x.double() / (1 - p), torch.zeros((), dtype=torch.float64))
-    near = (y.double() - scaled).abs() <= 4 * torch.finfo(y.dtype).eps * scaled.abs()
-    fits = bool((near | ((y != y) & (scaled != scaled))).all())
+    scaled = (mask * x.double() / (1 - p)).to(y.dtype)  # zero times infinity is NaN
+    near = (y.double() - scaled).abs() <= 4 * torch.finfo(y.dtype).eps * scaled.abs().double()
+    fits = bool((near | (y == scaled) | ((y != y) & (scaled != scaled))).all())
     return (
         _share(mask, torch.tensor(1 - p)) if fits else "the result is not the input times the mask"
     )
@@ -119,15 +128,20 @@ def distributed(cdf: Callable[..., Any], *names: str) -> Property:
 
     def check(a: Arguments, result: Any) -> str | None:
         parameters = [a[name] for name in names if name in a]
-        if not result.numel() or any(isinstance(value, Tensor) for value in parameters):
-            return None if result.numel() else ""
+        if result.is_complex() or any(isinstance(value, Tensor) for value in parameters):
+            return None
+        if not result.numel():
+            return ""
         x = np.sort(result.double().numpy().ravel())
         if not np.isfinite(x).all():
             return "a random number is not finite"
-        expected, count = cdf(x, *parameters), len(x)
-        above = (np.searchsorted(x, x, side="right") / count - expected).max()
-        below = (expected - np.searchsorted(x, x, side="left") / count).max()
-        distance = max(above, below) - COARSE.get(result.dtype, 0.0)
+        step, count = torch.finfo(result.dtype).eps * np.abs(x) + 1e-300, len(x)  # of the rounding
+        low, high = cdf(x - step, *parameters), cdf(x + step, *parameters)
+        if (high <= 0).any() or (low >= 1).any():
+            return "a random number is outside its range"
+        above = (np.searchsorted(x, x, side="right") / count - high).max()
+        below = (low - np.searchsorted(x, x, side="left") / count).max()
+        distance = max(above, below) - torch.finfo(result.dtype).eps / 2  # the grid of a generator
         wrong = distance * math.sqrt(count) > LARGEST_D
         return f"not of its distribution: distance {distance:.4f}" if wrong else ""
 
@@ -135,7 +149,7 @@ def distributed(cdf: Callable[..., Any], *names: str) -> Property:
 
 
 def uniform(x: Any, low: float = 0.0, high: float = 1.0) -> Any:
-    return np.where((x < low) | (x > high), np.inf, (x - low) / max(high - low, 1e-300))
+    return np.clip((x - low) / max(high - low, 1e-300), 0, 1)
 
 
 def normal(x: Any, mean: float = 0.0, std: float = 1.0) -> Any:
@@ -143,7 +157,7 @@ def normal(x: Any, mean: float = 0.0, std: float = 1.0) -> Any:
 
 
 def exponential(x: Any, rate: float) -> Any:
-    return np.where(x < 0, np.inf, -np.expm1(-rate * x))
+    return -np.expm1(-rate * np.maximum(x, 0))
 
 
 def cauchy(x: Any, median: float, sigma: float) -> Any:
@@ -151,7 +165,7 @@ def cauchy(x: Any, median: float, sigma: float) -> Any:
 
 
 def log_normal(x: Any, mean: float, std: float) -> Any:
-    return np.where(x < 0, np.inf, normal(np.log(np.maximum(x, 1e-300)), mean, std))
+    return normal(np.log(np.maximum(x, 1e-300)), mean, std)
 
 
 def whole_numbers(a: Arguments, result: Any) -> str | None:
@@ -176,37 +190,43 @@ def permutation(a: Arguments, result: Any) -> str | None:
 
 
 def factors(parts: Callable[..., Any]) -> Property:
-    """`parts` returns the matrix, the product of the factors, and the orthonormal factors."""
+    """`parts` returns the matrix, the product of the factors, the orthonormal ones, and the form.
+
+    The form is the order of the values, or the zeros of a triangular factor.
+    """
 
     def check(a: Arguments, result: Any) -> str | None:
         x = a["A"]
         kind = torch.complex128 if x.is_complex() else torch.float64
         if not x.numel() or any(not t.numel() for t in result):
             return None
-        expected, made, orthonormal = parts(x.to(kind), *(t.to(kind) for t in result), a)
-        size = max(x.shape[-2:])
-        limit = 64 * torch.finfo(x.dtype).eps * size
-        if float((expected - made).abs().max()) > limit * size * max(float(x.abs().max()), 1e-300):
+        expected, made, orthonormal, ordered = parts(x.to(kind), *(t.to(kind) for t in result), a)
+        limit = 64 * torch.finfo(x.dtype).eps
+        sizes = x.to(kind).abs().square().sum((-2, -1), keepdim=True).sqrt()
+        if not bool(((expected - made).abs() <= limit * sizes).all()):  # NaN is an error too
             return "the factors do not give the matrix"
         grams = [(q.mH @ q - torch.eye(q.shape[-1], dtype=kind)).abs().max() for q in orthonormal]
-        return "the columns are not orthonormal" if any(gram > limit for gram in grams) else ""
+        if not all(gram <= limit * math.sqrt(max(x.shape[-2:])) for gram in grams):
+            return "the columns are not orthonormal"
+        return "" if bool(ordered.all()) else "the factors do not have their form"
 
     return check
 
 
 def svd(x: Tensor, u: Tensor, s: Tensor, vh: Tensor, _a: Arguments) -> Any:
     count = s.shape[-1]
-    return x, (u[..., :count] * s.unsqueeze(-2)) @ vh[..., :count, :], [u, vh.mH]
+    made = (u[..., :count] * s.unsqueeze(-2)) @ vh[..., :count, :]
+    return x, made, [u, vh.mH], torch.cat([-s.real.diff(dim=-1), s.real], -1) >= 0
 
 
 def eigh(x: Tensor, values: Tensor, vectors: Tensor, a: Arguments) -> Any:
     lower = str(a["UPLO"]).upper() == "L"
     whole = x.tril() + x.tril(-1).mH if lower else x.triu() + x.triu(1).mH
-    return whole @ vectors, vectors * values.unsqueeze(-2), [vectors]
+    return whole @ vectors, vectors * values.unsqueeze(-2), [vectors], values.real.diff(dim=-1) >= 0
 
 
 def qr(x: Tensor, q: Tensor, r: Tensor, _a: Arguments) -> Any:
-    return x, q @ r, [q]
+    return x, q @ r, [q], r == r.triu()
 
 
 # Storage and discontinuities
@@ -223,12 +243,30 @@ def as_strided(a: Arguments, result: Any) -> str | None:
     return "" if fits else "the elements are not those of the storage"
 
 
-def floor_division(a: Arguments, result: Any) -> str | None:
-    """The floor of a rounded quotient: both branches at a whole number are correct."""
-    if not result.is_floating_point():
-        return None
-    pair = (torch.as_tensor(a[name]).double() for name in ("self", "other"))
-    quotient, u = torch.div(*pair), torch.finfo(result.dtype).eps
-    near = [torch.floor(quotient * factor).to(result.dtype) for factor in (1 - u, 1, 1 + u)]
-    fits = sum((result == value) for value in near).bool() | ~torch.isfinite(quotient)
-    return "" if bool(fits.all()) else "not the floor of the quotient"
+def whole_quotient(default: str | None) -> Property:
+    """The floor or the whole part of a rounded quotient: both branches are correct."""
+
+    def check(a: Arguments, result: Any) -> str | None:
+        mode = a.get("rounding_mode", default)
+        if mode is None or not result.is_floating_point():
+            return None
+        quotient = torch.div(*(torch.as_tensor(a[name]).double() for name in ("self", "other")))
+        fits = _either(result, quotient, getattr(torch, mode), 1.0)
+        return "" if fits else f"not the {mode} of the quotient"
+
+    return check
+
+
+def rounded(a: Arguments, result: Any) -> str | None:
+    """A number rounded to decimals: both branches are correct near the middle."""
+    unit = 10.0 ** -a.get("decimals", 0)
+    fits = unit == 1.0 or _either(result, a["self"].double() / unit, torch.round, unit)
+    return None if unit == 1.0 else "" if fits else "not a nearest decimal number"
+
+
+def _either(result: Tensor, x: Tensor, cut: Callable[[Tensor], Tensor], unit: float) -> bool:
+    """Whether a result is that of a discontinuous function for x or a neighbour of it."""
+    u = torch.finfo(result.dtype).eps
+    near = [cut(x * factor) * unit for factor in (1 - u, 1, 1 + u)]
+    fits = torch.stack([(result.double() - v).abs() <= u * v.abs() for v in near]).any(0)
+    return bool((fits | ~torch.isfinite(x)).all())

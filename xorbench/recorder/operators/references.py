@@ -76,8 +76,8 @@ TABLE: dict[str, dict[Any, str]] = {
         heaviside hardtanh all any bincount tril_indices triu_indices unique_dim _unique2
         is_same_size""",
         Bound.ROUNDED: """add sub rsub mul div sqrt reciprocal square true_divide fma""",
-        Bound.SUM: """sum mean var std var_mean prod cumsum logcumsumexp cumprod norm
-        linalg_vector_norm logsumexp std_mean nansum trace scatter_add scatter_reduce index_put_acc
+        Bound.SUM: """sum mean var prod cumsum logcumsumexp cumprod linalg_vector_norm logsumexp
+        scatter_add scatter_reduce index_put_acc
         _unsafe_index_put index_reduce dot mv vdot mm bmm linalg_lstsq _linalg_solve_ex
         linalg_inv_ex linalg_cholesky_ex cholesky_solve linalg_solve_triangular triangular_solve
         linalg_lu_solve linalg_ldl_solve cholesky_inverse _linalg_slogdet""",
@@ -157,7 +157,9 @@ TABLE: dict[str, dict[Any, str]] = {
         properties.factors(properties.eigh): "_linalg_eigh",
         properties.factors(properties.qr): "linalg_qr",
         properties.as_strided: "as_strided",
-        properties.floor_division: "floor_divide",
+        properties.whole_quotient("floor"): "floor_divide",
+        properties.whole_quotient(None): "div",
+        properties.rounded: "round",
     },
     "private": {
         (1,): "_ctc_loss",
