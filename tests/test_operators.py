@@ -294,6 +294,11 @@ def test_a_fault_in_a_kernel_of_all_types_is_detected(
         lambda: torch.zeros(2).scatter_add(0, torch.arange(99_999) % 2, random(99_999).abs()),
         lambda: (random(4).as_subclass(Named) + 1).exp(),
         lambda: random(4).gather(0, torch.tensor(2)),
+        lambda: random(64, 64, dtype=torch.bfloat16).logsumexp(1),
+        lambda: random(64, 64, dtype=torch.bfloat16).prod(1),
+        lambda: torch.zeros(8, dtype=torch.bfloat16).scatter_reduce(
+            0, torch.arange(64) % 8, random(64, dtype=torch.bfloat16), "mean"
+        ),
         lambda: torch.var_mean(random(8, 4), 0, correction=1.5),
         lambda: torch.tensor([2**60 + 1, 2**60]).max(),
         lambda: random(4, 200_000).abs() @ random(200_000, 4).abs(),

@@ -189,7 +189,6 @@ OVER_AXES: dict[str, Callable[..., Any]] = {
     "prod": _reduce(np.prod),
     "amax": _reduce(np.max),
     "amin": _reduce(np.min),
-    "logsumexp": _reduce(np.logaddexp.reduce),
     "var": _variance,
     "any": _reduce(np.any),
     "all": _reduce(np.all),

@@ -88,7 +88,7 @@ class Steps(TorchDispatchMode):
         if not noise.u or bound in KEPT:
             return compute(*args, **kwargs)
         if bound == Bound.SUM:
-            size = noise.sums * _growth(own, args, kwargs)
+            size = (noise.u if own.name == "prod" else noise.sums) * _growth(own, args, kwargs)
             args = tuple(noise.add(value, size) for value in args)
         elif bound != Bound.ROUNDED and not inplace:
             args = tuple(noise.add(value, noise.u) for value in args)
