@@ -33,7 +33,7 @@ WIDE = {
     torch.complex32: torch.complex128,
 }
 PRODUCTS = ("mm", "bmm", "dot", "mv", "vdot")
-SCATTERED = ("scatter_add", "scatter_reduce")
+BY_INDEX = ("scatter_add", "scatter_reduce")
 ACCUMULATED = ("index_reduce", "_unsafe_index_put", "index_put")
 SOLVERS = ("linalg_", "_linalg_", "cholesky", "triangular_solve", "lu_")
 TERMS_ACCUMULATED = 64
@@ -118,7 +118,7 @@ def _growth(own: Operator, args: Any, kwargs: Any) -> float:
         return growth(args[0].shape[-1])
     if name.startswith(SOLVERS) and name != "linalg_vector_norm":
         return float(args[0].shape[-1]) if args[0].dim() else 1.0
-    if name in SCATTERED:
+    if name in BY_INDEX:
         empty, ones = torch.zeros(args[0].shape).double(), torch.ones(args[2].shape).double()
         counts = NUMPY["scatter_add"](empty, args[1], args[2], ones)
         return growth(float(counts.max()) if counts.numel() else 1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -61,6 +62,7 @@ class Call(NamedTuple):
         result: the returned value.
         after: its arguments and keyword arguments after the call.
         written: the positions of the written arguments, in the flat list of arguments.
+        places: the index of each element in the whole result, per axis, if it is some elements.
     """
 
     operator: Operator
@@ -68,6 +70,7 @@ class Call(NamedTuple):
     result: Any
     after: Any
     written: list[int]
+    places: tuple[Tensor, ...] | None = None
 
     def outputs(self) -> list[Any]:
         """The returned values, then the written arguments."""
@@ -161,7 +164,8 @@ def _elements(call: Call, index: Tensor) -> Call:
         return value.expand(shape)[tuple(axis.to(value.device) for axis in place)]
 
     before, result, after = tree_map(pick, (call.before, call.result, call.after))
-    return call._replace(before=before, result=result, after=after)
+    places = place if call.places is None else tuple(axis[index] for axis in call.places)
+    return call._replace(before=before, result=result, after=after, places=places)
 
 
 def judge(call: Call) -> Verdict:
@@ -251,6 +255,15 @@ class _Comparison:
         return [None, *(k for k in kinds if k.is_floating_point and k != torch.float64)]
 
     def verdict(self) -> Verdict:
+        """The verdict, which names an element by its place in the whole result."""
+        verdict, places = self._verdict(), self.call.places or ()
+
+        def place(match: re.Match[str]) -> str:
+            return ", ".join(str(int(axis[int(match[0])])) for axis in places) or match[0]
+
+        return verdict._replace(text=re.sub(r"(?<=element \[)\d+(?=\] is )", place, verdict.text))
+
+    def _verdict(self) -> Verdict:
         candidates, exact = [], self.row.bound == Bound.BITS
         for rounded in self.roundings():
             with _needed("reference"):

@@ -259,9 +259,11 @@ def whole_quotient(default: str | None) -> Property:
 
 def rounded(a: Arguments, result: Any) -> str | None:
     """A number rounded to decimals: both branches are correct near the middle."""
-    unit = 10.0 ** -a.get("decimals", 0)
-    fits = unit == 1.0 or _either(result, a["self"].double() / unit, torch.round, unit)
-    return None if unit == 1.0 else "" if fits else "not a nearest decimal number"
+    if not a.get("decimals") or not result.is_floating_point():
+        return None
+    unit = 10.0 ** -a["decimals"]
+    fits = _either(result, a["self"].double() / unit, torch.round, unit)
+    return "" if fits else "not a nearest decimal number"
 
 
 def _either(result: Tensor, x: Tensor, cut: Callable[[Tensor], Tensor], unit: float) -> bool:
