@@ -41,6 +41,8 @@ LAYERS = {
     "report": "",
     "machine": "",
     "programs": "",
+    "programs.questions": "",
+    "programs.check_questions": "",  # the list of them
     "xor.analysis": "",
     "xor.checks": "",
     "xor.compare": "",

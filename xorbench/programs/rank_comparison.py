@@ -8,9 +8,9 @@ from typing import Final, NamedTuple, TypeAlias
 from xorbench.errors import BadOption
 from xorbench.options.option_text import option
 from xorbench.programs.conclusion import Conclusion
-from xorbench.programs.questions.rounding import conclusion_of, row_text
 from xorbench.programs.rank_agreement import Agreement
 from xorbench.programs.rounding import Array, Comparison, Key, RoundingAnswer, Row, judge, norm_of
+from xorbench.programs.rounding_report import conclusion_of, row_text
 from xorbench.programs.whole_steps import Loss, WholeStep, as_one, steps_from
 from xorbench.verdicts import capitalized, counted, some
 

@@ -10,8 +10,9 @@ from xorbench.machine import kernels
 from xorbench.programs.conclusion import CheckRuns, Conclusion, RunPair, conclude
 from xorbench.programs.first_difference import DETAIL, compare
 from xorbench.programs.questions import trace
-from xorbench.programs.questions.rounding import NOISY_RUNS, conclusion_of
+from xorbench.programs.questions.rounding import NOISY_RUNS
 from xorbench.programs.rounding import Comparison, judge, read_steps
+from xorbench.programs.rounding_report import conclusion_of
 from xorbench.records import trace as traces
 from xorbench.records.redaction import shown_command
 from xorbench.records.trace import TraceFile

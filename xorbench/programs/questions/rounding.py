@@ -31,10 +31,17 @@ from xorbench.programs.rounding import (
     read_steps,
     reset_steps,
 )
+from xorbench.programs.rounding_report import (
+    COLUMNS,
+    conclusion_of,
+    for_programs,
+    row_text,
+    times_text,
+)
 from xorbench.records.ended import Ended
 from xorbench.records.redaction import shown_command, shown_words
 from xorbench.records.trace import TraceFile, rank_of
-from xorbench.verdicts import Outcome, capitalized, counted, some
+from xorbench.verdicts import capitalized, counted, some
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,14 +51,10 @@ if TYPE_CHECKING:
 CHECK: Final = "same up to rounding"
 NOISY_RUNS: Final = 4
 EAGER: Final = {"TORCHDYNAMO_DISABLE": "1"}  # a compiled region shows no operators to noise
-OUTCOMES: Final[dict[str, Outcome]] = {
-    "same": "pass", "beyond": "fail", "cannot tell": "inconclusive",
-}  # fmt: skip
 NOISE_NAMES: Final = [f"noise-{number}" for number in range(1, NOISY_RUNS + 1)]
 LABELS: Final = {"reset": "B, from the states of A", "eager": "A, eager"} | {
     name: f"A with noise, run {number}" for number, name in enumerate(NOISE_NAMES, 1)
 }
-COLUMNS: Final = ("step", "ratio", "noise")
 EXPECTED: Final = "no larger than rounding explains"
 
 
@@ -223,82 +226,6 @@ def _place(step: Step, operator: str) -> str:
     return f"{name} at {where}" if where else name
 
 
-# The answer in words
-
-
-def conclusion_of(answer: RoundingAnswer, exact: Conclusion) -> Conclusion:
-    """The conclusion, in one of three sentences."""
-    steps = f"{len(answer.judged)} of {counted(answer.total, 'step')} judged"
-    largest, unjudged, first = _largest_text(answer), _unjudged(answer), answer.first
-    details, hint = [("bits", exact.sentence)], ""
-    if first is not None:
-        finding = f"beyond rounding: first in step {first.step}, in {row_text(first)}"
-        meaning = "The difference is larger than rounding explains."
-        details += [("steps before", f"{steps}; {largest}")] if answer.judged else []
-    elif answer.word == "same":
-        finding = f"same up to rounding: {steps}, {counted(answer.tensors, 'tensor')}; {largest}"
-        meaning = "The difference is no larger than rounding explains."
-    else:
-        cause = next(iter(unjudged), "the runs have too few common steps")
-        finding = f"cannot tell: {steps}; {cause}"
-        meaning = f"In these steps {largest}." if answer.judged else ""
-        hint = "give both commands the same model, and steps of the same batches"
-    return Conclusion(
-        OUTCOMES[answer.word],
-        finding,
-        "rounding" if first else "",
-        meaning,
-        hint,
-        details=(*details, *(("not judged", text) for text in unjudged)),
-        notes=exact.notes,
-        step=first.step if first else None,
-    )
-
-
-def _largest_text(answer: RoundingAnswer) -> str:
-    times = answer.worst.times if answer.worst else 0.0
-    return (
-        f"the largest difference is {_times(times)} times the noise of rounding (limit {LIMIT:.0f})"
-    )
-
-
-def _times(ratio: float) -> str:
-    """A ratio with two digits, or without decimals."""
-    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.2g}"
-
-
-def _unjudged(answer: RoundingAnswer) -> list[str]:
-    texts = [f"step {step}: {row_text(row)}" for step, row in answer.forks.items()]
-    lines = [some(texts, 3, "; ")] if texts else []
-    if answer.noisy:
-        lines.append(f"too noisy: {some(sorted(answer.noisy))}")
-    return lines
-
-
-def row_text(row: Row) -> str:
-    """A tensor and its difference, in words."""
-    name = row.name.partition("#")[0] if row.kind == "output" else row.name
-    texts = {
-        "initial": f"the initial value of {name}",
-        "output": f"the output of {name or 'the model'}",
-        "operator": f"the result of {name}",
-        "loss": "the loss",
-        "gradient": f"the gradient of {name}",
-        "buffer": f"buffer {name}",
-        "parameter": f"parameter {name}",
-        "hyperparameters": f"the hyperparameters of {name}",
-        "batch": f"the batch ({name})",
-        "label": "the labels",
-        "draw": f"a random draw ({name})",
-        "steps": "the number of steps",
-    }
-    if row.kind == "decision":
-        differs = f"decided differently in {counted(round(row.ratio), 'element')}"
-        return f"{name} {row.text or differs}"
-    difference = row.text or f"{_times(row.times)} times the noise of rounding (limit {LIMIT:.0f})"
-    return f"{texts[row.kind]}: {difference}"
-
-
 def _judgement(
     conclusion: Conclusion,
     runs: Mapping[str, Ended],
@@ -317,21 +244,6 @@ def _judgement(
     )
 
 
-def for_programs(answer: RoundingAnswer) -> dict[str, object]:
-    """The answer as an entry of `result.json`."""
-    first, worst = answer.first, answer.worst
-    return {
-        "answer": answer.word,
-        "limit": LIMIT,
-        "steps": answer.total,
-        "judged": answer.judged,
-        "tensors": answer.tensors,
-        "largest": worst.times if worst else None,
-        "first": first and {"step": first.step, "kind": first.kind, "name": first.name},
-        "by_step": [dict(zip(COLUMNS, row, strict=True)) for row in answer.by_step],
-    }
-
-
 def _picture(answer: RoundingAnswer) -> "Picture":
     import pandas as pd  # slow to import
 
@@ -345,8 +257,9 @@ def _picture(answer: RoundingAnswer) -> "Picture":
         lambda: pd.DataFrame(answer.by_step, columns=list(COLUMNS)),
         _draw,
         lambda frame: (
-            f"{counted(len(frame), 'step')}; the largest ratio is {_times(frame['ratio'].max())},"
-            f" the limit {LIMIT:.0f}; the largest noise is {frame['noise'].max():.2g}."
+            f"{counted(len(frame), 'step')}; the largest ratio is"
+            f" {times_text(frame['ratio'].max())}, the limit {LIMIT:.0f};"
+            f" the largest noise is {frame['noise'].max():.2g}."
         ),
     )
 
