@@ -3,7 +3,9 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -14,12 +16,22 @@ from xorbench.programs.rank_agreement import Agreement
 from xorbench.programs.rank_comparison import (
     FACTOR,
     HOOK,
+    SAME,
     RunsCompared,
     SampleComparison,
     gross_difference,
 )
 from xorbench.programs.rounding import Array, Sketch, Step
-from xorbench.programs.whole_steps import WholeStep, as_one, steps_from, with_loss
+from xorbench.programs.whole_steps import (
+    WholeStep,
+    as_one,
+    ranks_of,
+    steps_from,
+    whole_steps,
+    with_loss,
+)
+from xorbench.records.ended import Ended
+from xorbench.records.trace import ProcessInfo, TraceEvent, TraceHead, TraceStep
 
 KEY = ("gradient", "w")
 
@@ -46,7 +58,10 @@ def step(
     ("shares", "pattern"),
     [
         ([2 * tensor(0), 2 * tensor(0)], "2 times the right one: a sum in place of a mean"),
-        ([tensor(0) / 2, tensor(0) / 2], "1/2 of the right one: a mean is divided twice"),
+        (
+            [tensor(0) / 2, tensor(0) / 2],
+            "1/2 of the right one: a mean is divided twice, or a sum is averaged",
+        ),
         ([3 * tensor(0), 3 * tensor(0)], "3 times the right one"),
         (
             [tensor(0) + tensor(1), tensor(0) - tensor(1)],
@@ -72,6 +87,16 @@ def test_batchnorm_without_synchronization_is_the_cause() -> None:
     cause = gross_difference([step(tensor(0))], [step(tensor(1), [tensor(1)] * 2, more=more)])
     assert cause is not None
     assert cause.row.text == "BatchNorm norm normalizes by the rows of each rank, not of all"
+
+
+def test_statistics_that_differ_later_have_another_cause() -> None:
+    """Normalization by the rows of each rank shows in the first step."""
+    same, more = ({("buffer", "norm.running_mean"): [tensor(3), tensor(n)]} for n in (3, 4))
+    a = [step(tensor(0))] * 2
+    b = [step(tensor(0), [tensor(0)] * 2, more=same), step(tensor(1), [tensor(1)] * 2, more=more)]
+    cause = gross_difference(a, b)
+    assert cause is not None
+    assert cause.row.text == "buffer norm.running_mean differs between the ranks"
 
 
 def test_initial_weights_that_differ_between_ranks_are_named() -> None:
@@ -100,6 +125,26 @@ def test_ranks_with_different_numbers_of_rows_are_named() -> None:
     cause = gross_difference([step(tensor(0))], [b])
     assert cause is not None
     assert cause.row.text == "the ranks have 2, 1 rows; a mean of their means is not the mean"
+
+
+def test_a_sum_of_shards_in_place_of_a_mean_is_named() -> None:
+    """Two ranks have the batch, and no rank has the whole gradient."""
+    b = replace(step(2 * tensor(0)), shares={}, peers=[0, 1])
+    cause = gross_difference([step(tensor(0))], [b])
+    assert cause is not None
+    assert cause.row.text == "2 times the right one: a sum in place of a mean"
+
+
+def test_initial_shards_that_differ_have_a_hint() -> None:
+    """No rank has the whole tensor; a buffer that differs is not the cause."""
+    key = ("initial", "w")
+    a = step(tensor(0), more={key: [tensor(1)]})
+    mean = {("buffer", "norm.running_mean"): [tensor(3), tensor(4)]}
+    b = replace(step(tensor(0), more={key: [tensor(2)], **mean}), shares=mean)
+    cause = gross_difference([a], [b])
+    assert cause is not None
+    assert cause.row.text.startswith("the difference is")
+    assert cause.hint == SAME
 
 
 @pytest.mark.parametrize("division", [0.5, 2])
@@ -150,10 +195,18 @@ def test_a_difference_that_grows_from_rounding_is_not_gross() -> None:
          " from step 1 on", False),
         (["ab", "cd"], ["ab", "xy"], "2 new rows, as in another order or with random augmentation,"
          " from step 1 on", False),
+        (["ab", "cd", "ac"], ["ab", "cc", "ac"], "1 seen twice, 1 never", True),
+        (["ab", "cd", "ab"], ["ab", "cd", "aa"], "1 seen too often, 1 too rarely", True),
+        (["ab", "cd", "ab"], ["ab", "cd", "bc"], "in a different order from step 2 on", False),
+        (["ab", "", "cd", ""], ["ab", "", "cc", ""], "1 seen twice, 1 never", True),
+        (["abcd", "efgh"], ["ab", "ef"], "2 rows in place of 4 in the first step", False),
     ],
 )  # fmt: skip
 def test_samples_are_multisets(a: list[str], b: list[str], text: str, is_lost: bool) -> None:
-    """A loss of samples in whole epochs differs from an order and from padding."""
+    """A loss of samples in an epoch differs from an order and from padding.
+
+    The second optimizer of a step has no batch.
+    """
     compared = SampleComparison(
         [step(tensor(0), samples=rows) for rows in a],
         [step(tensor(0), samples=rows) for rows in b],
@@ -265,9 +318,25 @@ def test_kills_share_the_runs_with_noise(monkeypatch: pytest.MonkeyPatch) -> Non
             made.append(name)
 
     monkeypatch.setattr(ranks, "whole_steps", lambda _run: made[-1])
-    runs = RankRuns(Maker())  # type: ignore[arg-type]
+    monkeypatch.setattr(ranks, "trouble_of", lambda *_: None)
+    runs = RankRuns(Maker(), ())  # type: ignore[arg-type]
     names = ["noise-1", "noise-2", "noise-3", "noise-4"]
     assert (runs.noise(), runs.noise(), made) == (names, names, names)
+
+
+def test_frozen_parameters_do_not_decide_where_a_training_resumes() -> None:
+    """They are equal in each step, and often more than the trained ones."""
+    same = [tensor(9)]
+    starts = [
+        {("initial", "w"): [tensor(n)]} | {("initial", x): same for x in "abc"} for n in (0, 2)
+    ]
+    steps = [
+        {("parameter", "w"): [tensor(n)]} | {("parameter", x): same for x in "abc"} for n in (1, 2)
+    ]
+    steps[0] |= starts[0]
+    whole = [step(tensor(0), more=tensors) for tensors in [*steps, steps[1]]]
+    resumed = step(tensor(0), more=starts[1])
+    assert ranks.resumed_at(whole, [resumed]) == 2
 
 
 def test_later_steps_begin_with_the_weights_of_the_step_before() -> None:
@@ -276,3 +345,19 @@ def test_later_steps_begin_with_the_weights_of_the_step_before() -> None:
     (later,) = steps_from(weights, 1)
     assert np.array_equal(later.step.sketches["initial", "w"].sums, tensor(1))
     assert np.array_equal(later.shares["initial", "w"], [tensor(1)])
+
+
+def test_earlier_processes_and_steps_without_training_are_ignored(tmp_path: Path) -> None:
+    """A process without ranks trains first; two optimizers step before they load their state."""
+    (tmp_path / "records").mkdir()
+    calls = [[TraceEvent("call", "c0", None)], [], [], [TraceEvent("call", "c0", None)]]
+    for rank, events in ((None, calls[:1]), ("0", calls[1:])):
+        process = ProcessInfo(argv=["train.py"], rank=rank, restart=None, started_ns=0)
+        head = TraceHead(producer="recorder", digest="", level="", process=process, machine={})
+        times = {"at_s": 0.0, "took_s": 0.0, "recorder_s": 0.0}
+        steps = [TraceStep(step=i, events=each, **times) for i, each in enumerate(events)]
+        path = tmp_path / "records" / f"{2 if rank else 1}.jsonl"
+        path.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in [head, *steps]))
+    run = Ended(number=1, folder=tmp_path, how="ended", code=0, wall_s=1.0)
+    assert [trace.step_count for trace in ranks_of(run).values()] == [3]
+    assert [whole.trains for whole in whole_steps(run)] == [True]

@@ -136,8 +136,8 @@ def test_a_rank_that_hangs_ends_with_the_steps_of_each_rank(tmp_path: Path) -> N
     done = called(tmp_path, "--ranks", "2,1", "--timeout", "20", "--", *command)
     assert done.returncode == INCONCLUSIVE, done.stderr
     counts = "rank 0 after 2 steps, rank 1 after 2 steps"
-    assert done.stdout.startswith("With 2 ranks: a rank hangs: after 2")
-    assert done.stdout.partition("\n")[0].endswith(f" s the ranks had stopped: {counts}.")
+    assert done.stdout.startswith("With 2 ranks: the command did not end within 2")
+    assert done.stdout.partition("\n")[0].endswith(f" s and was killed: {counts}.")
 
 
 def test_a_command_that_starts_other_ranks_is_inconclusive(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Final, NamedTuple, TypeAlias
 
 from xorbench.errors import BadOption
@@ -26,10 +27,16 @@ REDUCTION: Final = (
     "reduce the gradients over all ranks before the optimizer steps: call DistributedDataParallel,"
     " not its module, and end no_sync() before the last backward pass"
 )
-FACTOR: Final = "divide the sum of the gradients once by the number of ranks, the loss by no more"
+FACTOR: Final = (
+    "divide the sum of the gradients once by the number of ranks, the loss by no more:"
+    " DistributedDataParallel and fully_shard divide, so the loss must be a mean over the rows"
+)
 PASSES: Final = "divide the loss of each pass once by the number of passes of a step"
 UNEVEN: Final = "weight the loss of each rank by its rows, or give all ranks as many rows"
 SAME: Final = "begin with the same weights, and update them in the same way, on all ranks"
+HYPERPARAMETERS: Final = (
+    "set the same hyperparameters on any number of ranks: the batch of all ranks is the same"
+)
 SCALED: Final = "scale and clip the gradients by the same number on all ranks"
 BATCHNORM: Final = "torch.nn.SyncBatchNorm.convert_sync_batchnorm(model) normalizes over all ranks"
 BUFFER: Final = "compute the buffer from the rows of all ranks, or do not use it in training"
@@ -63,6 +70,14 @@ class Cause(NamedTuple):
     hint: str = ""
 
 
+class NoiseUnknown(Exception):
+    """A run with noise of rounding failed, for the reason in a conclusion."""
+
+    def __init__(self, conclusion: Conclusion) -> None:
+        super().__init__(conclusion.finding)
+        self.conclusion = conclusion
+
+
 class SampleComparison:
     """The samples of two runs, in each step and in all steps, regardless of the rank.
 
@@ -81,16 +96,17 @@ class SampleComparison:
         self, a: Sequence[WholeStep], b: Sequence[WholeStep], before: Sequence[WholeStep] = ()
     ) -> None:
         pairs = [(x.samples, y.samples) for x, y in zip(a, b, strict=False)]
-        pairs = pairs if all(map(all, pairs)) else []
+        pairs = pairs if any(map(any, pairs)) else []
         self.step = next((number for number, (x, y) in enumerate(pairs) if x != y), None)
         self.same_steps = len(a) if self.step is None else self.step
         self.sizes = next(((x.total(), y.total()) for x, y in pairs), (0, 0))
         seen_a, seen_b = (sum((pair[side] for pair in pairs), Counter[str]()) for side in (0, 1))
         more, self.less = seen_b - seen_a, seen_a - seen_b
         known = seen_a.keys() | {row for step in before for row in step.samples}
-        new, never = len(more.keys() - known), len(self.less.keys() - seen_b)
-        is_whole = len(set(seen_a.values())) == 1  # as in whole epochs
-        self.is_lost = bool(len(more) > new and self.less) and is_whole
+        new = len(more.keys() - known)
+        earlier = [step.samples for step in before]
+        again, missing = _losses(earlier + [x for x, _ in pairs], earlier + [y for _, y in pairs])
+        self.is_lost = bool(again and missing)
         if not pairs:
             self.text = "not compared: the inputs of the model have no rows"
         elif self.step is None:
@@ -99,9 +115,11 @@ class SampleComparison:
                 self.text += f"; the batches of step 0 return in step {period}, as without"
                 self.text += " shuffling or without set_epoch()"
         elif self.is_lost:
-            is_never = never == len(self.less)
+            is_never = not missing & seen_b.keys()
             often, rarely = ("twice", "never") if is_never else ("too often", "too rarely")
-            self.text = f"{len(more) - new} seen {often}, {len(self.less)} {rarely}"
+            self.text = f"{len(again)} seen {often}, {len(missing)} {rarely}"
+        elif self.sizes[0] != self.sizes[1]:
+            self.text = f"{self.sizes[1]} rows in place of {self.sizes[0]} in the first step"
         else:
             self.text = "in a different order"
             if new:
@@ -110,6 +128,25 @@ class SampleComparison:
             elif more and not self.less:
                 self.text = f"{len(more)} seen twice, none missing, as with a padded sampler,"
             self.text += f" from step {self.step} on"
+
+
+def _losses(a: Sequence[Counter[str]], b: Sequence[Counter[str]]) -> tuple[set[str], set[str]]:
+    """The rows that `b` sees too often or too rarely in an epoch of `a`; empty without epochs."""
+    known, seen, starts = sum(a, Counter[str]()), set[str](), [0]
+    for number, rows in enumerate(a):
+        if seen & rows.keys():  # a row returns
+            seen.clear()
+            starts.append(number)
+        seen |= rows.keys()
+    starts = [0] if len(set(known.values())) == 1 else starts
+    again, missing = set[str](), set[str]()
+    for start, end in pairwise([*starts, len(a)]):
+        own, other = (sum(run[start:end], Counter[str]()) for run in (a, b))
+        if end < len(a) and own.keys() != known.keys():
+            return set(), set()
+        again |= {row for row in known if other[row] > max(own[row], 1)}
+        missing |= {row for row in own if other[row] < own[row]}
+    return again, missing
 
 
 def _period(samples: Sequence[Counter[str]]) -> int:
@@ -151,7 +188,7 @@ def _relatives(a: WholeStep, b: WholeStep) -> Iterator[tuple[Key, float]]:
 
 def cause_of(number: int, key: Key, a: WholeStep, b: WholeStep) -> Cause:
     """The first pattern of the difference of a tensor that has a hint; else the first."""
-    patterns = list(_patterns(key, a, b))
+    patterns = list(_patterns(number, key, a, b))
     text, hint = next((p for p in patterns if p[1]), patterns[0])
     return Cause(Row(number, *key, text=text), hint)
 
@@ -165,17 +202,21 @@ def cause_of_row(row: Row, a: Sequence[WholeStep], b: Sequence[WholeStep]) -> Ca
     return named if named.hint else Cause(row)
 
 
-def _patterns(key: Key, a: WholeStep, b: WholeStep) -> Iterator[tuple[str, str]]:
+def _patterns(number: int, key: Key, a: WholeStep, b: WholeStep) -> Iterator[tuple[str, str]]:
     """The patterns in the difference of a tensor, and a hint for each: first the most specific."""
     own, other = a.step.sketches[key].sums, b.step.sketches[key].sums
     shares, gap = list(b.shares.get(key, ())), norm_of(other - own)
     ranks = " and ".join(f"rank {rank}" for rank in range(len(shares)))
     ranks = ranks if len(shares) < 4 else f"{len(shares)} ranks"
+    size = f"the difference is {gap / max(norm_of(own), 1e-300):.2g} times the tensor"
     if key[0] != "gradient":
         if shares and max(norm_of(share - shares[0]) for share in shares) > gap / 2:
             yield f"{ranks} have different values", SAME
+        elif key[0] == "initial":
+            yield size, SAME
     elif not _differ(shares):
-        yield from _scales(_factor(own, other), len(shares), a.passes, b.passes)
+        count = max(len(shares), len(b.peers))
+        yield from _scales(_factor(own, other), count, a.passes, b.passes)
     elif None not in (factors := [_factor(own, share) for share in shares]):
         texts = [f"rank {rank} has {factor:.4g} times" for rank, factor in enumerate(factors)]
         yield f"{some(texts)} the right one", SCALED
@@ -183,17 +224,22 @@ def _patterns(key: Key, a: WholeStep, b: WholeStep) -> Iterator[tuple[str, str]]
         yield f"{ranks} have a share each: a reduction is missing", REDUCTION
     else:
         yield f"{ranks} have different gradients", ""
+    yield from _buffer_patterns(number, b)
+    if key[0] == "gradient" and len(set(b.rows)) > 1:
+        rows = some(list(map(str, b.rows)))
+        yield f"the ranks have {rows} rows; a mean of their means is not the mean", UNEVEN
+    yield size, ""
+
+
+def _buffer_patterns(number: int, b: WholeStep) -> Iterator[tuple[str, str]]:
+    """The buffers that differ between the ranks, first the statistics of BatchNorm."""
     names = [n for (kind, n), sums in b.shares.items() if kind == "buffer" and _differ(sums)]
     for name in names:
-        if name.endswith("running_mean"):
+        if name.endswith("running_mean") and not number:  # from the beginning
             norm = f"BatchNorm {name.removesuffix('running_mean').rstrip('.')}".strip()
             yield f"{norm} normalizes by the rows of each rank, not of all", BATCHNORM
     for name in names:
         yield f"buffer {name} differs between the ranks", BUFFER
-    if key[0] == "gradient" and len(set(b.rows)) > 1:
-        rows = some(list(map(str, b.rows)))
-        yield f"the ranks have {rows} rows; a mean of their means is not the mean", UNEVEN
-    yield f"the difference is {gap / max(norm_of(own), 1e-300):.2g} times the tensor", ""
 
 
 def _scales(
@@ -203,12 +249,13 @@ def _scales(
     if factor is None or abs(factor - 1) < GROSS:
         return
     times, ratio = f"{factor:.4g} times the right one", max(own_passes, 1) / max(passes, 1)
+    halved = f"1/{ranks} of the right one: a mean is divided twice, or a sum is averaged"
     by_passes = f"{times}, with {own_passes} passes in place of {passes}"
     meanings = (
         (ratio, by_passes, PASSES),
         (1 / ratio, by_passes, PASSES),
         (ranks, f"{ranks} times the right one: a sum in place of a mean", FACTOR),
-        (1 / max(ranks, 1), f"1/{ranks} of the right one: a mean is divided twice", FACTOR),
+        (1 / max(ranks, 1), halved, FACTOR),
     )
     for value, text, hint in meanings:
         if value != 1 and abs(factor - value) < EXACT * value:
@@ -276,7 +323,10 @@ class RunsCompared:
     def conclusion(self, agreement: Agreement) -> Conclusion:
         """The answer, or the disagreement of the ranks of the second run if that comes first."""
         failure = agreement.failure
-        own = self._conclusion(agreement)
+        try:
+            own = self._conclusion(agreement)
+        except NoiseUnknown as error:
+            return error.conclusion
         if failure is None or (
             own.step is not None and agreement.since >= own.step + (own.hint in ("", LOCAL))
         ):
@@ -292,7 +342,10 @@ class RunsCompared:
             return self._different(self.samples.step, f"samples: {self.samples.text}", ORDER)
         began_earlier = cause is not None and cause.row.step and not cause.hint
         if agreement.failure is None and count and (cause is None or began_earlier):
-            noisy = [steps_from(run, self.first)[:count] for run in self.noise()]
+            noisy = [steps_from(run, self.first) for run in self.noise()]
+            noisy = [
+                [as_one(*pair, self.loss) for pair in zip(run, a, strict=False)] for run in noisy
+            ]
             own, other, *noise = ([whole.step for whole in side] for side in (a, b, *noisy))
             answer = judge(Comparison(own, own, other, noise))
             cause = cause_of_row(answer.first, a, b) if answer.first else cause
@@ -307,7 +360,7 @@ class RunsCompared:
         text = row_text(row)
         for letter, side in zip("AB", sides, strict=True):
             text = text.replace(f" in {letter}", f" {side}" if self.lead else f" with {side}")
-        hint = hint or (LOCAL if row.kind == "gradient" else "")
+        hint = hint or {"gradient": LOCAL, "hyperparameters": HYPERPARAMETERS}.get(row.kind, "")
         return self._different(row.step, f"first in step {self.first + row.step}, in {text}", hint)
 
     def _different(self, step: int | None, finding: str, hint: str) -> Conclusion:

@@ -53,18 +53,19 @@ class WholeStep:
 
 def ranks_of(run: Ended) -> dict[int, TraceFile]:
     """The traces of the last launch of a run by rank; a process without ranks is rank 0."""
-    return dict(sorted((rank_of(trace), trace) for trace in run.traces if trace.has_steps))
+    traces = sorted((trace for trace in run.traces if trace.has_steps), key=rank_of)
+    return {rank_of(trace): trace for trace in traces}
 
 
 def whole_steps(run: Ended) -> list[WholeStep]:
-    """The steps that every rank of a run completed, without a first one that trains nothing.
+    """The steps that every rank of a run completed, without first ones that train nothing.
 
-    torch.distributed.checkpoint makes one before it loads.
+    torch.distributed.checkpoint makes one for each optimizer before it loads.
     """
     ranks = {rank: _rank_steps(trace) for rank, trace in ranks_of(run).items()}
     rows = zip(*ranks.values(), strict=False)
     steps = [_whole(dict(zip(ranks, row, strict=True))) for row in rows]
-    return steps_from(steps, int(bool(steps) and not steps[0].trains))
+    return steps_from(steps, next((n for n, step in enumerate(steps) if step.trains), 0))
 
 
 def steps_from(steps: Sequence[WholeStep], first: int) -> list[WholeStep]:

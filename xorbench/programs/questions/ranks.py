@@ -17,7 +17,7 @@ from xorbench.answers import ROUNDING, Answer
 from xorbench.errors import BadOption
 from xorbench.options.option_text import option
 from xorbench.programs.command_run import CommandRun
-from xorbench.programs.command_runs import notes_of, why_not_comparable
+from xorbench.programs.command_runs import LONGER, cut_short, notes_of, why_not_comparable
 from xorbench.programs.conclusion import Conclusion
 from xorbench.programs.experiment import MAIN, Experiment, Judgement, RunMissing, run_rows
 from xorbench.programs.kills import Kill
@@ -25,7 +25,7 @@ from xorbench.programs.questions.rerun import CheckRequest
 from xorbench.programs.questions.resume import FROM_SCRATCH, HINTS, ResumeRequest
 from xorbench.programs.questions.rounding import NOISY_RUNS
 from xorbench.programs.rank_agreement import agreement_of
-from xorbench.programs.rank_comparison import RunsCompared
+from xorbench.programs.rank_comparison import NoiseUnknown, RunsCompared
 from xorbench.programs.rounding import norm_of
 from xorbench.programs.run_processes import ON_THIS_MACHINE, missing_ranks, port_warning, world_size
 from xorbench.programs.whole_steps import Loss, WholeStep, ranks_of, whole_steps
@@ -90,7 +90,7 @@ class RanksRequest:
 
     def answer(self, experiment: Experiment) -> Judgement:
         """Compare each number of ranks with the first."""
-        runs = RankRuns(experiment)
+        runs = RankRuns(experiment, self.check.words)
         names = {count: counted(count, "rank") for count in self.ranks}
         (first, *others), note = self.ranks, processors_note(max(self.ranks))
         with suppress(RunMissing):
@@ -113,15 +113,15 @@ class RanksRequest:
 
 def trouble_of(words: Sequence[str], run: Ended, expected: int = 0) -> Conclusion | None:
     """The conclusion if a run cannot be compared: it failed, or has not the expected ranks."""
-    hangs = run.how == "timeout" and any(trace.has_steps for trace in run.traces)
-    if not hangs and (trouble := why_not_comparable(words, [run])):
+    too_long = run.how == "timeout" and any(trace.has_steps for trace in run.traces)
+    if not too_long and (trouble := why_not_comparable(words, [run])):
         return trouble
     counts = {rank: trace.step_count for rank, trace in ranks_of(run).items()}
     counts = dict.fromkeys(range(world_size(run.traces)), 0) | counts
     texts = some([f"rank {rank} after {counted(n, 'step')}" for rank, n in counts.items()])
-    if hangs:
-        finding = f"a rank hangs: after {run.wall_s:.0f} s the ranks had stopped: {texts}"
-        return Conclusion("inconclusive", finding, hint=HANGS)
+    if too_long:
+        finding = f"the command {cut_short(run)}: {texts}"
+        return Conclusion("inconclusive", finding, hint=HANGS if len(counts) > 1 else LONGER)
     if missing := missing_ranks(run.traces):
         finding = f"no record of {some([f'rank {rank}' for rank in missing])}"
         return Conclusion("inconclusive", finding, hint=ON_THIS_MACHINE)
@@ -145,6 +145,7 @@ class RankRuns:
     """The runs of a question, recorded with samples and sketches, and its conclusions."""
 
     experiment: Experiment
+    words: Sequence[str]
     ended: dict[str, Ended] = field(default_factory=dict)
     conclusions: dict[str, Conclusion] = field(default_factory=dict)
     _noise: list[list[WholeStep]] = field(default_factory=list)
@@ -158,10 +159,14 @@ class RankRuns:
         return self.ended[name]
 
     def noise(self) -> list[list[WholeStep]]:
-        """The steps of the runs with noise of rounding, which are made once."""
+        """The steps of the runs with noise of rounding, made once; raises `NoiseUnknown`."""
         for number in range(len(self._noise) + 1, NOISY_RUNS + 1):
             label = f"noise of rounding, run {number}"
-            self._noise.append(whole_steps(self.make(f"noise-{number}", label, noise=number)))
+            run = self.make(f"noise-{number}", label, noise=number)
+            if trouble := trouble_of(self.words, run):
+                finding = f"with noise of rounding: {trouble.finding}"
+                raise NoiseUnknown(replace(trouble, finding=finding))
+            self._noise.append(whole_steps(run))
         return self._noise
 
     def judgement(self, only: Mapping[str, Conclusion] | None = None, note: str = "") -> Judgement:
@@ -203,7 +208,7 @@ class RankResumeRequest(ResumeRequest):
 
     def answer(self, experiment: Experiment) -> Judgement:
         """Compare each resumed run with the uninterrupted run."""
-        runs = RankRuns(experiment)
+        runs = RankRuns(experiment, self.check.words)
         with suppress(RunMissing):
             run = runs.make("run-1", "run 1")
             if trouble := trouble_of(self.check.words, run):
@@ -245,5 +250,5 @@ def resumed_at(a: Sequence[WholeStep], b: Sequence[WholeStep]) -> int:
         known = [whole.step.sketches.get((wanted, name)) for wanted, whole in starts]
         if kind == "initial" and None not in known:
             gaps = [norm_of(k.sums - sketch.sums) for k in known if k]
-            votes[gaps.index(min(gaps))] += 1
+            votes.update(step for step, gap in enumerate(gaps) if gap == min(gaps) < max(gaps))
     return max(votes, key=lambda step: (votes[step], step), default=0)
