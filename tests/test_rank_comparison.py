@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -21,7 +22,7 @@ from xorbench.programs.rank_comparison import (
     SampleComparison,
     gross_difference,
 )
-from xorbench.programs.rounding import Array, Sketch, Step
+from xorbench.programs.rounding import Array, Sketch, Step, read_steps
 from xorbench.programs.whole_steps import (
     WholeStep,
     as_one,
@@ -347,6 +348,11 @@ def test_later_steps_begin_with_the_weights_of_the_step_before() -> None:
     assert np.array_equal(later.shares["initial", "w"], [tensor(1)])
 
 
+def recorded(number: int, events: list[TraceEvent]) -> TraceStep:
+    """A step of a record."""
+    return TraceStep(step=number, at_s=0.0, took_s=0.0, recorder_s=0.0, events=events)
+
+
 def test_earlier_processes_and_steps_without_training_are_ignored(tmp_path: Path) -> None:
     """A process without ranks trains first; two optimizers step before they load their state."""
     (tmp_path / "records").mkdir()
@@ -354,10 +360,19 @@ def test_earlier_processes_and_steps_without_training_are_ignored(tmp_path: Path
     for rank, events in ((None, calls[:1]), ("0", calls[1:])):
         process = ProcessInfo(argv=["train.py"], rank=rank, restart=None, started_ns=0)
         head = TraceHead(producer="recorder", digest="", level="", process=process, machine={})
-        times = {"at_s": 0.0, "took_s": 0.0, "recorder_s": 0.0}
-        steps = [TraceStep(step=i, events=each, **times) for i, each in enumerate(events)]
+        steps = [recorded(number, each) for number, each in enumerate(events)]
         path = tmp_path / "records" / f"{2 if rank else 1}.jsonl"
         path.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in [head, *steps]))
     run = Ended(number=1, folder=tmp_path, how="ended", code=0, wall_s=1.0)
     assert [trace.step_count for trace in ranks_of(run).values()] == [3]
     assert [whole.trains for whole in whole_steps(run)] == [True]
+
+
+def test_hyperparameters_are_those_of_the_optimizer_that_steps() -> None:
+    """Those of the other may be of an earlier step that only made its state."""
+    names = {f"o{n}.g0.p0": (f"w{n}", [1], "float32") for n in (0, 1)}
+    rates: dict[str, list[dict[str, Any]]] = {"o0": [{"lr": 0.1}], "o1": [{"lr": 0.0}]}
+    events = [TraceEvent("hyperparameters", "o0", "")]
+    line = msgspec.structs.replace(recorded(0, events), names=names, hyperparameters=rates)
+    (only,) = read_steps([line])
+    assert only.hyperparameters == {"w0": {"lr": 0.1}}

@@ -88,7 +88,9 @@ def read_steps(lines: Iterable[ProgramLine]) -> list[Step]:
         if len(steps) <= line.step:
             steps.append(Step())
         _add_events(steps[-1], line.events, shown)
-        steps[-1].hyperparameters = _by_parameter(groups, shown)
+        stepping = {event.identity for event in line.events if event.kind == "hyperparameters"}
+        known = {name: values for name, values in groups.items() if name in stepping}
+        steps[-1].hyperparameters = _by_parameter(known, shown)
     return steps
 
 
