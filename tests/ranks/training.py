@@ -15,6 +15,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
@@ -34,6 +35,8 @@ parser.add_argument("--clip", type=float, default=0.0)
 parser.add_argument("--drop-last", action="store_true")
 parser.add_argument("--width", type=int, default=16)
 parser.add_argument("--hook", action="store_true")
+parser.add_argument("--zero", action="store_true", help="shard the optimizer's state")
+parser.add_argument("--penalty", action="store_true", help="also call the module itself")
 parser.add_argument("--save", type=int, default=0, help="save a checkpoint every N steps")
 parser.add_argument("--resume", action="store_true")
 parser.add_argument("--processes", type=int, default=0, help="start this number of ranks")
@@ -186,6 +189,21 @@ def load(model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
     return done
 
 
+def optimizer_of(model: nn.Module, rate: float) -> torch.optim.Optimizer:
+    trained = list(model.parameters())
+    if fault == "untrained" and dist.get_rank() == 1:
+        trained.pop(0)
+    if options.zero:
+        return ZeroRedundancyOptimizer(trained, torch.optim.AdamW, lr=rate)
+    return torch.optim.AdamW(trained, lr=rate)
+
+
+def leave() -> None:
+    if options.zero:
+        dist.barrier()  # PyTorch 2.13 may deadlock if it frees the group before the last broadcast
+    dist.destroy_process_group()
+
+
 def main(rank: int = -1) -> None:
     if rank >= 0:
         os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(options.processes)}
@@ -199,7 +217,7 @@ def main(rank: int = -1) -> None:
     parallel, replicas, replica = layout(model)
     passes = options.passes // replicas or options.accumulate
     rate = 0.02 if fault == "learning rate" and dist.get_rank() == 1 else 0.01
-    optimizer = torch.optim.AdamW(parallel.parameters(), lr=rate)
+    optimizer = optimizer_of(parallel, rate)
     number, own = (1, 0) if fault == "no sampler" else (replicas, replica)
     sampler = DistributedSampler(
         TensorDataset(*data), number, own, seed=options.seed, drop_last=options.drop_last
@@ -242,6 +260,8 @@ def main(rank: int = -1) -> None:
                     weight = model.ffn.w2.weight.to_local()
                     output = hidden @ weight.t() + model.ffn.w2.bias.to_local()
                 loss = (output - y).square().mean()
+                if options.penalty:
+                    loss = loss + model(x).square().mean()
                 divisor = passes
                 divisor = 1 if fault == "no division" else divisor
                 divisor = divisor**2 if fault == "division twice" else divisor
@@ -257,7 +277,7 @@ def main(rank: int = -1) -> None:
     if fault == "changed at the end" and dist.get_rank() == 1:
         with torch.no_grad():
             model.ffn.w2.bias.add_(1e-6)
-    dist.destroy_process_group()
+    leave()
 
 
 if __name__ == "__main__":

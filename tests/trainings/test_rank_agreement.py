@@ -39,9 +39,15 @@ def checked(folder: Path, *words: str, ranks: str = "") -> dict[str, Any]:
 # The ranks of one run
 
 
-def test_gradients_that_are_not_reduced_are_found_in_one_run(tmp_path: Path) -> None:
-    """`no_sync` around the last backward pass: the step and the parameter are named."""
-    result = checked(tmp_path, "--fault", "no_sync")
+@pytest.mark.parametrize("optimizer", [(), ("--zero",)])
+def test_gradients_that_are_not_reduced_are_found_in_one_run(
+    tmp_path: Path, optimizer: tuple[str, ...]
+) -> None:
+    """`no_sync` around the last backward pass: the step and the parameter are named.
+
+    ZeroRedundancyOptimizer then gives all ranks the same weights.
+    """
+    result = checked(tmp_path, "--fault", "no_sync", *optimizer)
     assert result["sentence"] == (
         "ranks disagree: rank 1 differs from rank 0 first in step 3,"
         " in the gradient of ffn.w1.weight"
@@ -53,11 +59,13 @@ def test_gradients_that_are_not_reduced_are_found_in_one_run(tmp_path: Path) -> 
     ("fault", "place"),
     [
         ("learning rate", "0, in the hyperparameters: learning rate (lr) 0.01 and 0.02"),
+        ("untrained", "0, in parameter ffn.w1.weight, which its optimizer does not train"),
+        ("bare module", "0, in the gradient of ffn.w1.weight"),
         ("no broadcast", "1, in buffer ffn.norm.running_mean"),
     ],
 )
 def test_what_differs_between_ranks_is_named(tmp_path: Path, fault: str, place: str) -> None:
-    """A hyperparameter, and a broadcast buffer."""
+    """A hyperparameter, a parameter frozen on a rank, a call past the wrapper, and a buffer."""
     result = checked(tmp_path, "--batchnorm", "--fault", fault)
     assert result["sentence"].partition("first in step ")[2] == place
     assert result["exit_code"] == 1
@@ -73,8 +81,11 @@ def test_weights_that_differ_after_the_last_step_are_found(tmp_path: Path) -> No
 
 
 def test_correct_ranks_agree_with_own_statistics_and_masks(tmp_path: Path) -> None:
-    """BatchNorm's buffers and dropout's masks differ between ranks by design."""
-    words = ("--batchnorm", "--dropout", "0.5", "--accumulate", "2")
+    """BatchNorm's buffers and dropout's masks differ between ranks by design.
+
+    A penalty calls the module, for which nothing is broadcast.
+    """
+    words = ("--batchnorm", "--dropout", "0.5", "--accumulate", "2", "--penalty")
     result = checked(tmp_path, *words)
     assert result["outcome"] == "pass", result["sentence"]
     assert result["details"]["replicated tensors"] == (

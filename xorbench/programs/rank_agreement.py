@@ -31,6 +31,9 @@ KINDS: Final = {
         " changed them after the reduction.",
         "call the last backward pass before each step outside no_sync(), call the wrapper and not"
         " its module, and change gradients on all ranks in the same way"),
+    "untrained parameter": ("parameter {name}, which its optimizer does not train", 0,
+        "The optimizers of the ranks train different parameters.",
+        "give the optimizer of each rank the same parameters, and freeze the same ones"),
     "buffer": ("buffer {name}", 0, "The ranks have different buffers after the broadcast.",
         "change buffers on all ranks in the same way"),
     "final parameter": ("parameter {name}", 2,
@@ -74,7 +77,7 @@ class Agreement:
         """Note the first replicated tensor that differs between two ranks."""
         (kind, name), (place, lag, meaning, hint) = key, KINDS[key[0]]
         when = "after the last step" if kind == "final parameter" else f"first in step {step}"
-        values = changed(a.hyperparameters, b.hyperparameters) or name
+        values = changed(a.hyperparameters, b.hyperparameters) or "their groups differ"
         finding = f"ranks disagree: rank {b.rank} differs from rank {a.rank} {when}, in "
         finding += place.format(name=name, values=values)
         details = (("before it", self.text),) if self.counts else ()
@@ -119,12 +122,18 @@ def _compared(traces: Sequence[TraceFile]) -> Agreement:
 
 def _differences(ranks: Sequence["_Rank"]) -> Iterator[tuple[Key, "_Rank", "_Rank"]]:
     """The tensors of a step that differ between two ranks, in program order of the lowest."""
+    if all(rank.shared == ranks[0].shared for rank in ranks):
+        return
+    numbered = {rank.rank: rank for rank in ranks}
     for key in dict.fromkeys(key for rank in ranks for key in rank.shared):
-        sharing = {rank.rank: rank for rank in ranks if key in rank.shared}
-        for b in sharing.values():
-            copies, digest = b.shared[key]
-            lower = [sharing[rank] for rank in copies if rank < b.rank and rank in sharing]
-            yield from ((key, a, b) for a in lower if a.shared[key][1] != digest)
+        for a in (rank for rank in ranks if key in rank.shared):
+            copies, digest = a.shared[key]
+            for b in (numbered[copy] for copy in copies if copy in numbered):
+                if key not in b.shared:
+                    if key[0] == "gradient" and any(kind == key[0] for kind, _ in b.shared):
+                        yield ("untrained parameter", key[1]), a, b
+                elif a.rank < b.rank and b.shared[key][1] != digest:
+                    yield key, a, b
 
 
 class _Rank:

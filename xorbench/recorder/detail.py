@@ -196,7 +196,7 @@ class Detail:
                 self._listener.tensor("new parameter", name, parameter)
 
     def _gradients(self, optimizer: Optimizer, index: int) -> None:
-        for name, parameter in parameters_of(optimizer.param_groups, index):
+        for name, parameter in self._listener.weights.optimized_by(optimizer, index):
             if parameter.grad is not None:
                 self._listener.tensor("gradient", name, parameter.grad)
 

@@ -6,6 +6,7 @@ broadcast buffers, and the `DTensor`s placed `Replicate()`.
 
 from __future__ import annotations
 
+import gc
 import weakref
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.utils.weak import WeakIdKeyDictionary
 
-from .identity import bare, parameters_of
+from .identity import bare
 
 if TYPE_CHECKING:
     from .listen import Listener
@@ -40,7 +41,7 @@ class Replicas:
     """Finds the replicated tensors of this rank, and records their gradients and buffers.
 
     Attributes:
-        news: name and `Copies` of each optimized parameter that no line describes yet.
+        news: name and `Copies` of each parameter that no line describes yet.
         inner: the wrapper of each model under DistributedDataParallel, by the model's id.
     """
 
@@ -55,7 +56,7 @@ class Replicas:
 
     def note(self, module: nn.Module) -> None:
         """Note the wrappers in a module that is trained for the first time."""
-        for part in module.modules() if in_job() else ():
+        for part in [*module.modules(), *_wrappers(module)] if in_job() else ():
             self._flat = self._flat or type(part).__name__ == "FullyShardedDataParallel"
             self._data = _data_ranks(part) or self._data
             if isinstance(part, DistributedDataParallel):
@@ -83,7 +84,7 @@ class Replicas:
     def read_buffers(self, module: nn.Module) -> None:
         """Record the buffers of a model that its wrapper has just broadcast."""
         wrapper = self.inner[id(module)]()
-        if wrapper is None or wrapper.module is not module or not in_job():
+        if wrapper is None or id(wrapper) not in self._listener.calls or not in_job():
             return
         after = getattr(getattr(wrapper, "buffer_hook", None), "buffer_comm_hook_location", None)
         if after is not None or not wrapper.will_sync_module_buffers():
@@ -95,8 +96,10 @@ class Replicas:
 
     def take(self, optimizer: Optimizer, index: int) -> None:
         """Record the gradients that an optimizer is about to use, if they are replicated."""
+        if not in_job():
+            return
         kind = "replicated gradient"
-        for identity, tensor in parameters_of(optimizer.param_groups, index) if in_job() else ():
+        for identity, tensor in self._listener.weights.optimized_by(optimizer, index):
             gradient = tensor.grad
             ranks = self._copies(tensor if gradient is None else gradient, tensor).identical
             if tensor.requires_grad and len(ranks) > 1:
@@ -106,11 +109,11 @@ class Replicas:
                     self._listener.tensor(kind, identity, gradient, of=_text(ranks))
 
     def describe(self, held: Iterable[tuple[str, str, Tensor]]) -> None:
-        """Describe the optimized parameters among these weights, if that is new."""
+        """Describe the parameters that an optimizer has or that ranks share, if that is new."""
         for kind, identity, tensor in held if in_job() else ():
-            if kind == "parameter" and identity.startswith("o"):
-                name = self._listener.weights.name_of(tensor)
-                row = [name, *self._copies(tensor, tensor)]
+            copies = self._copies(tensor, tensor)
+            if kind == "parameter" and (identity.startswith("o") or len(copies.identical) > 1):
+                row = [self._listener.weights.name_of(tensor), *copies]
                 if self._known.get(identity) != row:
                     self._known[identity] = self.news[identity] = row
 
@@ -134,6 +137,13 @@ def in_job() -> bool:
 
 def _text(ranks: list[int]) -> str:
     return ",".join(map(str, ranks))
+
+
+def _wrappers(module: nn.Module) -> list[DistributedDataParallel]:
+    """The wrappers of a module that is called without them."""
+    kind = DistributedDataParallel
+    wrappers = [thing for thing in gc.get_objects() if issubclass(type(thing), kind)]
+    return [wrapper for wrapper in wrappers if getattr(wrapper, "module", None) is module]
 
 
 def _data_ranks(part: nn.Module) -> list[int]:

@@ -244,6 +244,12 @@ class RecordedWeights:
         """The name of a weight of a trained module; empty for other tensors."""
         return str(self._names.get(tensor, ""))
 
+    def optimized_by(self, optimizer: Optimizer, index: int) -> Iterator[tuple[str, Tensor]]:
+        """Each parameter of an optimizer, with its identity in this step."""
+        held = {id(tensor): name for _, name, tensor in self.held if name.startswith("o")}
+        for name, tensor in parameters_of(optimizer.param_groups, index):
+            yield held.get(id(tensor), name), tensor
+
     def optimizer_states(self) -> list[Weight]:
         """The states of the optimizers that have stepped."""
         return [
@@ -322,7 +328,7 @@ class RecordedWeights:
         tensors = (tensor for _, parts in own for _, _, tensor in parts)
         owned = {id(tensor): place for place, tensor in enumerate(tensors)}
         seen: set[int] = set()
-        for tracked, optimizer in reversed(self._in_use(since, owned)):
+        for tracked, optimizer in reversed(_owners(self._in_use(since, owned))):
             recent = tracked.step > since
             for name, tensor in parameters_of(optimizer.param_groups, self._number_of(tracked)):
                 if id(tensor) not in seen and (recent or id(tensor) in owned):
@@ -394,6 +400,17 @@ class RecordedWeights:
 def members_of(module: nn.Module) -> Members:
     """The tables in which a module has its parameters, buffers and modules."""
     return module._parameters, module._buffers, module._modules
+
+
+def _owners(used: list[tuple[Tracked, Optimizer]]) -> list[tuple[Tracked, Optimizer]]:
+    """The optimizers without those that an older one holds, such as ZeroRedundancyOptimizer."""
+    parts: set[int] = set()
+    owners = []
+    for tracked, optimizer in used:
+        if id(optimizer) not in parts:
+            parts.update(map(id, vars(optimizer).values()))
+            owners.append((tracked, optimizer))
+    return owners
 
 
 def weights_in(members: Members) -> list[Weight]:
