@@ -45,11 +45,6 @@ class UnseenMode(TorchDispatchMode):
         """From PyTorch 2.9 on."""
         return True
 
-    @classmethod
-    def is_infra_mode(cls) -> bool:
-        """Before: other modes make the compiler run its functions without compilation."""
-        return not hasattr(TorchDispatchMode, "ignore_compile_internals")
-
 
 def is_tracing() -> bool:
     """Whether a compiler is tracing: the operators are not those of the program."""
