@@ -306,6 +306,7 @@ def test_launchers_with_other_numbers_of_ranks_are_recognized() -> None:
     two = ["torchrun", "--nproc-per-node", "2", "train.py"]
     assert starts_other_ranks(two, ["torchrun", "--nproc_per_node=1", "train.py"])
     assert starts_other_ranks(two, ["accelerate", "launch", "--num_processes", "1", "train.py"])
+    assert starts_other_ranks(two, ["python", "-m", "torch.distributed.run", "train.py"])
     assert not starts_other_ranks(two, two)
     assert not starts_other_ranks(two, ["python", "train.py"])
 

@@ -27,7 +27,13 @@ from xorbench.programs.questions.rounding import NOISY_RUNS
 from xorbench.programs.rank_agreement import agreement_of
 from xorbench.programs.rank_comparison import NoiseUnknown, RunsCompared
 from xorbench.programs.rounding import norm_of
-from xorbench.programs.run_processes import ON_THIS_MACHINE, missing_ranks, port_warning, world_size
+from xorbench.programs.run_processes import (
+    LAUNCHERS,
+    ON_THIS_MACHINE,
+    missing_ranks,
+    port_warning,
+    world_size,
+)
 from xorbench.programs.whole_steps import Loss, WholeStep, ranks_of, whole_steps
 from xorbench.records.ended import Ended
 from xorbench.verdicts import capitalized, counted, some, worst_outcome
@@ -188,8 +194,11 @@ class RankRuns:
 
 def starts_other_ranks(words: Sequence[str], resume: Sequence[str]) -> bool:
     """Whether two commands start different numbers of ranks with a launcher."""
-    counts = [RANKS_OPTION.findall(" ".join(side)) for side in (words, resume)]
-    return all(counts) and counts[0][-1] != counts[1][-1]
+    counts = []
+    for side in (words, resume):
+        is_launched = any(map(LAUNCHERS.search, side))  # torchrun starts one rank by default
+        counts.append((["1"] * is_launched + RANKS_OPTION.findall(" ".join(side)))[-1:])
+    return all(counts) and counts[0] != counts[1]
 
 
 class RankResumeRequest(ResumeRequest):

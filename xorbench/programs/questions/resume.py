@@ -368,7 +368,8 @@ def _not_resumed(
         return Conclusion("inconclusive", finding, hint=hint)
     if after != trained:
         finding = f"the resumed run trains in {counted(after, 'process')}, expected {trained}"
-        return Conclusion("inconclusive", finding, hint="resume with the same number of processes")
+        hint = "resume with as many processes, or use torchrun in both commands"
+        return Conclusion("inconclusive", finding, hint=hint)
     return None
 
 
