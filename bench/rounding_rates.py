@@ -221,8 +221,8 @@ def judged(folder: Path, name: str, seed: int) -> list[dict[str, Any]]:
     for label, kind in jobs_of(name, seed).items():
         labels = "a", label, *(f"n{k}" for k in range(1, NOISE + 1))
         a, b, *noisy = (read(folder / each, whole=label in RANKED) for each in labels)
-        reset = all(rounding.reset_steps(steps) > 1 for steps in (b, *noisy))
-        answer = rounding.judge(rounding.Comparison(a, a, b, noisy, reset))
+        reset = all(step.reset for steps in (b, *noisy) for step in steps[1:])
+        answer = rounding.judge(rounding.Comparison(a, a, b, noisy))
         first, worst = answer.first, answer.worst
         times = max((row.times for row in (first, worst) if row and not row.text), default=0.0)
         rows.append({

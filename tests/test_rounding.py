@@ -1,18 +1,22 @@
 """Rounding or more: sketches, noise, decisions, and the judgement from them."""
 
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from msgspec import convert
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils import _python_dispatch as python_dispatch
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from xorbench.programs import rounding
 from xorbench.programs.rounding import Comparison, Sketch, Step, judge
+from xorbench.programs.rounding_report import row_text
 from xorbench.recorder import decisions, noise
 from xorbench.recorder import sketch as sketches
 from xorbench.recorder.detail import Operators, UnseenMode, enter, leave
@@ -24,6 +28,7 @@ from xorbench.recorder.options import Options
 from xorbench.recorder.rounding import StepMode
 from xorbench.recorder.sink import MemorySink
 from xorbench.recorder.sketch import sketch, sketch_at
+from xorbench.records.trace import More, TraceEvent
 
 ATEN = torch.ops.aten
 EPS = 2.0**-23
@@ -369,7 +374,8 @@ def events(lines: list[Any], kind: str) -> list[Any]:
 def test_a_record_has_sketches_of_every_tensor_and_of_decisions() -> None:
     """Gradients also after each pass of the first step, which may end without an optimizer."""
     lines = recorded(small_training)
-    for kind, count in (("output", 16), ("gradient", 16), ("decision", 4), ("label", 4)):
+    counts = {"output": 16, "gradient": 16, "new state": 24, "decision": 4, "label": 4}
+    for kind, count in counts.items():
         assert len(events(lines, kind)) == count, kind
     assert all("sketch" in e[3] for kind in ("output", "gradient") for e in events(lines, kind))
 
@@ -403,10 +409,10 @@ def record(seed: int = 0, size: float = 0.0, **changed: float) -> list[Step]:
 NOISY = [record(seed, 1e-6) for seed in (1, 2, 3, 4)]
 
 
-def compared(b: list[Step], **options: Any) -> rounding.RoundingAnswer:
+def compared(b: list[Step]) -> rounding.RoundingAnswer:
     """The answer for B against a record without noise."""
     a = record()
-    return judge(Comparison(a, a, b, NOISY, **options))
+    return judge(Comparison(a, a, b, NOISY))
 
 
 def test_a_difference_of_the_size_of_the_noise_is_rounding() -> None:
@@ -491,12 +497,12 @@ def test_a_decision_that_rounding_may_change(
         gradient = b[number].sketches["gradient", "w"]
         b[number].sketches["gradient", "w"] = Sketch(gradient.sums * 1.5, 5_000, "float32")
     for step in b:
-        step.reset = True
+        step.reset = reset
     noisy = [with_decision(record(seed, 1e-6), {}) for seed in (1, 2, 3, 4)]
     for step in (step for steps in noisy for step in steps):
-        step.reset = True
+        step.reset = reset
     a = with_decision(record(), {})
-    answer = judge(Comparison(a, a, b, noisy, reset))
+    answer = judge(Comparison(a, a, b, noisy))
     assert (answer.word, len(answer.judged)) == (word, judged)
 
 
@@ -565,7 +571,7 @@ def test_decisions_that_b_hides_explain_few_steps_and_no_output() -> None:
             b[number].sketches[key] = Sketch(sums, 5_000, "float32")
         for step in (step for run in (b, *noisy) for step in run):
             step.reset = True
-        words[kind, steps] = judge(Comparison(a, a, b, noisy, reset=True)).word
+        words[kind, steps] = judge(Comparison(a, a, b, noisy)).word
     assert list(words.values()) == ["same", "beyond", "beyond"]
 
 
@@ -636,3 +642,233 @@ def test_the_noise_of_a_precision_is_read_from_pytorch(monkeypatch: pytest.Monke
     monkeypatch.setattr(torch.backends.cuda, "matmul", SimpleNamespace(allow_tf32=True))
     assert noise.product_eps(ATEN.mm.default, "cuda") == 2.0**-10
     assert noise.product_eps(ATEN.exp.default, "cuda") == 0
+
+
+# Values that differ between runs of A, states, and tensors that only one side has
+
+
+def test_a_complex_tensor_has_a_sketch() -> None:
+    """Else the gradient of a complex weight would not be judged."""
+    weight = torch.randn(300, dtype=torch.complex64)
+    more = convert(sketches.Sketches().details_of(weight, Digester().start(weight)), More)
+    known = rounding.sketch_of(TraceEvent("gradient", "w", "00", more))
+    assert known is not None
+    assert rounding.norm_of(known.sums) == pytest.approx(float(weight.norm()), rel=0.15)
+
+
+def with_batches(steps: list[Step], digests: str) -> list[Step]:
+    """The steps with a batch of integers each."""
+    for step, digest in zip(steps, digests, strict=True):
+        step.exact["batch", "c0[0]"] = ("int64", (8,)), digest
+    return steps
+
+
+@pytest.mark.parametrize(
+    ("noisy", "word"),
+    [("aaaaaaaaaa", "beyond"), ("cccccccccc", "cannot tell"), ("aaaaaaaaxy", "same")],
+)
+def test_a_value_that_differs_between_runs_of_a_is_not_the_fault_of_b(
+    noisy: str, word: str
+) -> None:
+    """The order of the batches may have no seed."""
+    b = "aaaaaaaabb" if word == "same" else "bbbbbbbbbb"
+    a = with_batches(record(), "aaaaaaaaaa")
+    runs = [with_batches(record(seed, 1e-6), noisy) for seed in (1, 2, 3, 4)]
+    answer = judge(Comparison(a, a, with_batches(record(9, 1e-6), b), runs))
+    assert answer.word == word
+    assert {row.text for row in answer.forks.values()} <= {rounding.UNSTEADY}
+
+
+def test_initial_values_that_differ_between_runs_of_a_are_not_judged() -> None:
+    """The model may have no seed."""
+    runs = [record(), record(9, 1e-6), *(record(seed, 1e-6) for seed in (1, 2, 3, 4))]
+    for seed, steps in enumerate(runs):
+        sums = np.random.default_rng(seed).normal(size=251)
+        steps[0].sketches = {("initial", "w"): Sketch(sums, 251, "float32"), **steps[0].sketches}
+    a, b, *noisy = runs
+    answer = judge(Comparison(a, a, b, noisy))
+    assert answer.word == "cannot tell"
+    assert answer.forks[0].text == rounding.UNSTEADY
+
+
+def test_hyperparameters_are_compared_after_a_fork() -> None:
+    """Rounding does not change a schedule."""
+    a, b = with_decision(record(), {}), with_decision(record(9, 1e-6, gradient=1.5), {3: 1})
+    noisy = [with_decision(record(seed, 1e-6), {}) for seed in (1, 2, 3, 4)]
+    for run in (a, b, *noisy):
+        for step in run:
+            step.hyperparameters = {"w": {"lr": 0.1}}
+    b[8].hyperparameters = {"w": {"lr": 0.2}}
+    answer = judge(Comparison(a, a, b, noisy))
+    assert answer.first is not None
+    assert (answer.first.step, answer.first.kind) == (8, "hyperparameters")
+
+
+def with_states(steps: list[Step], count: int) -> list[Step]:
+    """The steps, of which so many begin with the state of A."""
+    for number, step in enumerate(steps):
+        step.reset = 0 < number < count
+    return steps
+
+
+def test_steps_without_room_for_their_state_are_judged() -> None:
+    """They continue from the last one that began with the state of A."""
+    a, b = record(), with_states(record(9, 1e-6), 4)
+    noisy = [with_states(record(seed, 1e-6), 4) for seed in (1, 2, 3, 4)]
+    assert judge(Comparison(a, a, b, noisy)).judged == list(range(10))
+
+
+def test_a_state_with_other_names_is_beyond_rounding() -> None:
+    """B may have made its optimizer again and lost the momentum."""
+    a, b = record(), with_states(record(9, 1e-6), 6)
+    noisy = [with_states(record(seed, 1e-6), 10) for seed in (1, 2, 3, 4)]
+    answer = judge(Comparison(a, a, b, noisy))
+    assert answer.first is not None
+    assert (answer.first.step, answer.first.kind) == (6, "state")
+
+
+def test_a_parameter_with_another_name_is_not_a_missing_gradient() -> None:
+    """It is not compared, but counted."""
+    a, b = record(), record(9, 1e-6)
+    noisy = [record(seed, 1e-6) for seed in (1, 2, 3, 4)]
+    for run, name in ((a, "w"), (b, "other"), *((run, "w") for run in noisy)):
+        run[0].sketches["initial", name] = run[0].sketches["output", "net"]
+        for kind in ("gradient", "parameter") if name != "w" else ():
+            for step in run:
+                step.sketches[kind, name] = step.sketches.pop((kind, "w"))
+    answer = judge(Comparison(a, a, b, noisy))
+    assert (answer.word, answer.unmatched) == ("same", ["w"])
+
+
+def test_a_tensor_that_is_zero_in_a_only_has_a_finite_ratio() -> None:
+    """Such as a bias that B does not initialize to zero."""
+    runs = [record(), record(9, 1e-6), *(record(seed, 1e-6) for seed in (1, 2, 3, 4))]
+    for number, run in enumerate(runs):
+        sums = np.full(251, 0.01 * (number == 1))
+        run[0].sketches = {("initial", "b"): Sketch(sums, 251, "float32"), **run[0].sketches}
+    a, b, *noisy = runs
+    first = judge(Comparison(a, a, b, noisy)).first
+    assert first is not None
+    assert row_text(first) == "the initial value of b: is zero in A, but not in B"
+
+
+def test_a_lower_precision_of_b_is_named() -> None:
+    """The noise of A does not cover it."""
+    b = record(9, 1e-2)
+    for step in b:
+        output = step.sketches["output", "net"]
+        step.sketches["output", "net"] = Sketch(output.sums, output.count, "bfloat16")
+    first = compared(b).first
+    assert first is not None
+    assert first.text == "bfloat16 in B, float32 in A"
+
+
+def test_a_state_is_judged_before_an_update_shows_it() -> None:
+    """A later step begins with the state of A and would not show it."""
+    a, b = record(), with_states(record(9, 1e-6), 10)
+    noisy = [with_states(record(seed, 1e-6), 10) for seed in (1, 2, 3, 4)]
+    for run in (a, b, *noisy):
+        for number, step in enumerate(run):
+            own = step.sketches["gradient", "w"]
+            scale = 1.1 if run is b and number == 3 else 1.0
+            step.sketches["new state", "w.m"] = Sketch(own.sums * scale, own.count, own.dtype)
+    first = judge(Comparison(a, a, b, noisy)).first
+    assert first is not None
+    assert (first.step, row_text(first).partition(":")[0]) == (3, "the optimizer state w.m")
+
+
+@pytest.mark.parametrize("scaled", [("loss",), ("loss", "gradient")])
+def test_a_loss_with_another_factor_has_a_hint_if_the_updates_agree(
+    scaled: tuple[str, ...],
+) -> None:
+    """A loss scale is divided out of the gradients again."""
+    runs = [record(), record(9, 1e-6), *(record(seed, 1e-6) for seed in (1, 2, 3, 4))]
+    for number, run in enumerate(runs):
+        for step in run:
+            step.sketches = {("loss", ""): Sketch(np.eye(1, 251)[0], 1, "float32"), **step.sketches}
+            for key, own in step.sketches.items() if number == 1 else ():
+                factor = 1024.0 if key[0] in scaled else 1.0
+                step.sketches[key] = Sketch(own.sums * factor, own.count, own.dtype)
+    a, b, *noisy = runs
+    answer = judge(Comparison(a, a, b, noisy))
+    assert answer.first is not None
+    assert (answer.first.kind, answer.only_loss) == ("loss", "gradient" not in scaled)
+
+
+def test_draws_of_other_shapes_are_named_as_a_cause() -> None:
+    """Accumulated batches have other masks of dropout."""
+    a, b = record(), record(9, 1e-6, gradient=2.0)
+    for run, count in ((a, 500), (b, 250)):
+        for step in run:
+            step.sketches["draw", "bernoulli#0"] = Sketch(np.ones(251), count, "float32")
+    assert judge(Comparison(a, a, b, NOISY)).other_draws
+    assert not compared(record(9, 1e-6, gradient=2.0)).other_draws
+
+
+# The recorder
+
+
+def trained_from_states(tmp_path: Path, train: Callable[[], None]) -> list[list[Any]]:
+    """The notes of each step in a run that loads the states of a run before."""
+    recorded(train, keep_states=str(tmp_path))
+    lines = recorded(train, start_from=str(tmp_path))
+    return [[e[1] for e in line.get("events", ()) if e[0] == "note"] for line in lines[:-1]]
+
+
+def closures() -> None:
+    """Steps that begin with the optimizer, as in PyTorch Lightning."""
+    net = nn.Linear(4, 2)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss: Tensor = net(normals(8, 4)).square().mean()
+        loss.backward()
+        return loss
+
+    for _ in range(3):
+        optimizer.step(closure)
+
+
+def two_optimizers() -> None:
+    """Of which the second has a step of its own."""
+    net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    optimizers = [torch.optim.SGD(part.parameters(), lr=0.1) for part in net]
+    for _ in range(2):
+        net.zero_grad()
+        net(normals(8, 4)).square().mean().backward()
+        for optimizer in optimizers:
+            optimizer.step()
+
+
+def adversarial() -> None:
+    """A graph of the generator outlives a step of the discriminator."""
+    one, two = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), nn.Linear(4, 1)
+    first, second = (torch.optim.SGD(net.parameters(), lr=0.1) for net in (two, one))
+    for _ in range(2):
+        made = one(normals(8, 4))
+        two(made.detach()).mean().backward()
+        first.step()
+        two(made).mean().backward()
+        second.step()
+
+
+@pytest.mark.parametrize("train", [closures, two_optimizers, adversarial])
+def test_every_step_begins_with_the_state_of_a(tmp_path: Path, train: Callable[[], None]) -> None:
+    """Whatever begins it, and whatever graph needs the parameters."""
+    torch.manual_seed(0)
+    first, *others = trained_from_states(tmp_path, train)
+    assert first == []
+    assert all(notes == ["reset"] for notes in others)
+
+
+def test_a_mode_of_the_program_may_end_within_a_step() -> None:
+    """The recorder's mode is below it; no mode stays."""
+    mode = StepMode(SimpleNamespace(is_on=lambda _mode: False))  # type: ignore[arg-type]
+    with UnseenMode():
+        enter(mode)
+    assert python_dispatch._get_current_dispatch_mode_stack() == [mode]
+    with UnseenMode() as other:
+        leave(mode)
+        assert python_dispatch._get_current_dispatch_mode_stack() == [other]
+    assert python_dispatch._get_current_dispatch_mode_stack() == []

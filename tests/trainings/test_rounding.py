@@ -213,3 +213,31 @@ def test_loader_processes_have_no_noise(tmp_path: Path) -> None:
     assert len(digests["batch"][0]) == 3
     same = {kind: both[0] == both[1] for kind, both in digests.items()}
     assert same == {"batch": True, "draw": True, "output": False}
+
+
+@pytest.mark.parametrize(
+    ("word", "options", "text"),
+    [
+        ("equal", (), "Cannot tell: A with noise: the command failed"),
+        pytest.param(
+            "slow", ("--timeout", "40"), "Cannot tell: B did not end", marks=pytest.mark.variant
+        ),
+    ],
+)
+def test_a_run_that_ends_early_decides_nothing(
+    tmp_path: Path, word: str, options: tuple[str, ...], text: str
+) -> None:
+    """A program may check its own bits, which noise changes; or it may be too slow."""
+    own = {
+        "equal": "assert torch.equal(out, run(x))",
+        "slow": "__import__('time').sleep(step * 40)",
+    }
+    at = "    nn.functional.cross_entropy"
+    (tmp_path / "train.py").write_text(SCRIPT)
+    script = SCRIPT.replace(at, f"    {own[word]}\n{at}")
+    (tmp_path / ("train.py" if word == "equal" else "slow.py")).write_text(script)
+    b = "train.py fused" if word == "equal" else "slow.py"
+    against = ("check", "--against", f"{sys.executable} train.py", "--up-to-rounding", *options)
+    done = call_in(tmp_path, *against, "--", sys.executable, *b.split())
+    assert done.returncode == 3, done.stdout
+    assert text in done.stdout

@@ -7,7 +7,7 @@ for a parameter along its movement, in which a wrong scale shows long before it 
 
 import base64
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
@@ -20,27 +20,34 @@ LIMIT: Final = 10.0
 SCALE_LIMIT: Final = 20.0
 SATURATED: Final = 0.1  # noise of a tensor, relative to it, above which it is not judged
 SIGNED: Final = 1e-3  # the same of gradients whose signs the first step of Adam may take
-RARE: Final = 3  # elements of a parameter with a gradient near 0: Adam moves them by up to a step
+RARE: Final = 3  # elements with a gradient near 0: Adam moves them by up to a step
 SMALL: Final = 100  # elements up to which a tensor pools the noise of `POOLED` steps
 POOLED: Final = 5
 EVEN: Final = 0.6  # of noise without a direction: the least component along a tensor
 ENOUGH: Final = 0.5  # share of the steps that must be judged
 WEIGHTS: Final = ("parameter", "buffer")
 FLOORS: Final = ("initial", "output", "operator", "buffer", "batch", "draw")  # at least one eps
-EPS: Final = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
-WHOLE: Final = ("initial", "gradient", *WEIGHTS)  # the same in every rank
+EPS: Final = {
+    "float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7,
+    "complex128": 2.0**-52, "complex64": 2.0**-23,
+}  # fmt: skip
+UPDATED: Final = ("gradient", "new state")
+WHOLE: Final = ("initial", *UPDATED, *WEIGHTS)  # the same in every rank
 EXACT: Final = ("batch", "label", "draw")  # values that rounding cannot change, without a sketch
-SKETCHED: Final = ("loss", "gradient", "output", "operator", "decision", "batch", "draw")
+SKETCHED: Final = ("loss", "output", "operator", "decision", "batch", "draw", *UPDATED)
 # Decisions after which the forward pass is continuous: they change only gradients by much.
 CONTINUOUS: Final = (
     *("relu", "max_pool", "adaptive_max_pool", "clamp", "hardtanh", "abs", "max", "min", "fm"),
     *("leaky_relu", "prelu", "threshold", "l1_loss", "smooth_l1", "huber"),
 )
 # Kinds after all others of a step.
-ORDER: Final = {"gradient": 1, "hyperparameters": 2, "parameter": 3, "buffer": 3}
+ORDER: Final = {"gradient": 1, "hyperparameters": 2, "new state": 3, "parameter": 4, "buffer": 4}
 # Settings of an optimizer that select a kernel and leave the formula as it is.
 KERNELS: Final = ("foreach", "fused", "capturable", "differentiable", "params")
 SAME_VALUE: Final = 2.0**-23  # relative difference of equal hyperparameters
+UNSTEADY: Final = "not the same in the runs of A"
+STEADY: Final = ("initial", "batch", "draw")  # rounding hardly changes them
+ZERO: Final = 1e18  # a ratio that only a tensor has that is zero in A and in the noisy runs
 
 Key = tuple[str, str]  # kind and name
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -108,9 +115,10 @@ def _add_events(step: Step, events: Sequence[TraceEvent], names: Mapping[str, st
         if kind == "loss":
             _add_loss(step, sketch)
         elif sketch is not None:
-            name = (
-                f"{identity} {more.name}" if kind == "operator" else names.get(identity, identity)
-            )
+            known = identity in names or kind != "new state"
+            parameter = identity if known else ".".join(identity.split(".")[:3])
+            name = names.get(parameter, parameter) + identity[len(parameter) :]
+            name = f"{identity} {more.name}" if kind == "operator" else name
             step.sketches[kind, name] = sketch
             step.places |= {name: more.where} if kind == "operator" else {}
         if kind == "decision":
@@ -186,12 +194,6 @@ def _add_rank(step: Step, key: Key, sketch: Sketch, rank: str) -> None:
         step.sketches[key[0], key[1] + rank] = sketch
 
 
-def reset_steps(steps: Sequence[Step]) -> int:
-    """The number of steps up to the first that did not begin with the state of A."""
-    kept = (number for number, step in enumerate(steps) if number and not step.reset)
-    return next(kept, len(steps))
-
-
 # Comparison
 
 
@@ -234,15 +236,14 @@ class Comparison:
         center: the run with which the noisy runs are compared: A, or its eager run.
         b: the steps of B.
         noisy: the steps of the noisy runs.
-        reset: whether every run begins each step after the first with the state of A.
     """
 
     a: Sequence[Step]
     center: Sequence[Step]
     b: Sequence[Step]
     noisy: Sequence[Sequence[Step]]
-    reset: bool = False
-    _start: dict[str, Array] = field(default_factory=dict)  # of A's parameters
+    _began: int = 0  # the last step that began with the state of A in every run
+    _start: dict[str, Array] = field(default_factory=dict)  # of A's parameters, in that step
     _recent: dict[Key, list[tuple[float, float]]] = field(default_factory=dict)
     _forked: list[bool] = field(default_factory=list)  # of the noisy runs
     _gradients: dict[str, float] = field(default_factory=dict)  # their largest relative noise
@@ -250,17 +251,38 @@ class Comparison:
     def steps(self) -> Iterator[list[Row]]:
         """The rows of each step that every run has, in program order."""
         counts = list(map(len, (self.a, self.center, self.b, *self.noisy)))
-        counts += [reset_steps(run) for run in (self.b, *self.noisy) if self.reset]
         for step in range(min(counts)):
             a, b = self.a[step], self.b[step]
-            if self.reset or not step:
-                self._forked = [False] * len(self.noisy)
+            if self.is_fresh(step):
+                self._begin(step)
             sketched = (self._row(step, key, own) for key, own in a.sketches.items())
-            rows = [*exact_rows(step, a, b), *filter(None, sketched), *_missing(step, a, b)]
+            missing = _missing(step, a, b, {*self.b[0].sketches, *b.sketches})
+            rows = [*self._exact(step), *filter(None, sketched), *missing]
             yield sorted(rows, key=lambda row: ORDER.get(row.kind, 0))
-            for (kind, name), sketch in a.sketches.items():
-                if self.reset and kind == "parameter":
-                    self._start[name] = sketch.sums
+
+    def is_fresh(self, step: int) -> bool:
+        """Whether every run begins the step with the state of A."""
+        others = [self.b, *self.noisy, *([] if self.center is self.a else [self.center])]
+        return not step or all(run[step].reset for run in others)
+
+    def _exact(self, step: int) -> Iterator[Row]:
+        """The exact values that differ in B; a value may differ between the runs of A, too."""
+        a = self.a[step]
+        unsteady = {(r.kind, r.name) for run in self.noisy for r in exact_rows(step, a, run[step])}
+        for row in exact_rows(step, a, self.b[step]):
+            yield replace(row, text=UNSTEADY) if (row.kind, row.name) in unsteady else row
+        if step and self._has_lost_state(step):
+            yield Row(step, "state", "", text="other names or shapes than in A")
+
+    def _has_lost_state(self, step: int) -> bool:
+        """Whether B cannot begin with the state of A any more, unlike the noisy runs."""
+        had_state = any(earlier.reset for earlier in self.b[:step])
+        return had_state and not self.b[step].reset and all(run[step].reset for run in self.noisy)
+
+    def _begin(self, step: int) -> None:
+        self._began, self._forked = step, [False] * len(self.noisy)
+        before = self.a[step - 1].sketches.items() if step else ()
+        self._start |= {name: own.sums for (kind, name), own in before if kind == "parameter"}
 
     def _row(self, step: int, key: Key, own: Sketch) -> Row | None:
         runs = self.b, self.center, *self.noisy
@@ -272,21 +294,25 @@ class Comparison:
         if key[0] == "decision":
             row = self._decision(step, key[1], own, known)
             return replace(row, text="is not visible in B") if is_hidden else row
-        shifts = [self._shift(run, step, key) for run in runs]
+        shifts = [self._shift(run, key) for run in runs]
         b, center, *noisy = (o.sums - shift for o, shift in zip(known, shifts, strict=True))
         gap, gaps = b - own.sums, np.array(noisy) - center
         if not np.isfinite(own.sums).all() or not np.isfinite(gaps).all():
             return Row(step, *key, noise=1.0)
         if not np.isfinite(gap).all():
             return Row(step, *key, text="is not finite in B")
-        if key[0] == "parameter":
+        if key[0] in ("parameter", "new state"):
             gap[np.argsort(-abs(gap))[: min(RARE, own.count // SMALL)]] = 0.0
-        return self._tensor(step, key, own, gap, gaps)
+        row = self._tensor(step, key, own, gap, gaps)
+        if key[0] in STEADY and row.noise > SATURATED:
+            return replace(row, text=UNSTEADY)
+        is_other = row.share > 1 and known[0].dtype != own.dtype
+        return replace(row, text=f"{known[0].dtype} in B, {own.dtype} in A") if is_other else row
 
-    def _shift(self, run: Sequence[Step], step: int, key: Key) -> Array | float:
+    def _shift(self, run: Sequence[Step], key: Key) -> Array | float:
         """The difference of the initial parameter from that of A, as long as a run keeps it."""
         initial = [r[0].sketches.get(("initial", key[1])) for r in (run, self.a)]
-        is_kept = key[0] == "parameter" and not (self.reset and step)
+        is_kept = key[0] == "parameter" and not self._began
         return initial[0].sums - initial[1].sums if is_kept and all(initial) else 0.0  # type: ignore[union-attr]
 
     def _decision(self, step: int, name: str, own: Sketch, others: Sequence[Sketch]) -> Row:
@@ -316,12 +342,13 @@ class Comparison:
             floor = max(eps * size, EVEN * noise / np.sqrt(min(own.count, BUCKETS)))
             along = abs(float(gap @ unit)) / max(last[1], pooled[1], floor)
         relative = noise / (size or norm) if (size or norm) else 0.0
+        ratio = float(norm_of(gap) / noise)
         rough = self._gradients.get(name, 0.0)
         if kind == "gradient":
             self._gradients[name] = max(rough, relative)
         if kind == "parameter" and rough > (SATURATED if step else SIGNED):
             relative = max(relative, 1.0)  # Adam divides noise by its size, and first takes signs
-        return Row(step, kind, name, float(norm_of(gap) / noise), float(along), float(relative))
+        return Row(step, kind, name, min(ratio, ZERO), float(along), float(relative))
 
 
 def norm_of(sums: Array) -> float:
@@ -353,6 +380,12 @@ def _types(values: Mapping[str, tuple[object, str | None]]) -> dict[str, object]
     return {name: type_ for name, (type_, _) in values.items()}
 
 
+def _draws(step: Step) -> dict[str, object]:
+    """The sizes of the random draws, such as masks of dropout."""
+    exact = {name: type_ for (kind, name), (type_, _) in step.exact.items() if kind == "draw"}
+    return exact | {key[1]: own.count for key, own in step.sketches.items() if key[0] == "draw"}
+
+
 def _equal(a: Any, b: Any) -> bool:
     """Whether two hyperparameters are equal; a tensor holds them in float32."""
     if isinstance(a, list) and isinstance(b, list):
@@ -362,12 +395,14 @@ def _equal(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-def _missing(step: int, a: Step, b: Step) -> Iterator[Row]:
-    """The gradients that B lacks: its optimizer skips these parameters."""
+def _missing(step: int, a: Step, b: Step, known: Container[Key]) -> Iterator[Row]:
+    """The gradients of parameters of B that it lacks: its optimizer skips these parameters."""
     has_gradients = any(kind == "gradient" for kind, _ in b.sketches)
-    for key, sketch in a.sketches.items():
-        if key[0] == "gradient" and key not in b.sketches and has_gradients and sketch.sums.any():
-            yield Row(step, *key, text="is missing in B")
+    for (kind, name), sketch in a.sketches.items():
+        is_missing = kind == "gradient" and (kind, name) not in b.sketches and has_gradients
+        is_known = ("initial", name) in known or ("parameter", name) in known
+        if is_missing and is_known and sketch.sums.any():
+            yield Row(step, kind, name, text="is missing in B")
 
 
 # The answer
@@ -386,6 +421,9 @@ class RoundingAnswer:
         first: the first tensor beyond rounding.
         forks: the steps that were not judged, with the decision that was different.
         noisy: the names of the tensors that were not judged because of their noise.
+        unmatched: the parameters and buffers of A that B does not have.
+        other_draws: whether B draws random numbers of other shapes.
+        only_loss: whether the updates of the first step beyond rounding are the same up to it.
         by_step: for each step the largest ratio, in units of the noise, and the median noise of the
             gradients relative to them.
     """
@@ -398,6 +436,9 @@ class RoundingAnswer:
     first: Row | None = None
     forks: dict[int, Row] = field(default_factory=dict)
     noisy: set[str] = field(default_factory=set)
+    unmatched: list[str] = field(default_factory=list)
+    other_draws: bool = False
+    only_loss: bool = False
     by_step: list[tuple[int, float, float]] = field(default_factory=list)
 
     def note(self, step: int, rows: Sequence[Row]) -> float:
@@ -407,6 +448,13 @@ class RoundingAnswer:
         largest = max((row.times for row in rows if not row.text), default=0.0)
         self.by_step.append((step, largest, noise))
         return noise
+
+    def beyond(self, first: Row, rows: Sequence[Row], pairs: Iterable[tuple[Step, Step]]) -> None:
+        """Answer with the first tensor beyond rounding; `pairs` are the steps of A and B so far."""
+        self.word, self.first = "beyond", first
+        updates = [row for row in rows if row.kind in (*UPDATED, "parameter")]
+        self.only_loss = first.kind == "loss" and all(row.share <= 1 for row in updates)
+        self.other_draws = any(_draws(own) != _draws(other) for own, other in pairs)
 
     def count(self, step: int, rows: Sequence[Row]) -> None:
         """Add a step that is judged."""
@@ -422,7 +470,8 @@ class Forks:
     """The decisions of B that rounding may have changed: no more than in the noisy runs.
 
     Attributes:
-        fork: the first such decision of the step, or of the run.
+        fork: the first such decision of the step, or of the run; or a value that differs between
+            runs of A.
         hidden: a decision that is not visible in B.
         chance: the number of steps in which a noisy run has such a decision, on average.
         guessed: the first tensors beyond a limit that only a hidden decision may explain.
@@ -442,6 +491,9 @@ class Forks:
             if row.kind == "decision":
                 most = max(most, min(1.0, row.noise))
                 self._take(row)
+            elif row.text == UNSTEADY:
+                is_first = self.fork is None or self.fork.kind == "decision"
+                self.fork = row if is_first else self.fork
             elif row.share > 1 and not self._explains(self.fork, row):
                 return _largest(row, rows)
         self.chance += most
@@ -458,8 +510,9 @@ class Forks:
     def _explains(fork: Row | None, row: Row) -> bool:
         if fork is None or row.text:
             return False
-        late = row.step > fork.step or row.kind in ("gradient", "parameter")
-        return late or not fork.name.startswith(CONTINUOUS)
+        late = row.step > fork.step or row.kind in (*UPDATED, "parameter")
+        is_continuous = fork.kind == "decision" and fork.name.startswith(CONTINUOUS)
+        return late or not is_continuous
 
     def may_be_hidden(self, row: Row) -> bool:
         """Whether a decision that B does not show may explain a tensor beyond its limit.
@@ -482,30 +535,37 @@ def _largest(first: Row, rows: Sequence[Row]) -> Row:
 def judge(comparison: Comparison) -> RoundingAnswer:
     """Judge step by step, up to the first tensor beyond rounding.
 
-    After a fork, a step beyond a limit is not judged; the following ones only if they begin with
-    the state of A.
+    After a fork, a step beyond a limit is not judged, and of the following ones only the exact
+    values, until one begins with the state of A.
     """
     a, b = comparison.a, comparison.b
     answer, forks = RoundingAnswer(total=min(len(a), len(b))), Forks()
+    answer.unmatched = _unmatched(a, b)
+    is_lost = False  # a step was not judged, and no later one began with the state of A
     steps = enumerate(comparison.steps())
     for step, rows in steps:
         tensors = _tensors(rows)
-        forks.fork = None if comparison.reset else forks.fork
-        first = forks.first_beyond(rows)
+        if comparison.is_fresh(step):
+            forks.fork, is_lost = None, False
+        first = forks.first_beyond(_exact(rows) if is_lost else rows)
         is_noisy = answer.note(step, tensors) > SATURATED  # half of the gradients
-        answer.noisy |= {f"{row.kind} {row.name}" for row in tensors if row.noise > SATURATED}
         if first is not None and (first.text or not is_noisy) and not forks.may_be_hidden(first):
-            answer.word, answer.first = "beyond", [*forks.guessed, first][0]
+            answer.beyond([*forks.guessed, first][0], rows, zip(a[: step + 1], b, strict=False))
             for later, others in steps:  # only for the picture
                 answer.note(later, _tensors(others))
             return answer
+        if is_lost:
+            continue
+        answer.noisy |= {f"{row.kind} {row.name}" for row in tensors if row.noise > SATURATED}
         if first is None and not is_noisy and all(row.share <= 1 for row in tensors):
             answer.count(step, tensors)
             continue
+        is_lost = True
         cause = forks.hidden if first is not None else forks.fork
-        answer.forks |= {step: cause} if cause is not None and not is_noisy else {}
-        if not comparison.reset:
-            break
+        is_known = cause is not None and not (is_noisy and cause.kind == "decision")
+        answer.forks |= {step: cause} if cause is not None and is_known else {}
+        if cause is not None and cause.text == UNSTEADY:
+            break  # the pooled noise is no longer that of rounding
     if len(a) != len(b):
         text = f"{len(a)} in A, {len(b)} in B"
         answer.word, answer.first = "beyond", Row(answer.total, "steps", "", text=text)
@@ -514,5 +574,14 @@ def judge(comparison: Comparison) -> RoundingAnswer:
     return answer
 
 
+def _unmatched(a: Sequence[Step], b: Sequence[Step]) -> list[str]:
+    own, other = (run[0].sketches if run else {} for run in (a, b))
+    return [name for kind, name in own if kind == "initial" and (kind, name) not in other]
+
+
 def _tensors(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.kind != "decision"]
+
+
+def _exact(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row.text and row.kind in (*EXACT, "hyperparameters")]

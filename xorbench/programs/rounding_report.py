@@ -3,13 +3,21 @@
 from typing import Final
 
 from xorbench.programs.conclusion import Conclusion
-from xorbench.programs.rounding import LIMIT, RoundingAnswer, Row
+from xorbench.programs.rounding import EPS, LIMIT, UNSTEADY, ZERO, RoundingAnswer, Row
 from xorbench.verdicts import Outcome, counted, some
 
 OUTCOMES: Final[dict[str, Outcome]] = {
     "same": "pass", "beyond": "fail", "cannot tell": "inconclusive",
 }  # fmt: skip
 COLUMNS: Final = ("step", "ratio", "noise")
+# Hints.
+OTHER_DRAWS: Final = "A and B draw random numbers of different shapes: turn dropout off in both"
+ONLY_LOSS: Final = (
+    "the updates of this step agree: the loss has a factor that is divided out again, or a constant"
+)
+EXCHANGE: Final = (
+    "if this is intended, exchange A and B: the noise of the lower precision then counts"
+)
 
 
 def conclusion_of(answer: RoundingAnswer, exact: Conclusion) -> Conclusion:
@@ -20,15 +28,23 @@ def conclusion_of(answer: RoundingAnswer, exact: Conclusion) -> Conclusion:
     if first is not None:
         finding = f"beyond rounding: first in step {first.step}, in {row_text(first)}"
         meaning = "The difference is larger than rounding explains."
+        hint = EXCHANGE if first.text.startswith(tuple(EPS)) else ""
+        hint = ONLY_LOSS if answer.only_loss else hint
+        hint = OTHER_DRAWS if answer.other_draws and not first.text else hint
         details += [("steps before", f"{steps}; {largest}")] if answer.judged else []
     elif answer.word == "same":
         finding = f"same up to rounding: {steps}, {counted(answer.tensors, 'tensor')}; {largest}"
+        if answer.unmatched:
+            count = len(answer.unmatched)
+            finding += f"; {count} of the parameters and buffers of A are not in B"
         meaning = "The difference is no larger than rounding explains."
     else:
         cause = next(iter(unjudged), "the runs have too few common steps")
         finding = f"cannot tell: {steps}; {cause}"
         meaning = f"In these steps {largest}." if answer.judged else ""
         hint = "give both commands the same model, and steps of the same batches"
+        if any(row.text == UNSTEADY for row in answer.forks.values()):
+            hint = "make A reproducible first"
     return Conclusion(
         OUTCOMES[answer.word],
         finding,
@@ -56,6 +72,8 @@ def _unjudged(answer: RoundingAnswer) -> list[str]:
     lines = [some(texts, 3, "; ")] if texts else []
     if answer.noisy:
         lines.append(f"too noisy: {some(sorted(answer.noisy))}")
+    if answer.unmatched:
+        lines.append(f"not in B: {some(answer.unmatched)}")
     return lines
 
 
@@ -69,17 +87,21 @@ def row_text(row: Row) -> str:
         "loss": "the loss",
         "gradient": f"the gradient of {name}",
         "buffer": f"buffer {name}",
+        "new state": f"the optimizer state {name}",
         "parameter": f"parameter {name}",
         "hyperparameters": f"the hyperparameters of {name}",
         "batch": f"the batch ({name})",
         "label": "the labels",
         "draw": f"a random draw ({name})",
         "steps": "the number of steps",
+        "state": "the states of model and optimizers",
     }
     if row.kind == "decision":
         differs = f"decided differently in {counted(round(row.ratio), 'element')}"
         return f"{name} {row.text or differs}"
     difference = f"{times_text(row.times)} times the noise of rounding (limit {LIMIT:.0f})"
+    if row.ratio >= ZERO:
+        difference = "is zero in A, but not in B"
     return f"{texts[row.kind]}: {row.text or difference}"
 
 

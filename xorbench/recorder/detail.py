@@ -158,7 +158,7 @@ class Detail:
             return
         path = self._paths.get(module, "")
         name = f"{path or '(whole)'} {type(module).__name__}"
-        nth = self._outputs[name] = self._outputs.get(name, -1) + 1
+        nth = self._outputs[path] = self._outputs.get(path, -1) + 1  # two models may share a path
         for place, tensor in tensors(output):
             self._listener.tensor("output", f"{path}#{nth}{place}", tensor, name=name)
 
@@ -185,8 +185,9 @@ class Detail:
         options = self._listener.options
         if self._late and (self.on or options.state or options.sketches):
             self._gradients(optimizer, index)
-        if self.on:
+        if self.on or options.sketches:
             self._state("new state", optimizer, index)
+        if self.on:
             for name, parameter in parameters_of(optimizer.param_groups, index):
                 self._listener.tensor("new parameter", name, parameter)
 

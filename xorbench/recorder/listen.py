@@ -403,7 +403,10 @@ class Listener:
         self.updates.stepped()
         index = self.weights.stepping(optimizer, self._step)
         self._note_trainer(f"o{index}" not in self._hyper)
+        begins = not self._open  # with a closure, or after the step of another optimizer
         self.begin()
+        if begins:
+            self.start_states.begin_step(self._step)
         if self.options.level == "clock":
             self.add("clock", f"o{index}", None)
             return

@@ -57,7 +57,7 @@ class StartStates:
         }:
             return False
         for name, tensor in own.items():
-            tensor.copy_(state[name])
+            tensor.data.copy_(state[name])  # a graph of an earlier step may need the tensor
         return True
 
     def _state(self) -> dict[str, Tensor]:

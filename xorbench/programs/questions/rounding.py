@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from xorbench.answers import ROUNDING, Answer
+from xorbench.options.option_text import option_text
 from xorbench.programs.command_run import CommandRun
-from xorbench.programs.command_runs import notes_of, why_not_comparable
+from xorbench.programs.command_runs import cut_short, notes_of, why_not_comparable
 from xorbench.programs.conclusion import Conclusion, conclude
 from xorbench.programs.cross_comparison import SIDES, compare_commands
 from xorbench.programs.experiment import MAIN, Experiment, Judgement, RunMissing, run_rows
@@ -29,7 +30,6 @@ from xorbench.programs.rounding import (
     judge,
     merged,
     read_steps,
-    reset_steps,
 )
 from xorbench.programs.rounding_report import (
     COLUMNS,
@@ -38,7 +38,7 @@ from xorbench.programs.rounding_report import (
     row_text,
     times_text,
 )
-from xorbench.records.ended import Ended
+from xorbench.records.ended import KILLED, Ended
 from xorbench.records.redaction import shown_command, shown_words
 from xorbench.records.trace import TraceFile, rank_of
 from xorbench.verdicts import capitalized, counted, some
@@ -56,6 +56,8 @@ LABELS: Final = {"reset": "B, from the states of A", "eager": "A, eager"} | {
     name: f"A with noise, run {number}" for number, name in enumerate(NOISE_NAMES, 1)
 }
 EXPECTED: Final = "no larger than rounding explains"
+WITH_NOISE: Final = "A with noise"
+SHORTER: Final = option_text("end the runs with {steps}, or allow more time with {timeout}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ class RoundingRequest(TwoCommands):
             for side in SIDES:
                 options = {"notice": True, **keep[side]}
                 runs[side] = _run(experiment, f"run of {side}", side, side.lower(), **options)
-                if trouble := why_not_comparable(self.words(side), [runs[side]]):
+                if trouble := _trouble(side, self.words(side), runs[side]):
                     return _judgement(trouble, runs)
             exact = conclude(compare_commands(runs["A"], runs[MAIN]))
             if exact.outcome == "pass":
@@ -107,7 +109,7 @@ class RoundingRequest(TwoCommands):
             options = self._from_states(experiment, runs, states)
             runs |= _noisy_runs(experiment, "", **options)
         noisy = _noisy(runs)
-        troubles = filter(None, (why_not_comparable(self.against, [run]) for run in noisy))
+        troubles = filter(None, (_trouble(WITH_NOISE, self.against, run) for run in noisy))
         unfinished = Conclusion("inconclusive", "the check was stopped during its runs")
         trouble = next(troubles, unfinished if len(noisy) < NOISY_RUNS else None)
         if exact is None or trouble is not None:
@@ -127,7 +129,8 @@ class RoundingRequest(TwoCommands):
         """Run B from the states of A; return the options of the runs with noise."""
         options: dict[str, Any] = {"start_from": str(states)}
         reset = _run(experiment, LABELS["reset"], MAIN, "b-reset", **options)
-        if why_not_comparable(self.words(MAIN), [reset]) is None and reset_steps(read(reset)) > 1:
+        comparable = _trouble(MAIN, self.words(MAIN), reset) is None
+        if comparable and any(step.reset for step in read(reset)):
             runs["reset"] = reset
         else:
             options = {}
@@ -150,7 +153,7 @@ class RoundingRequest(TwoCommands):
             for side in SIDES
         } | _noisy_runs(experiment, "operators-", **options)
         a, b, *noisy = map(read, runs.values())
-        text = _first_operator(a, b, noisy, first.step, reset="start_from" in options)
+        text = _first_operator(a, b, noisy, first.step)
         return replace(conclusion, details=(*conclusion.details, ("first operator", text)))
 
 
@@ -176,6 +179,18 @@ def _noisy_runs(experiment: Experiment, prefix: str, **options: Any) -> dict[str
     }
 
 
+def _trouble(name: str, words: Sequence[str], run: Ended) -> Conclusion | None:
+    """The conclusion if a run is not comparable; with noise, a check of the program may fail."""
+    trouble = why_not_comparable(words, [run])
+    if trouble is not None:
+        if name == WITH_NOISE:
+            name, trouble = f"cannot tell: {name}", replace(trouble, outcome="inconclusive")
+        return replace(trouble, finding=f"{name}: {trouble.finding}")
+    if run.how not in KILLED:
+        return None
+    return Conclusion("inconclusive", f"cannot tell: {name} {cut_short(run)}", hint=SHORTER)
+
+
 def _noisy(runs: Mapping[str, Ended]) -> list[Ended]:
     return [runs[name] for name in NOISE_NAMES if name in runs]
 
@@ -185,7 +200,7 @@ def _comparison(runs: Mapping[str, Ended]) -> Comparison:
     steps = {name: read(run, whole=is_whole) for name, run in runs.items()}
     noisy = [steps[name] for name in NOISE_NAMES]
     a, b = steps["A"], steps.get("reset", steps[MAIN])
-    return Comparison(a, steps.get("eager", a), b, noisy, "reset" in runs)
+    return Comparison(a, steps.get("eager", a), b, noisy)
 
 
 def read(run: Ended, *, whole: bool = False) -> list[Step]:
@@ -201,7 +216,7 @@ def _training(run: Ended) -> list[TraceFile]:
 
 
 def _first_operator(
-    a: Sequence[Step], b: Sequence[Step], noisy: Sequence[Sequence[Step]], step: int, *, reset: bool
+    a: Sequence[Step], b: Sequence[Step], noisy: Sequence[Sequence[Step]], step: int
 ) -> str:
     """The first operator of a step whose result is beyond rounding, or that only one run has."""
     if len(a) <= step or len(b) <= step:
@@ -211,7 +226,7 @@ def _first_operator(
     same = next((place for place, (x, y) in pairs if x != y), min(len(own), len(other)))
     for name in own[same:]:
         del a[step].sketches["operator", name]
-    row = judge(Comparison(a, a, b, noisy, reset)).first
+    row = judge(Comparison(a, a, b, noisy)).first
     if row is not None and row.kind == "operator" and row.step == step:
         return f"{_place(b[step], row.name)}: {row_text(row).partition(': ')[2]}"
     if same < min(len(own), len(other)):
