@@ -107,8 +107,7 @@ class Detail:
         self._mode = Operators(self._listener)
 
     def push_operators(self) -> None:
-        """Push the modes that record operators, outside `Listener.shielded`."""
-        self._listener.rounding.push()
+        """Push the modes, outside `Listener.shielded`; that of rounding below that of operators."""
         mode = self._mode
         if mode is not None and not mode.begun:
             mode.begun = True
@@ -116,6 +115,7 @@ class Detail:
             if not mode.pushed:
                 mode.pushed = True
                 enter(mode)
+        self._listener.rounding.push()
 
     def pop_operators(self) -> None:
         """Pop the modes."""

@@ -40,11 +40,15 @@ class Rounding:
         """Enter the mode, outside `Listener.shielded`, when a step has begun."""
         if self._listener.options.sketches and self.mode is None:
             self._counts = {}
-            seed = self._listener.options.noise
-            if self.noise is None and seed is not None:  # not before a fork: it uses threads
-                self.noise = Noise(seed + 1_000 * int(process_rank() or 0))
+            if self.noise is None:  # not before a fork: it uses threads
+                self._listener.shielded(self._make_noise)
             self.mode = StepMode(self)
             enter(self.mode)
+
+    def _make_noise(self) -> None:
+        seed = self._listener.options.noise
+        if seed is not None:
+            self.noise = Noise(seed + 1_000 * int(process_rank() or 0))
 
     def pop(self) -> None:
         """Leave the mode when a step has ended."""
