@@ -17,6 +17,7 @@ from xorbench.programs.rank_agreement import Agreement
 from xorbench.programs.rank_comparison import (
     FACTOR,
     HOOK,
+    LOCAL,
     SAME,
     RunsCompared,
     SampleComparison,
@@ -80,6 +81,14 @@ def test_the_pattern_of_a_gradient_is_named(shares: list[Array], pattern: str) -
     cause = gross_difference([step(tensor(0))], [step(shares[0], shares)])
     assert cause is not None
     assert (cause.row.step, cause.row.name, cause.row.text) == (0, "w", pattern)
+
+
+@pytest.mark.parametrize(("factor", "hint"), [(3, FACTOR), (1 / 3, FACTOR), (0.738, LOCAL)])
+def test_only_a_whole_factor_is_a_division(factor: float, hint: str) -> None:
+    """Any other may be that of gradients which each rank clips before the reduction."""
+    cause = gross_difference([step(tensor(0))], [step(factor * tensor(0))])
+    assert cause is not None
+    assert cause.hint == hint
 
 
 def test_batchnorm_without_synchronization_is_the_cause() -> None:

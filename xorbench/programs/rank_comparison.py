@@ -260,7 +260,8 @@ def _scales(
     for value, text, hint in meanings:
         if value != 1 and abs(factor - value) < EXACT * value:
             yield text, hint
-    yield times, FACTOR
+    whole = max(factor, 1 / factor)
+    yield times, FACTOR if abs(whole - round(whole)) < EXACT * whole else LOCAL
 
 
 def _factor(own: Array, other: Array) -> float | None:
