@@ -146,7 +146,7 @@ def speeds(fleet_data: FleetData) -> pd.DataFrame:
                 "median (ms)": 1e3 * exp(pace.centre),
                 "robust SD (%)": 100 * pace.sigma,
                 "slow above (×)": None if few else max(exp(pace.margin), fleet_data.threshold),
-                "slowest (×)": exp(float(pace.logs.max()) - pace.centre),
+                "slowest (×)": exp(float(max(pace.logs)) - pace.centre),
                 "note": TOO_FEW if few else "",
             }
         )

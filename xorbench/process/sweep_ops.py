@@ -172,7 +172,7 @@ def _rounded(values: Floats) -> list[float]:
 
 def _extent(x0: Floats, x1: Floats) -> tuple[float, float]:
     """The bounds of a square that contains all points, to a tenth."""
-    low, high = min(x0.min(), x1.min()), max(x0.max(), x1.max())
+    low, high = min(np.min(x0), np.min(x1)), max(np.max(x0), np.max(x1))
     return float(np.floor(low * 10 - 1)) / 10, float(np.ceil(high * 10 + 1)) / 10
 
 

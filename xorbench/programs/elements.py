@@ -149,7 +149,7 @@ def _largest(dtype: str, a: BitArray, b: BitArray) -> int | None:
     ranks_a, ranks_b = ranks(a[known]), ranks(b[known])
     # a distance may exceed 64 signed bits, but not 64 unsigned bits
     larger, smaller = np.maximum(ranks_a, ranks_b), np.minimum(ranks_a, ranks_b)
-    return int((larger.view(np.uint64) - smaller.view(np.uint64)).max())
+    return int(np.max(larger.view(np.uint64) - smaller.view(np.uint64)))
 
 
 def _values(dtype: str, bits: BitArray) -> npt.NDArray[Any]:

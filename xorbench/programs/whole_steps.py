@@ -156,7 +156,7 @@ def with_loss(step: WholeStep, reference: WholeStep, loss: Loss | None) -> Whole
         return step
     total = sum(shares[1:], shares[0])
     wholes = {"mean": total / len(shares), "sum": total}
-    near = [w for w in wholes.values() if abs(w - own.sums).max() <= 0.01 * abs(own.sums).max()]
+    near = [w for w in wholes.values() if np.max(abs(w - own.sums)) <= 0.01 * np.max(abs(own.sums))]
     near = near if loss is None else [wholes[loss]]
     sketches = {k: s for k, s in step.step.sketches.items() if k != LOSS}
     if near:

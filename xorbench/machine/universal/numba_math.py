@@ -59,16 +59,18 @@ def jit(function: Function) -> Function:
 
 @jit
 def _u64(key: np.uint64, i: np.uint64) -> np.uint64:
-    z = key + (i + U1) * GAMMA
+    z: np.uint64 = key + (i + U1) * GAMMA
     z = (z ^ (z >> U30)) * MIX_1
     z = (z ^ (z >> U27)) * MIX_2
-    return z ^ (z >> U31)
+    z ^= z >> U31
+    return z
 
 
 @jit
 def _pieces(word: np.uint64) -> np.uint64:
-    low = (word & PIECE) + ((word >> U16) & PIECE)
-    return low + ((word >> U32) & PIECE) + (word >> U48)
+    total: np.uint64 = (word & PIECE) + ((word >> U16) & PIECE)
+    total += ((word >> U32) & PIECE) + (word >> U48)
+    return total
 
 
 @jit

@@ -44,7 +44,7 @@ def _axes(dim: Any) -> Any:
 
 
 def _variance(
-    x: Any, dim: Any = None, unbiased: Any = True, keepdim: bool = False, **given: Any
+    x: Any, dim: Any = None, unbiased: Any = True, keepdim: Any = False, **given: Any
 ) -> Any:
     if isinstance(dim, bool):  # var(x, unbiased)
         dim, unbiased = None, dim

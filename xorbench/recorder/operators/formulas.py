@@ -85,7 +85,7 @@ def index_add(x: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any 
         return x + source.reshape(-1).sum() * alpha
     rows = x.movedim(dim, 0)
     places = index.reshape(-1).numpy()
-    most = float(np.bincount(places).max()) if len(places) else 1.0
+    most = float(np.max(np.bincount(places))) if len(places) else 1.0
 
     def total(added: Tensor) -> Tensor:
         out = np.zeros(tuple(rows.shape), dtype=added.numpy().dtype)
