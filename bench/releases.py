@@ -52,6 +52,7 @@ CASES: Final = (
 RESUMED: Final = TRAININGS
 JUDGED: Final = {"0": "gpt", "4": "cnn", "8": "gpt+bfloat16", "12": "cnn+bfloat16"}  # first steps
 RANDOM: Final = re.compile(r"result of aten\.\w*(bernoulli|rand|normal|dropout)|random draw")
+GENERATED: Final = re.compile(r"at c\w{51}\.py:\d+")  # by Inductor
 SUITE: Final = tuple(
     f"tests/test_{name}.py"
     for name in (
@@ -551,7 +552,7 @@ def _place(answer: Values) -> str:
     """The operator and its line, or the first recorded difference."""
     detailed: str | None = answer.get("detailed recording")
     if detailed is not None:
-        return detailed.partition(": ")[2]
+        return GENERATED.sub("in compiled code", detailed.partition(": ")[2])
     return str(answer["sentence"]).partition(" first differs from A in ")[2] or answer["sentence"]
 
 
