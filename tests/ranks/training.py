@@ -199,8 +199,10 @@ def optimizer_of(model: nn.Module, rate: float) -> torch.optim.Optimizer:
 
 
 def leave() -> None:
+    # PyTorch 2.13 may deadlock if the group is freed before its thread frees the last collective.
     if options.zero:
-        dist.barrier()  # PyTorch 2.13 may deadlock if it frees the group before the last broadcast
+        dist.barrier()
+    time.sleep(0.1)
     dist.destroy_process_group()
 
 
