@@ -51,6 +51,7 @@ class Replicas:
         self._known: dict[str, list[Any]] = {}
         self._owners = WeakIdKeyDictionary()  # parameter -> the module that wraps its model
         self.inner: dict[int, weakref.ref[DistributedDataParallel]] = {}
+        self._passing: weakref.WeakSet[nn.Module] = weakref.WeakSet()  # noted by `passes_on`
         self._flat = False
         self._data: list[int] = []  # the ranks that share a batch, according to a wrapper
 
@@ -77,7 +78,8 @@ class Replicas:
         """Whether a call only calls a Lightning module's `training_step`; it is noted then."""
         model = module._modules.get("module", module)
         passes = any(kind.__name__ == "LightningModule" for kind in type(model).__mro__)
-        if passes and id(model) not in self.inner:
+        if passes and module not in self._passing:
+            self._passing.add(module)
             self.note(module)
         return passes
 
