@@ -72,7 +72,7 @@ def sort(a: Arguments, result: Any) -> str | None:
         return "an index occurs twice"
     moved = (values.diff(dim=dim) == 0) & (index.diff(dim=dim) < 0)
     if a.get("stable") and bool(moved.any()):
-        return "equal values have another order"
+        return "equal values are in a different order"
     return _points_at(index, x, dim, values)
 
 
