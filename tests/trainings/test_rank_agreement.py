@@ -80,6 +80,16 @@ def test_weights_that_differ_after_the_last_step_are_found(tmp_path: Path) -> No
     )
 
 
+def test_a_rank_that_stops_stepping_disagrees_at_the_end(tmp_path: Path) -> None:
+    """Its weights stay the initial ones; it records no step, so only the ends can be compared."""
+    result = checked(tmp_path, "--fault", "no step")
+    assert result["exit_code"] == 1
+    assert result["sentence"] == (
+        "ranks disagree: rank 1 differs from rank 0 after the last step, in parameter ffn.w1.weight"
+    )
+    assert "Rank 0 made 4 steps, rank 1 0." in result["meaning"]
+
+
 def test_correct_ranks_agree_with_own_statistics_and_masks(tmp_path: Path) -> None:
     """BatchNorm's buffers and dropout's masks differ between ranks by design.
 

@@ -1,10 +1,10 @@
 """Whether the ranks of a run have identical bits in replicated tensors.
 
-The comparison is exact and covers each step that all ranks completed.
+The comparison is exact and covers each step that all ranks completed, and the weights at the end.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -44,6 +44,7 @@ KINDS: Final = {
         "The program set the optimizer's hyperparameters differently on the ranks.",
         "compute the learning rate and other hyperparameters from values that all ranks share"),
 }  # fmt: skip
+STEPS: Final = "call the optimizer equally often on all ranks"
 
 
 @dataclass(slots=True)
@@ -80,6 +81,8 @@ class Agreement:
         values = changed(a.hyperparameters, b.hyperparameters) or "their groups differ"
         finding = f"ranks disagree: rank {b.rank} differs from rank {a.rank} {when}, in "
         finding += place.format(name=name, values=values)
+        if a.steps != b.steps:  # a rank has ended
+            meaning, hint = f"Rank {a.rank} made {a.steps} steps, rank {b.rank} {b.steps}.", STEPS
         details = (("before it", self.text),) if self.counts else ()
         self.since = step - lag
         self.failure = Conclusion("fail", finding, "ranks", meaning, hint, details, step=step)
@@ -105,19 +108,32 @@ def _compared(traces: Sequence[TraceFile]) -> Agreement:
     """Compare the ranks of one launch step by step, up to the first difference."""
     agreement, counts, step = Agreement(), defaultdict[str, set[str]](set), 0
     agreement.counts, ranks = counts, [_Rank(rank_of(trace)) for trace in traces]
-    for lines in zip(*(trace.lines() for trace in traces), strict=False):
-        if len(set(map(type, lines))) > 1:  # a rank has ended, others have not
-            break
+    runs = [trace.lines() for trace in traces]
+    for lines in zip(*runs, strict=False):
         for rank, line in zip(ranks, lines, strict=True):
             rank.read(line)
+        if len(set(map(type, lines))) > 1:  # a rank has ended, others have not
+            if not _read_ends(ranks, runs):
+                break
         agreement.not_judged = Counter(mark[3] for mark in ranks[0].marks.values() if mark[3])
-        step = step + 1 if isinstance(lines[0], TraceEnd) else lines[0].step
+        step = step + 1 if any(isinstance(line, TraceEnd) for line in lines) else lines[0].step
         if (first := next(_differences(ranks), None)) is not None:
             agreement.fail(step, *first)
             break
         for kind, name in ranks[0].shared:
             counts[kind].add(name)
     return agreement
+
+
+def _read_ends(ranks: Sequence["_Rank"], runs: Sequence[Iterator[ProgramLine]]) -> bool:
+    """Read each rank to its end; whether all have one. A rank without steps has no marks yet."""
+    for rank, run in zip(ranks, runs, strict=True):
+        for line in run:
+            rank.read(line)
+    marks = {mark[0]: mark for rank in ranks for mark in rank.marks.values()}
+    for rank in ranks:
+        rank.take_marks(marks)
+    return all(rank.has_ended for rank in ranks)
 
 
 def _differences(ranks: Sequence["_Rank"]) -> Iterator[tuple[Key, "_Rank", "_Rank"]]:
@@ -142,6 +158,8 @@ class _Rank:
     Attributes:
         shared: the ranks and the digest of each tensor that another rank has too.
         marks: the description of each optimized parameter.
+        steps: the number of steps read.
+        has_ended: whether the end is read.
     """
 
     def __init__(self, rank: int) -> None:
@@ -149,16 +167,32 @@ class _Rank:
         self.shared: dict[Key, tuple[Sequence[int], str]] = {}
         self.hyperparameters: dict[str, list[dict[str, object]]] = {}
         self.marks: dict[str, Mark] = {}
+        self.steps, self.has_ended = 0, False
         self._owners: dict[str, str] = {}  # by name: two models may have equal names
+        self._names: dict[str, str] = {}
+        self._events: Sequence[TraceEvent] = ()
 
     def read(self, line: ProgramLine) -> None:
         """Read the next step, or the end."""
-        events = line.final if isinstance(line, TraceEnd) else line.events
-        self.marks |= {} if isinstance(line, TraceEnd) else line.replicated
+        self._names |= {identity: name for identity, (name, _, _) in line.names.items()}
+        if isinstance(line, TraceEnd):
+            self.has_ended, self._events = True, line.final
+        else:
+            self.steps, self._events = self.steps + 1, line.events
+            self.marks |= line.replicated
         self.hyperparameters |= line.hyperparameters
+        self._share()
+
+    def take_marks(self, known: Mapping[str, Mark]) -> None:
+        """Take the marks of parameters of these names from other ranks, where it has none."""
+        own = {i: known[name] for i, name in self._names.items() if name in known}
+        self.marks = {i: mark for i, mark in own.items() if self.rank in mark[1]} | self.marks
+        self._share()
+
+    def _share(self) -> None:
         self.shared = {
             key: (ranks, event.digest)
-            for event in events
+            for event in self._events
             for key, ranks in self._shared(event)
             if event.digest is not None and len(ranks) > 1
         }
