@@ -27,7 +27,7 @@ from xorbench.recorder.operators.interception import JudgedOperators
 from xorbench.recorder.options import Options
 from xorbench.recorder.rounding import StepMode
 from xorbench.recorder.sink import MemorySink
-from xorbench.recorder.sketch import sketch, sketch_at
+from xorbench.recorder.sketch import sample, sample_at, sketch, sketch_at
 from xorbench.records.trace import More, TraceEvent
 
 ATEN = torch.ops.aten
@@ -68,6 +68,17 @@ def test_sketches_of_shards_and_of_partial_sums_add_up() -> None:
     shards = [sketch_at(a.view(500, 100)[:, part], columns[:, part]) for part in
               (slice(0, 33), slice(33, 100))]  # fmt: skip
     torch.testing.assert_close(sum(shards), whole)
+
+
+@pytest.mark.parametrize("count", [100_000, 300_007])
+def test_samples_of_shards_add_up_to_the_sample_of_the_whole(count: int) -> None:
+    """A sample has at least 65,536 elements, and less than twice as many of a large tensor."""
+    a = normals(count).round(decimals=3).double()
+    whole, indices = sample(a), torch.arange(count)
+    assert 65_000 < len(whole) < 131_072
+    shards = [sample_at(a[part], indices[part], count) for part in (slice(777), slice(777, None))]
+    assert sum(len(own) for own, _ in shards) == len(whole)
+    torch.testing.assert_close(sum(sketch_at(*own) for own in shards), sketch(whole))
 
 
 def test_a_sketch_has_the_logical_order() -> None:

@@ -112,9 +112,9 @@ def _compared(traces: Sequence[TraceFile]) -> Agreement:
     for lines in zip(*runs, strict=False):
         for rank, line in zip(ranks, lines, strict=True):
             rank.read(line)
-        if len(set(map(type, lines))) > 1:  # a rank has ended, others have not
-            if not _read_ends(ranks, runs):
-                break
+        has_ended = len(set(map(type, lines))) > 1  # a rank, others have not
+        if has_ended and not _read_ends(ranks, runs):
+            break
         agreement.not_judged = Counter(mark[3] for mark in ranks[0].marks.values() if mark[3])
         step = step + 1 if any(isinstance(line, TraceEnd) for line in lines) else lines[0].step
         if (first := next(_differences(ranks), None)) is not None:

@@ -117,6 +117,8 @@ def _listen_to_optimizers(listener: Listener) -> list[RemovableHandle]:
             closure = (*args[1:], kwargs.get("closure"))[0]  # the first argument is the optimizer
             listener.shielded(listener.before_step, optimizer, closure is not None)
             listener.detail.push_operators()
+            if closure is None:
+                listener.rounding.pause()
         else:
             listener.note_overlap()
 

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 MOST_EVENTS = 200_000  # per step
 MOST_CONTEXT = 200  # recorded calls per step that are not training calls
 MOST_ERRORS = 10  # per step
+SAMPLED = ("output", "new state")  # of large ones, gradients and parameters show all elements
 WEIGHTS = ("parameter", "buffer", "generator")
 MOST_MAKERS = 10_000  # tracked call outputs beyond which entries of freed tensors are dropped
 
@@ -725,7 +726,8 @@ class Listener:
                 if isinstance(started, Exception):
                     raise started
                 if self.options.sketches and not kind.startswith("replicated"):
-                    details.update(self._sketches.details_of(tensor, started))
+                    sampled = kind in SAMPLED
+                    details.update(self._sketches.details_of(tensor, started, sampled=sampled))
                 details.update(self.detail.keep_values(tensor))
                 if self.origins is not None and kind in WEIGHTS and self.detail.on:
                     details.update(self.origins.of_weight(tensor))

@@ -56,6 +56,11 @@ class Rounding:
         if mode is not None:
             leave(mode)
 
+    def pause(self) -> None:
+        """Leave the mode while an optimizer steps, unless its results get noise."""
+        if self._listener.options.noise is None:
+            self.pop()
+
     def is_on(self, mode: StepMode) -> bool:
         """Whether an operator belongs to the training: not to the recorder, nor to loading."""
         is_forked = mode.pid != os.getpid()  # a loader process inherits the mode

@@ -25,6 +25,7 @@ BUCKETS = 251  # a prime, so that no row length of a tensor is a multiple of it
 PIECE = 60 * BUCKETS  # elements whose signs are consecutive in the table
 TABLE = 1 << 18  # signs; each piece uses a different part of them
 MOST_KNOWN = 1 << 11  # sketches: 6 MB
+LEAST_SAMPLED = 1 << 16  # elements of a sample
 PIECES = 8  # summed at once: they stay in the cache and need no fresh pages
 
 
@@ -66,6 +67,30 @@ def sketch(tensor: Tensor) -> Tensor:
     return total
 
 
+def sample(tensor: Tensor) -> Tensor:
+    """Runs of 251 elements at equal distances, at least 65,536 elements in all."""
+    flat = _plain(tensor).reshape(-1)
+    distance = _distance(flat.numel())
+    if distance == BUCKETS:
+        return flat
+    return flat[: flat.numel() // distance * distance].view(-1, distance)[:, :BUCKETS].reshape(-1)
+
+
+def sample_at(tensor: Tensor, indices: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The elements of a shard that are in the sample of the whole, and their indices in it."""
+    distance = _distance(count)
+    if distance == BUCKETS:
+        return tensor, indices
+    places = indices.reshape(-1)
+    chosen = (places % distance < BUCKETS) & (places < count // distance * distance)
+    own = places[chosen]
+    return tensor.reshape(-1)[chosen], own // distance * BUCKETS + own % distance
+
+
+def _distance(count: int) -> int:
+    return max(1, count // LEAST_SAMPLED) * BUCKETS
+
+
 def sketch_at(tensor: Tensor, indices: Tensor) -> Tensor:
     """The sketch of a shard whose elements have these indices in the whole tensor."""
     flat = _plain(tensor).reshape(-1).to(torch.float64)
@@ -91,28 +116,34 @@ class Sketches:
     """The details of tensors for events; equal tensors are sketched once."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[tuple[int, int], ...], str] = {}
+        self._known: dict[tuple[object, ...], str] = {}
 
-    def details_of(self, tensor: Tensor, parts: list[DigestPart]) -> dict[str, Any]:
-        """Shape and type, and the sketch of floating-point numbers; `parts` are of the digest."""
+    def details_of(
+        self, tensor: Tensor, parts: list[DigestPart], *, sampled: bool = False
+    ) -> dict[str, Any]:
+        """Shape and type, and the sketch of floating-point numbers; `parts` are of the digest.
+
+        A sampled tensor has the sketch of its `sample`.
+        """
         details: dict[str, Any] = {"shape": list(tensor.shape), "dtype": str(tensor.dtype)[6:]}
         if not (tensor.is_floating_point() or tensor.is_complex()):
             return details
         places = _places(tensor)
         if places is None:
-            digest = tuple((int(part.total), part.seed) for part in parts)
-            return {**details, "sketch": self._whole(tensor, digest)}
+            key = sampled, *((int(part.total), part.seed) for part in parts)
+            return {**details, "sketch": self._whole(tensor, key)}
         local = tensor._local_tensor  # type: ignore[attr-defined]
         if places.numel():
-            details["sketch"] = encoded(sketch_at(local, places))
+            own = sample_at(local, places, tensor.numel()) if sampled else (local, places)
+            details["sketch"] = encoded(sketch_at(*own))
         return {**details, "shard": True}
 
-    def _whole(self, tensor: Tensor, digest: tuple[tuple[int, int], ...]) -> str:
-        if digest not in self._known:
+    def _whole(self, tensor: Tensor, key: tuple[object, ...]) -> str:
+        if key not in self._known:
             if len(self._known) >= MOST_KNOWN:
                 self._known.clear()
-            self._known[digest] = encoded(sketch(tensor))
-        return self._known[digest]
+            self._known[key] = encoded(sketch(sample(tensor) if key[0] else tensor))
+        return self._known[key]
 
 
 def _places(tensor: Tensor) -> Tensor | None:
