@@ -167,7 +167,7 @@ def test_in_python(tmp_path: Path) -> None:
 
 
 def test_traces_are_compared_up_to_rounding(tmp_path: Path) -> None:
-    """By the noisy runs next to A; without them the error names the command."""
+    """By the noisy runs next to A; without them, or other sketches, the error names the command."""
     (tmp_path / "train.py").write_text(SCRIPT)
     for name, word in (("a", ""), ("b", "fused"), ("c", "tanh")):
         program = (sys.executable, "train.py", *word.split())
@@ -180,6 +180,13 @@ def test_traces_are_compared_up_to_rounding(tmp_path: Path) -> None:
     refused = call_in(tmp_path, "diff", "--up-to-rounding", "a.jsonl", "b.jsonl")
     assert refused.returncode == 2
     assert "no file a.jsonl.noise3 next to A" in refused.stderr
+    trace = (
+        (tmp_path / "b.jsonl").read_text().replace('"sketch":"signed251-', '"sketch":"other-', 1)
+    )
+    (tmp_path / "b.jsonl").write_text(trace)
+    refused = call_in(tmp_path, "diff", "--up-to-rounding", "a.jsonl", "b.jsonl")
+    assert refused.returncode == 2
+    assert "B: kinds of sketches differ: signed251-sampled65536 (A), other-" in refused.stderr
 
 
 WORKERS = """

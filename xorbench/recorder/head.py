@@ -14,6 +14,7 @@ from .environment import environment, interpreter, pytorch
 from .fingerprint import NAME
 from .masking import encodable, masked_words
 from .options import Options
+from .sketch import NAME as SKETCH
 
 SCHEMA_VERSION = 3
 POOLS = ("multiprocessing.pool", "concurrent.futures.process")
@@ -31,6 +32,7 @@ def head(options: Options, generators: dict[str, str], thread: str = "") -> dict
         "kind": "trace",
         "producer": "recorder",
         "digest": NAME,
+        "sketch": SKETCH if options.sketches else None,
         "level": options.level,
         "detail": options.detail,
         "process": {

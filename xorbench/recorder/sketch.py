@@ -21,6 +21,7 @@ from torch import Tensor
 
 from .fingerprint import DigestPart, NotRecorded, dense_parts, mix
 
+NAME = "signed251-sampled65536"
 BUCKETS = 251  # a prime, so that no row length of a tensor is a multiple of it
 PIECE = 60 * BUCKETS  # elements whose signs are consecutive in the table
 TABLE = 1 << 18  # signs; each piece uses a different part of them

@@ -67,6 +67,7 @@ class TraceHead(Struct, frozen=True, kw_only=True):
     Attributes:
         producer: `recorder` for a user's program, `xorbench` for a case.
         digest: the algorithm of the digests.
+        sketch: the algorithm of the sketches; None without sketches.
         detail: the first and the last step with detailed recording.
         process: the program's process; None for a case.
         generators: the state of each generator after the import of PyTorch.
@@ -77,6 +78,7 @@ class TraceHead(Struct, frozen=True, kw_only=True):
     kind: str = "trace"
     producer: Literal["recorder", "xorbench"]
     digest: str
+    sketch: str | None = None
     level: str
     detail: tuple[int, int] | None = None
     process: ProcessInfo | None = None

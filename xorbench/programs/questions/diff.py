@@ -42,6 +42,9 @@ def diff(a: str, b: str, *, up_to_rounding: bool = False) -> tuple[Conclusion, i
 
 def _up_to_rounding(a: TraceFile, b: TraceFile, exact: Conclusion) -> tuple[Conclusion, int]:
     """Judge the difference by the noisy runs next to A."""
+    if a.head.sketch != b.head.sketch:
+        kinds = [file.head.sketch or "none" for file in (a, b)]
+        raise BadOption(f"B: kinds of sketches differ: {kinds[0]} (A), {kinds[1]} (B)", TRACE_NOISE)
     paths = [trace.noisy(a.path, number) for number in range(1, NOISY_RUNS + 1)]
     for path in paths:
         if not path.exists():
