@@ -10,7 +10,8 @@ The unit is the script: a model and a seed (`rounding_scripts.py`). The scripts 
 limits. `limits.json` is written before another script runs; the tables have no script of `FIRST`.
 A job is LABEL|SWITCHES|NOISE. Each job is a whole training under the recorder; jobs of a script
 share a process, except those with variables, which need their own. The variable STEPS sets the
-number of steps. A script of `SECOND` has half of the faults. A change without effect on any bit,
+number of steps, SAMPLE the least size of the samples of large tensors. A script of `SECOND` has
+half of the faults. A change without effect on any bit,
 such as clipping of small gradients, does not count as a fault.
 """
 
@@ -30,6 +31,7 @@ from rounding_scripts import train
 
 from xorbench.programs import rounding
 from xorbench.programs.rounding import Step, read_steps
+from xorbench.recorder import sketch
 from xorbench.recorder.detail import Detail
 from xorbench.recorder.entry import Presence
 from xorbench.recorder.head import head
@@ -111,6 +113,7 @@ PLACES = FAULTS | SUBTLE
 def child(name: str, seed: int, out: Path, jobs: list[str]) -> None:
     """Run jobs in this process, each with a record of its own."""
     os.environ["XORBENCH_RECORD_OPTIONS"] = json.dumps({"sketches": True})
+    sketch.LEAST_SAMPLED = int(os.environ.get("SAMPLE", sketch.LEAST_SAMPLED))
     listener = install(Presence(str(out)))
     for job in jobs:
         label, switches, noise = job.split("|")
