@@ -94,7 +94,7 @@ CASES = (
     Case("DCP, shards swapped", SAVED.format("fsdp2 --fault 'shard swapped'"), f"{RESUME} 2",
          answer="in the initial value of ffn.w1.weight"),
     Case("DCP, optimizer state of a rank lost", SAVED.format("fsdp2 --fault 'state lost'"),
-         f"{RESUME} 2", answer="in parameter ffn."),
+         f"{RESUME} 2", answer="in the optimizer state ffn."),
     Case("DCP, sampler reset", SAVED.format("ddp --fault 'sampler reset'"), f"{RESUME} 1",
          answer="samples"),
 )  # fmt: skip

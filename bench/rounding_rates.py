@@ -11,8 +11,8 @@ limits. `limits.json` is written before another script runs; the tables have no 
 A job is LABEL|SWITCHES|NOISE. Each job is a whole training under the recorder; jobs of a script
 share a process, except those with variables, which need their own. The variable STEPS sets the
 number of steps, SAMPLE the least size of the samples of large tensors. A script of `SECOND` has
-half of the faults. A change without effect on any bit,
-such as clipping of small gradients, does not count as a fault.
+half of the faults. A change without effect on any bit, such as clipping of small gradients, does
+not count as a fault.
 """
 
 import argparse
