@@ -46,12 +46,14 @@ from xorbench.stats.intervals import wilson
 FIRST = (
     *(("cnn", 0), ("lstm", 0), ("autoencoder", 0), ("gpt", 0), ("mlp", 0)),
     *(("vit", 2), ("resnet", 2), ("unet", 2)),  # they showed that the noise was too small
+    ("unet", 5),  # it showed that a state may be as rough as its gradient
 )
 OTHERS = ("vit", "resnet", "llama", "recommender", "unet")
 SECOND = (
     *((m, 3) for m in OTHERS),
     *((m, 7) for m in ("cnn", "lstm", "autoencoder", "gpt", "mlp")),
-    *((m, s) for s in (4, 5, 6) for m in OTHERS),
+    *((m, s) for s in (4, 5, 6) for m in OTHERS if (m, s) not in FIRST),
+    *(("unet", 9), ("unet", 10), ("cnn", 9), ("resnet", 9)),  # batch norms after biases
 )
 HALF = tuple((f"{m}-bf16", s) for s in (2, 3) for m in ("vit", "llama", "gpt", "mlp"))
 # Scripts with all correct changes, and on two ranks; one with max-pools, the others without.

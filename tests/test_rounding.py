@@ -788,6 +788,21 @@ def test_a_state_is_judged_before_an_update_shows_it() -> None:
     assert (first.step, row_text(first).partition(":")[0]) == (3, "the optimizer state w.m")
 
 
+def test_the_state_of_a_gradient_that_is_only_rounding_is_not_judged() -> None:
+    """Such as the momentum of a bias before a batch norm, whose weight decay is no rounding."""
+    runs = [record(), record(9, 1e-6), *(record(seed, 1e-6) for seed in (1, 2, 3, 4))]
+    for number, run in enumerate(runs):
+        rounding_only = np.random.default_rng(number).normal(size=251) * 1e-7
+        for step in run:
+            gradient = step.sketches["gradient", "w"]
+            step.sketches |= {("gradient", name): gradient for name in "uv"}
+            step.sketches["gradient", "w"] = Sketch(rounding_only, 5_000, "float32")
+            state = 1 + (40 if number == 1 else 1) * rounding_only
+            step.sketches["new state", "w.m"] = Sketch(state, 5_000, "float32")
+    answer = judge(Comparison(runs[0], runs[0], runs[1], runs[2:]))
+    assert (answer.word, answer.noisy) == ("same", {"gradient w", "parameter w", "new state w.m"})
+
+
 @pytest.mark.parametrize("scaled", [("loss",), ("loss", "gradient")])
 def test_a_loss_with_another_factor_has_a_hint_if_the_updates_agree(
     scaled: tuple[str, ...],

@@ -343,10 +343,11 @@ class Comparison:
             along = abs(float(gap @ unit)) / max(last[1], pooled[1], floor)
         relative = noise / (size or norm) if (size or norm) else 0.0
         ratio = float(norm_of(gap) / noise)
-        rough = self._gradients.get(name, 0.0)
+        rough = self._gradients.get(name.rpartition(".")[0] if kind == "new state" else name, 0.0)
         if kind == "gradient":
             self._gradients[name] = max(rough, relative)
-        if kind == "parameter" and rough > (SATURATED if step else SIGNED):
+        most = SIGNED if kind == "parameter" and not step else SATURATED
+        if kind in ("parameter", "new state") and rough > most:
             relative = max(relative, 1.0)  # Adam divides noise by its size, and first takes signs
         return Row(step, kind, name, min(ratio, ZERO), float(along), float(relative))
 
