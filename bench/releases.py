@@ -28,7 +28,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from itertools import pairwise
+from itertools import groupby, pairwise
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 from xml.etree import ElementTree as ET
@@ -427,8 +428,8 @@ def page(releases: Sequence[Release]) -> str:
         HEAD.format(
             **releases[-1].values["build"],
             hours=f"{seconds / 3600:.1f}",
-            missing=", ".join(missing),
-        ),
+            missing=MISSING.format(", ".join(missing)) if missing else "",
+        ).strip(),
         "## Trainings",
         TRAININGS_TEXT,
         _matrix(later, "trainings", CASES),
@@ -477,8 +478,11 @@ upgrade](your-training.md#after-an-upgrade).
 differ.
 
 `python bench/releases.py run` makes [the stored results](../results/reference/releases/), here in
-{hours} hours on a shared machine. `python bench/releases.py page` writes this page from them. Not
-run: {missing}. `run` adds them, and compares each release with its new neighbor."""
+{hours} hours on a shared machine. `python bench/releases.py page` writes this page from them.
+{missing}"""
+MISSING: Final = (
+    """Not run: {}. `run` adds them, and compares each release with its new neighbor."""
+)
 TRAININGS_TEXT: Final = """Each training has four steps and a fixed seed.
 
 - *identical*: the bits of all losses, batches, gradients, parameters and generators are identical
@@ -560,12 +564,12 @@ def _explanations(releases: Sequence[Release]) -> str:
     """The explanations written by hand, each with the output of its script."""
     text = EXPLANATIONS.read_text().strip()
     for title, code in scripts(EXPLANATIONS).items():
-        outputs: dict[str, list[str]] = {}
-        for release, output in zip(
-            releases, _outputs(releases, "explanations", title), strict=True
-        ):
-            outputs.setdefault(output, []).append(release.version)
-        rows = [[", ".join(versions), f"`{output}`"] for output, versions in outputs.items()]
+        outputs = zip(_outputs(releases, "explanations", title), releases, strict=True)
+        rows = [
+            [" to ".join(dict.fromkeys((same[0][1].version, same[-1][1].version))), f"`{output}`"]
+            for output, group in groupby(outputs, key=itemgetter(0))
+            for same in [list(group)]
+        ]
         text = text.replace(f"{code}```", f"{code}```\n\n{_table(['release', 'output'], rows)}")
     return text
 

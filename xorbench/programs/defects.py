@@ -46,7 +46,7 @@ DEFECTS: Final = (
     Defect("embedding_dense_backward", LOW),
     Defect("index_put_", LOW),
     Defect("linalg_matrix_exp", LOW),
-    Defect("_fused_sgd_", LOW, issue=191763, fixed_in="2.15"),
+    Defect("_fused_sgd_", LOW, issue=191763, fixed_in="2.14"),
     Defect("_embedding_bag_backward", LOW),
     Defect("max_pool2d_with_indices_backward", LOW),
     Defect("max_pool3d_with_indices_backward", LOW),
