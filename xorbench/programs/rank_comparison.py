@@ -16,7 +16,8 @@ from xorbench.programs.whole_steps import Loss, WholeStep, as_one, steps_from
 from xorbench.verdicts import capitalized, counted, some
 
 HOOK: Final = "a communication hook"  # the reason that `recorder/replicas.py` records
-Noise: TypeAlias = Callable[[], Sequence[Sequence[WholeStep]]]
+# The steps of the runs with noise of rounding, or the conclusion if one is not comparable.
+Noise: TypeAlias = Callable[[], Sequence[Sequence[WholeStep]] | Conclusion]
 
 GROSS: Final = 0.01  # relative difference of a gradient that no rounding explains
 CALM: Final = 1e-4  # largest relative difference before it; above, rounding may have grown
@@ -70,14 +71,6 @@ class Cause(NamedTuple):
     hint: str = ""
 
 
-class NoiseUnknown(Exception):
-    """A run with noise of rounding failed, for the reason in a conclusion."""
-
-    def __init__(self, conclusion: Conclusion) -> None:
-        super().__init__(conclusion.finding)
-        self.conclusion = conclusion
-
-
 class SampleComparison:
     """The samples of two runs, in each step and in all steps, regardless of the rank.
 
@@ -85,7 +78,6 @@ class SampleComparison:
 
     Attributes:
         step: the first step with different samples; None if there is none.
-        same_steps: the number of first steps with the same samples.
         sizes: the number of rows of the first step, of both.
         less: the samples seen less often than in the reference.
         is_lost: whether samples are missing and repeated, not only in a different order.
@@ -98,7 +90,6 @@ class SampleComparison:
         pairs = [(x.samples, y.samples) for x, y in zip(a, b, strict=False)]
         pairs = pairs if any(map(any, pairs)) else []
         self.step = next((number for number, (x, y) in enumerate(pairs) if x != y), None)
-        self.same_steps = len(a) if self.step is None else self.step
         self.sizes = next(((x.total(), y.total()) for x, y in pairs), (0, 0))
         seen_a, seen_b = (sum((pair[side] for pair in pairs), Counter[str]()) for side in (0, 1))
         more, self.less = seen_b - seen_a, seen_a - seen_b
@@ -110,7 +101,7 @@ class SampleComparison:
         if not pairs:
             self.text = "not compared: the inputs of the model have no rows"
         elif self.step is None:
-            self.text = f"the same in {counted(self.same_steps, 'step')}"
+            self.text = f"the same in {counted(len(a), 'step')}"
             if period := _period([samples for _, samples in pairs]):
                 self.text += f"; the batches of step 0 return in step {period}, as without"
                 self.text += " shuffling or without set_epoch()"
@@ -287,10 +278,9 @@ class RunsCompared:
     Attributes:
         names: the numbers of ranks in words.
         a, b: their steps.
-        noise: makes runs of the first with noise of rounding, and returns their steps.
+        noise: makes runs of the first with noise of rounding.
         loss: how the losses of the ranks make the whole.
-        first: the step of the first run at which the second begins.
-        lead: the beginning of the answer if they differ; by default the numbers of ranks.
+        first: the step of the first run at which the second begins; 0 if it is no resume.
     """
 
     names: tuple[str, str]
@@ -299,7 +289,6 @@ class RunsCompared:
     noise: Noise
     loss: Loss | None = None
     first: int = 0
-    lead: str = ""
     samples: SampleComparison = field(init=False)
     details: tuple[tuple[str, str], ...] = field(init=False)
 
@@ -323,27 +312,23 @@ class RunsCompared:
 
     def conclusion(self, agreement: Agreement) -> Conclusion:
         """The answer, or the disagreement of the ranks of the second run if that comes first."""
-        failure = agreement.failure
-        try:
-            own = self._conclusion(agreement)
-        except NoiseUnknown as error:
-            return error.conclusion
-        if failure is None or (
-            own.step is not None and agreement.since >= own.step + (own.hint in ("", LOCAL))
-        ):
+        failure, own = agreement.failure, self._conclusion(agreement)
+        if own.step is not None and agreement.since >= own.step + (own.hint in ("", LOCAL)):
             return own
-        return failure
+        return failure or own
 
     def _conclusion(self, agreement: Agreement) -> Conclusion:
         """The answer: from the samples, from gross differences, or in units of noise."""
-        count = self.samples.same_steps
-        a, b = self.a[:count], self.b[:count]
+        a, b = self.a[: self.samples.step], self.b[: self.samples.step]
         cause, answer = gross_difference(a, b), None
         if cause is None and self.samples.is_lost:
             return self._different(self.samples.step, f"samples: {self.samples.text}", ORDER)
         began_earlier = cause is not None and cause.row.step and not cause.hint
-        if agreement.failure is None and count and (cause is None or began_earlier):
-            noisy = [steps_from(run, self.first) for run in self.noise()]
+        if agreement.failure is None and a and (cause is None or began_earlier):
+            runs = self.noise()
+            if isinstance(runs, Conclusion):
+                return runs
+            noisy = [steps_from(run, self.first) for run in runs]
             noisy = [
                 [as_one(*pair, self.loss) for pair in zip(run, a, strict=False)] for run in noisy
             ]
@@ -357,16 +342,18 @@ class RunsCompared:
         design = next((each for each, applies in designs.items() if applies), None)
         if design and hint not in CERTAIN and row.kind != "initial":
             return Conclusion("inconclusive", design[0], hint=design[1], details=self.details)
-        sides = ("before the kill", "after the resume") if self.lead else self.names
+        sides = ["before the kill", "after the resume"]
+        sides = sides if self.first else [f"with {name}" for name in self.names]
         text = row_text(row)
         for letter, side in zip("AB", sides, strict=True):
-            text = text.replace(f" in {letter}", f" {side}" if self.lead else f" with {side}")
+            text = text.replace(f" in {letter}", f" {side}")
         hint = hint or {"gradient": LOCAL, "hyperparameters": HYPERPARAMETERS}.get(row.kind, "")
         return self._different(row.step, f"first in step {self.first + row.step}, in {text}", hint)
 
     def _different(self, step: int | None, finding: str, hint: str) -> Conclusion:
         a, b = self.names
-        lead = self.lead or f"{b} {'is' if b == '1 rank' else 'are'} not {a}"
+        lead = f"{b} {'is' if b == '1 rank' else 'are'} not {a}"
+        lead = f"resume is not exact: {b}" if self.first else lead
         text, step = f"{lead}: {finding}", None if step is None else self.first + step
         component, meaning = "number of ranks", "The two runs do not make the same updates."
         return Conclusion("fail", text, component, meaning, hint, self.details, step=step)

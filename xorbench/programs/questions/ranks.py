@@ -25,7 +25,7 @@ from xorbench.programs.questions.rerun import CheckRequest
 from xorbench.programs.questions.resume import FROM_SCRATCH, HINTS, ResumeRequest
 from xorbench.programs.questions.rounding import NOISY_RUNS
 from xorbench.programs.rank_agreement import agreement_of
-from xorbench.programs.rank_comparison import NoiseUnknown, RunsCompared
+from xorbench.programs.rank_comparison import RunsCompared
 from xorbench.programs.rounding import norm_of
 from xorbench.programs.run_processes import (
     LAUNCHERS,
@@ -106,8 +106,9 @@ class RanksRequest:
                 if trouble is None and count == first:
                     trouble = agreement_of([run]).failure
                 if trouble is not None:
-                    trouble = replace(trouble, finding=f"with {name}: {trouble.finding}")
-                    return runs.judgement({name: trouble})
+                    finding = f"with {name}: {trouble.finding}"
+                    runs.conclusions[name] = replace(trouble, finding=finding)
+                    return runs.judgement()
             steps = whole_steps(runs.ended[f"ranks-{first}"])
             for count in others:
                 run, pair = runs.ended[f"ranks-{count}"], (names[first], names[count])
@@ -131,8 +132,8 @@ def trouble_of(words: Sequence[str], run: Ended, expected: int = 0) -> Conclusio
     if missing := missing_ranks(run.traces):
         finding = f"no record of {some([f'rank {rank}' for rank in missing])}"
         return Conclusion("inconclusive", finding, hint=ON_THIS_MACHINE)
-    if expected and (started := max(world_size(run.traces), len(counts))) != expected:
-        finding = f"the command started {counted(started, 'rank')}, not {expected}"
+    if expected and len(counts) != expected:
+        finding = f"the command started {counted(len(counts), 'rank')}, not {expected}"
         return Conclusion("inconclusive", finding, hint=LAUNCHED)
     if run.how == "ended" and len(set(counts.values())) > 1:
         return Conclusion("fail", f"the ranks make different numbers of steps: {texts}", "ranks")
@@ -164,22 +165,21 @@ class RankRuns:
         self.ended[name] = self.experiment.run(name, number, label, **options)
         return self.ended[name]
 
-    def noise(self) -> list[list[WholeStep]]:
-        """The steps of the runs with noise of rounding, made once; raises `NoiseUnknown`."""
+    def noise(self) -> list[list[WholeStep]] | Conclusion:
+        """The steps of the runs with noise, made once, or why one is not comparable."""
         for number in range(len(self._noise) + 1, NOISY_RUNS + 1):
             label = f"noise of rounding, run {number}"
             run = self.make(f"noise-{number}", label, noise=number)
             if trouble := trouble_of(self.words, run):
-                finding = f"with noise of rounding: {trouble.finding}"
-                raise NoiseUnknown(replace(trouble, finding=finding))
+                return replace(trouble, finding=f"with noise of rounding: {trouble.finding}")
             self._noise.append(whole_steps(run))
         return self._noise
 
-    def judgement(self, only: Mapping[str, Conclusion] | None = None, note: str = "") -> Judgement:
+    def judgement(self, note: str = "") -> Judgement:
         """The worst answer, with a verdict for each number of ranks."""
         end = "the check was stopped before two runs could be compared"
         stopped = {"the runs": Conclusion("inconclusive", end)}
-        conclusions = only or self.conclusions or stopped
+        conclusions = self.conclusions or stopped
         worst = worst_outcome(conclusion.outcome for conclusion in conclusions.values())
         chosen = next(c for c in conclusions.values() if c.outcome == worst)
         notes = tuple(filter(None, [*notes_of(list(self.ended.values())), note]))
@@ -221,7 +221,8 @@ class RankResumeRequest(ResumeRequest):
         with suppress(RunMissing):
             run = runs.make("run-1", "run 1")
             if trouble := trouble_of(self.check.words, run):
-                return runs.judgement({"the uninterrupted run": trouble})
+                runs.conclusions["the uninterrupted run"] = trouble
+                return runs.judgement()
             whole = whole_steps(run)
             for steps in self.kill_after or ():
                 name = f"the resume after {counted(steps, 'step')}"
@@ -230,24 +231,23 @@ class RankResumeRequest(ResumeRequest):
 
     def _resumed(self, runs: RankRuns, whole: Sequence[WholeStep], steps: int) -> Conclusion:
         """Kill the training, resume it, and compare."""
-        runs.make(f"killed-after-{steps}", f"killed after {steps}", number=2, **Kill(steps).options)
-        name, options = f"resumed-after-{steps}", {"number": 3, "same_place": True}
-        run = runs.make(name, f"resumed after {steps}", "resume", **options)
+        kill, label = Kill(steps), f"resumed after {steps}"
+        runs.make(f"killed-{kill.name}", kill.label, number=2, **kill.options)
+        run = runs.make(f"resumed-{kill.name}", label, "resume", number=3, same_place=True)
         if trouble := trouble_of(self.resume, run):
             return replace(trouble, finding=f"after the resume: {trouble.finding}")
         if not (resumed := whole_steps(run)):
             return Conclusion("inconclusive", "the resumed run makes no step on every rank")
         if not (first := resumed_at(whole[: steps + 1], resumed)):
-            finding = f"killed after {counted(steps, 'step')}, the training began {FROM_SCRATCH}"
+            finding = f"{kill.text}, the training began {FROM_SCRATCH}"
             return Conclusion("fail", finding, hint=HINTS[FROM_SCRATCH])
         before, after = (
             counted(len(ranks_of(each)), "rank") for each in (runs.ended["run-1"], run)
         )
-        place = (
-            f"killed on {before} after {counted(steps, 'step')}, resumed on {after} at step {first}"
-        )
-        names, lead = ("the uninterrupted run", place), f"resume is not exact: {place}"
-        compared = RunsCompared(names, whole, resumed, runs.noise, None, first, lead)
+        done = counted(steps, "step")
+        place = f"killed on {before} after {done}, resumed on {after} at step {first}"
+        names = "the uninterrupted run", place
+        compared = RunsCompared(names, whole, resumed, runs.noise, first=first)
         return compared.conclusion(agreement_of([run]))
 
 
