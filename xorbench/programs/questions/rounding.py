@@ -87,16 +87,15 @@ class RoundingRequest(TwoCommands):
 
     def answer(self, experiment: Experiment) -> Judgement:
         """Compare the bits, and if they differ, the difference with the noise of rounding."""
-        runs: dict[str, Ended] = {}
         states = experiment.folder.resolve() / "a" / "records" / "states"
         try:
-            return self._answer(experiment, runs, states)
+            return self._answer(experiment, states)
         finally:
             shutil.rmtree(states, ignore_errors=True)
 
-    def _answer(self, experiment: Experiment, runs: dict[str, Ended], states: Path) -> Judgement:
+    def _answer(self, experiment: Experiment, states: Path) -> Judgement:
         keep = {"A": {"keep_states": str(states)}, MAIN: {}}
-        exact: Conclusion | None = None
+        runs: dict[str, Ended] = {}
         with suppress(RunMissing):
             for side in SIDES:
                 options = {"notice": True, **keep[side]}
@@ -107,21 +106,22 @@ class RoundingRequest(TwoCommands):
             if exact.outcome == "pass":
                 return _judgement(exact, runs)
             options = self._from_states(experiment, runs, states)
-            runs |= _noisy_runs(experiment, "", **options)
-        noisy = _noisy(runs)
-        troubles = filter(None, (_trouble(WITH_NOISE, self.against, run) for run in noisy))
-        unfinished = Conclusion("inconclusive", "the check was stopped during its runs")
-        trouble = next(troubles, unfinished if len(noisy) < NOISY_RUNS else None)
-        if exact is None or trouble is not None:
-            return _judgement(trouble or unfinished, runs)
-        ends = [trace.end() for run in noisy for trace in run.traces]
-        unknown = sorted({name for end in ends if end for name in end.unknown_rounding})
-        texts = [f"no noise, because their rounding is unknown: {some(unknown)}"] if unknown else []
-        answer = judge(_comparison(runs))
-        conclusion, first = conclusion_of(answer, exact), answer.first
-        if self.asker == "explain" and first is not None and not first.text:
-            conclusion = self._with_operator(conclusion, first, experiment, options)
-        return _judgement(conclusion, runs, answer, texts)
+            noisy = _noisy_runs(experiment, "", **options)
+            runs |= noisy
+            for run in noisy.values():
+                if trouble := _trouble(WITH_NOISE, self.against, run):
+                    return _judgement(trouble, runs)
+            ends = [trace.end() for run in noisy.values() for trace in run.traces]
+            unknown = sorted({name for end in ends if end for name in end.unknown_rounding})
+            text = f"no noise, because their rounding is unknown: {some(unknown)}"
+            exact = replace(exact, notes=(*exact.notes, *[text] * bool(unknown)))
+            answer = judge(_comparison(runs))
+            conclusion, first = conclusion_of(answer, exact), answer.first
+            if self.asker == "explain" and first is not None and not first.text:
+                conclusion = self._with_operator(conclusion, first, experiment, options)
+            return _judgement(conclusion, runs, answer)
+        stopped = Conclusion("inconclusive", "the check was stopped during its runs")
+        return _judgement(stopped, runs)
 
     def _from_states(
         self, experiment: Experiment, runs: dict[str, Ended], states: Path
@@ -191,10 +191,6 @@ def _trouble(name: str, words: Sequence[str], run: Ended) -> Conclusion | None:
     return Conclusion("inconclusive", f"cannot tell: {name} {cut_short(run)}", hint=SHORTER)
 
 
-def _noisy(runs: Mapping[str, Ended]) -> list[Ended]:
-    return [runs[name] for name in NOISE_NAMES if name in runs]
-
-
 def _comparison(runs: Mapping[str, Ended]) -> Comparison:
     is_whole = len({len(_training(run)) for run in runs.values()}) > 1
     steps = {name: read(run, whole=is_whole) for name, run in runs.items()}
@@ -242,12 +238,9 @@ def _place(step: Step, operator: str) -> str:
 
 
 def _judgement(
-    conclusion: Conclusion,
-    runs: Mapping[str, Ended],
-    answer: RoundingAnswer | None = None,
-    texts: Sequence[str] = (),
+    conclusion: Conclusion, runs: Mapping[str, Ended], answer: RoundingAnswer | None = None
 ) -> Judgement:
-    notes = dict.fromkeys([*conclusion.notes, *texts, *notes_of(list(runs.values()))])
+    notes = dict.fromkeys([*conclusion.notes, *notes_of(list(runs.values()))])
     rows = run_rows(runs.values(), [LABELS.get(name, name) for name in runs])
     return Judgement(
         replace(conclusion, notes=tuple(notes)),
