@@ -11,7 +11,9 @@ from __future__ import annotations
 import contextlib
 import math
 import random
+import re
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import torch
@@ -72,7 +74,7 @@ ROUNDS = (
 GATHERED = ("embedding_dense_backward", "index_add", "index_put", "index_put_impl")
 CONVERSIONS = ("to_copy", "copy")
 REDUCTIONS = ("allreduce", "all_reduce", "reduce_scatter", "reduce")  # of ranks
-ENDINGS = ("_backward_data", "_backward_input", "_backward", "_forward")
+ENDING = re.compile("_(backward(_data|_input)?|forward)$")
 
 
 def base_name(func: Any) -> str:
@@ -80,6 +82,7 @@ def base_name(func: Any) -> str:
     return str(func.overloadpacket.__name__).strip("_")
 
 
+@cache
 def rule_of(func: Any) -> str:
     """How an operator rounds: `exact`, `rounds`, `sums`, `converts`, `reduces` ranks, `unknown`."""
     name = base_name(func)
@@ -90,13 +93,18 @@ def rule_of(func: Any) -> str:
     arguments = func._schema.arguments
     if any(a.alias_info is not None and not a.alias_info.is_write for a in arguments):
         return "exact"  # a view
-    return _listed_rule(name) or _general_rule(name, func)
+    if rule := _listed_rule(name):
+        return rule
+    if torch.Tag.nondeterministic_seeded in func.tags:
+        return "exact"
+    is_rounded = torch.Tag.pointwise in func.tags or name.startswith(ROUNDS)
+    return "rounds" if is_rounded else "unknown"
 
 
 def _listed_rule(name: str) -> str:
     """The rule of the tables; empty for an operator in none."""
     plain = name.replace("foreach_", "")
-    for text in (plain, _without_ending(plain)):
+    for text in (plain, ENDING.sub("", plain)):
         is_exact = text.startswith(EXACT_STARTS) or text.endswith(("_copy", "_like", "scatter"))
         if text in SUMS or text.endswith("mm"):
             return "sums"
@@ -107,18 +115,7 @@ def _listed_rule(name: str) -> str:
     return "sums" if any(part in name for part in SUMMING) else ""
 
 
-def _general_rule(name: str, func: Any) -> str:
-    if torch.Tag.nondeterministic_seeded in func.tags:
-        return "exact"
-    known = torch.Tag.pointwise in func.tags or name.startswith(ROUNDS)
-    return "rounds" if known else "unknown"
-
-
-def _without_ending(name: str) -> str:
-    ending = next((ending for ending in ENDINGS if name.endswith(ending)), "")
-    return name[: len(name) - len(ending)]
-
-
+@cache
 def written_by(func: Any) -> list[int]:
     """The positions of the arguments that an operator writes to."""
     name = base_name(func)
@@ -147,20 +144,17 @@ class Noise:
     """
 
     def __init__(self, seed: int) -> None:
-        self.unknown: dict[str, bool] = {}
+        self.unknown: set[str] = set()
         self._random = random.Random(seed)
         generator = torch.Generator().manual_seed(seed)
         draws = torch.rand(POOL, generator=generator, dtype=torch.float64)
         self._signs = (draws > 1 - SHARE).double() - (draws < SHARE).double()
         self._even = (2 * draws - 1) * (6 * SHARE) ** 0.5  # of the same variance, never 0
         self._pools: dict[tuple[torch.dtype, torch.device, float], Tensor] = {}
-        self._rules: dict[Any, tuple[str, list[int]]] = {}
 
     def run(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Run an operator; its arguments and results have noise if it rounds."""
-        if func not in self._rules:
-            self._rules[func] = rule_of(func), written_by(func)
-        rule, writes = self._rules[func]
+        rule, writes = rule_of(func), written_by(func)
         if rule == "exact" or next(float_tensors(args), None) is None:
             return func(*args, **kwargs)
         if rule == "reduces":  # it may return before it has written its result
@@ -174,7 +168,7 @@ class Noise:
             )
         out = func(*args, **kwargs)
         if rule == "unknown" and next(float_tensors([out]), None) is not None:
-            self.unknown[str(func)] = True
+            self.unknown.add(str(func))
         elif rule in ("rounds", "sums") or (rule == "converts" and _loses_bits(args, out)):
             self._disturb_results(func, args, out, rule, writes)
         return out
