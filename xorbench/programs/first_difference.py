@@ -237,7 +237,7 @@ def first_of(
             "digest" if same_key else "events",
             event_a,
             event_b,
-            name=names.get(_identity(first.identity), ""),
+            name=names.get(parameter_of(first.identity), ""),
             same_kind=_count_kind(first.kind, a, b) if same_key else (0, 0),
             after=frozenset(seen),
             call=call,
@@ -310,8 +310,8 @@ def _explained(
     return replace(first, generators=differ, used=used, unused=unused)
 
 
-def _identity(text: str) -> str:
-    """The identity of the parameter of a state such as `o0.g0.p3.exp_avg`."""
+def parameter_of(text: str) -> str:
+    """The identity of the parameter of a state such as `o0.g0.p3.exp_avg`; else the identity."""
     parts = text.split(".")
     return ".".join(parts[:3]) if text.startswith("o") and len(parts) > 3 else text
 

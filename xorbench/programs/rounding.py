@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
+from xorbench.programs.first_difference import WEIGHTS, parameter_of
 from xorbench.records.trace import ProgramLine, TraceEnd, TraceEvent
 
 BUCKETS: Final = 251  # sums of a sketch, `recorder/sketch.py`
@@ -25,7 +26,6 @@ SMALL: Final = 100  # elements up to which a tensor pools the noise of `POOLED` 
 POOLED: Final = 5
 EVEN: Final = 0.6  # of noise without a direction: the least component along a tensor
 ENOUGH: Final = 0.5  # share of the steps that must be judged
-WEIGHTS: Final = ("parameter", "buffer")
 FLOORS: Final = ("initial", "output", "operator", "buffer", "batch", "draw")  # at least one eps
 EPS: Final = {
     "float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7,
@@ -115,8 +115,7 @@ def _add_events(step: Step, events: Sequence[TraceEvent], names: Mapping[str, st
         if kind == "loss":
             _add_loss(step, sketch)
         elif sketch is not None:
-            known = identity in names or kind != "new state"
-            parameter = identity if known else ".".join(identity.split(".")[:3])
+            parameter = parameter_of(identity)
             name = names.get(parameter, parameter) + identity[len(parameter) :]
             name = f"{identity} {more.name}" if kind == "operator" else name
             step.sketches[kind, name] = sketch
@@ -214,17 +213,12 @@ class Row:
     text: str = ""
 
     @property
-    def share(self) -> float:
-        """The larger ratio relative to its limit; 0 if it is not judged."""
+    def times(self) -> float:
+        """The larger ratio, in units in which its limit is `LIMIT`; 0 if it is not judged."""
         if self.text:
             return float("inf")
-        larger = max(self.ratio / LIMIT, self.along / SCALE_LIMIT)
+        larger = LIMIT * max(self.ratio / LIMIT, self.along / SCALE_LIMIT)
         return larger if self.noise <= SATURATED else 0.0
-
-    @property
-    def times(self) -> float:
-        """The ratio in units in which the limit is `LIMIT`."""
-        return self.share * LIMIT
 
 
 @dataclass(slots=True)
@@ -262,8 +256,8 @@ class Comparison:
 
     def is_fresh(self, step: int) -> bool:
         """Whether every run begins the step with the state of A."""
-        others = [self.b, *self.noisy, *([] if self.center is self.a else [self.center])]
-        return not step or all(run[step].reset for run in others)
+        runs = self.b, self.center, *self.noisy
+        return not step or all(run[step].reset for run in runs if run is not self.a)
 
     def _exact(self, step: int) -> Iterator[Row]:
         """The exact values that differ in B; a value may differ between the runs of A, too."""
@@ -306,7 +300,7 @@ class Comparison:
         row = self._tensor(step, key, own, gap, gaps)
         if key[0] in STEADY and row.noise > SATURATED:
             return replace(row, text=UNSTEADY)
-        is_other = row.share > 1 and known[0].dtype != own.dtype
+        is_other = row.times > LIMIT and known[0].dtype != own.dtype
         return replace(row, text=f"{known[0].dtype} in B, {own.dtype} in A") if is_other else row
 
     def _shift(self, run: Sequence[Step], key: Key) -> Array | float:
@@ -454,7 +448,7 @@ class RoundingAnswer:
         """Answer with the first tensor beyond rounding; `pairs` are the steps of A and B so far."""
         self.word, self.first = "beyond", first
         updates = [row for row in rows if row.kind in (*UPDATED, "parameter")]
-        self.only_loss = first.kind == "loss" and all(row.share <= 1 for row in updates)
+        self.only_loss = first.kind == "loss" and all(row.times <= LIMIT for row in updates)
         self.other_draws = any(_draws(own) != _draws(other) for own, other in pairs)
 
     def count(self, step: int, rows: Sequence[Row]) -> None:
@@ -463,7 +457,7 @@ class RoundingAnswer:
         self.judged.append(step)
         self.tensors += len(judged)
         known = [self.worst] if self.worst else []
-        self.worst = max([*judged, *known], key=lambda row: row.share, default=None)
+        self.worst = max([*judged, *known], key=lambda row: row.times, default=None)
 
 
 @dataclass(slots=True)
@@ -495,7 +489,7 @@ class Forks:
             elif row.text == UNSTEADY:
                 is_first = self.fork is None or self.fork.kind == "decision"
                 self.fork = row if is_first else self.fork
-            elif row.share > 1 and not self._explains(self.fork, row):
+            elif row.times > LIMIT and not self._explains(self.fork, row):
                 return _largest(row, rows)
         self.chance += most
         return None
@@ -530,7 +524,7 @@ def _largest(first: Row, rows: Sequence[Row]) -> Row:
     """The tensor furthest beyond its limit: gradients and weights of a step have no order."""
     if first.kind not in WHOLE or first.text:
         return first
-    return max((row for row in rows if row.kind == first.kind), key=lambda row: row.share)
+    return max((row for row in rows if row.kind == first.kind), key=lambda row: row.times)
 
 
 def judge(comparison: Comparison) -> RoundingAnswer:
@@ -558,7 +552,7 @@ def judge(comparison: Comparison) -> RoundingAnswer:
         if is_lost:
             continue
         answer.noisy |= {f"{row.kind} {row.name}" for row in tensors if row.noise > SATURATED}
-        if first is None and not is_noisy and all(row.share <= 1 for row in tensors):
+        if first is None and not is_noisy and all(row.times <= LIMIT for row in tensors):
             answer.count(step, tensors)
             continue
         is_lost = True

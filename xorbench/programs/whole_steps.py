@@ -13,7 +13,8 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from xorbench.programs.rounding import WEIGHTS, Array, Key, Step, merged, norm_of, read_steps
+from xorbench.programs.first_difference import WEIGHTS
+from xorbench.programs.rounding import Array, Key, Step, merged, norm_of, read_steps
 from xorbench.records.ended import Ended
 from xorbench.records.trace import TraceFile, TraceStep, rank_of
 
@@ -100,10 +101,9 @@ def _rank_step(step: Step, line: TraceStep) -> WholeStep:
         step,
         {},
         Counter(map(" ".join, rows)),
-        any(event.kind == "draw" for event in line.events),
-        [step.hyperparameters],
-        len(calls),
-        [int(rank) for rank in peers if rank],
+        draws=any(event.kind == "draw" for event in line.events),
+        passes=len(calls),
+        peers=[int(rank) for rank in peers if rank],
         trains=any(event.kind in ("call", "loss") for event in line.events),
     )
 
