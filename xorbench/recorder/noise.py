@@ -191,14 +191,13 @@ class Noise:
         both = [written, out] if rule == "sums" or not written else [written]
         for tensor in {id(tensor): tensor for tensor in float_tensors(both)}.values():
             if tensor.dim() or not written:  # else a counter
-                self._disturb_result(func, args, out, tensor, rule)
+                if rule == "sums" and tensor.dtype in FLOATS[2:]:  # half is summed in float32
+                    self._disturb_sum(base_name(func), args, out, tensor)
+                else:
+                    self._disturb(tensor)
 
-    def _disturb_result(self, func: Any, args: Any, out: Any, result: Tensor, rule: str) -> None:
-        if rule != "sums" or result.dtype not in FLOATS[2:]:  # half precision: summed in float32
-            self._disturb(result)
-            return
-        name, length = base_name(func), sum_length(func, args, out, result)
-        dims = summed_dims(name, args, result)
+    def _disturb_sum(self, name: str, args: Any, out: Any, result: Tensor) -> None:
+        length, dims = sum_length(name, args, out, result), summed_dims(name, args, result)
         run = repeats(args[0], dims) if dims else 1.0
         times = growth(run * length * (BLOCK / 2 if "batch_norm" in name else 1))  # channels_last
         if "batch_norm" in name and result.dim() > 1:
@@ -256,9 +255,8 @@ def growth(length: float) -> float:
     return times
 
 
-def sum_length(func: Any, args: Any, out: Any, result: Tensor) -> float:
+def sum_length(name: str, args: Any, out: Any, result: Tensor) -> float:
     """The number of terms of each element of a result."""
-    name = base_name(func)
     if name in PRODUCTS:
         return float(args[name.startswith(("add", "badd"))].shape[-1])
     if "convolution" in name and "backward" not in name:

@@ -155,12 +155,9 @@ def _places(tensor: Tensor) -> Tensor | None:
 
     mesh, placements = tensor.device_mesh, tensor.placements  # type: ignore[attr-defined]
     shape, offset = compute_local_shape_and_global_offset(tensor.shape, mesh, placements)
-    replicas = [
-        size
-        for size, placement in zip(mesh.get_coordinate() or (), placements)  # noqa: B905
-        if placement.is_replicate()
-    ]
-    if any(replicas):  # only the first replica counts, so that the sketches add up
+    coordinates = zip(mesh.get_coordinate() or (), placements)  # noqa: B905 - Python 3.9
+    if any(place and placement.is_replicate() for place, placement in coordinates):
+        # only the first replica counts, so that the sketches add up
         return torch.empty(0, dtype=torch.int64)
     places = torch.zeros((), dtype=torch.int64)
     for start, count, whole in zip(offset, shape, tensor.shape):  # noqa: B905 - Python 3.9
