@@ -542,7 +542,8 @@ def judge(comparison: Comparison) -> RoundingAnswer:
         tensors = _tensors(rows)
         if comparison.is_fresh(step):
             forks.fork, is_lost = None, False
-        first = forks.first_beyond(_exact(rows) if is_lost else rows)
+        exact = [row for row in rows if row.text and row.kind in (*EXACT, "hyperparameters")]
+        first = forks.first_beyond(exact if is_lost else rows)
         is_noisy = answer.note(step, tensors) > SATURATED  # half of the gradients
         if first is not None and (first.text or not is_noisy) and not forks.may_be_hidden(first):
             answer.beyond([*forks.guessed, first][0], rows, zip(a[: step + 1], b, strict=False))
@@ -576,7 +577,3 @@ def _unmatched(a: Sequence[Step], b: Sequence[Step]) -> list[str]:
 
 def _tensors(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.kind != "decision"]
-
-
-def _exact(rows: Sequence[Row]) -> list[Row]:
-    return [row for row in rows if row.text and row.kind in (*EXACT, "hyperparameters")]

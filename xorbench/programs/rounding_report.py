@@ -23,7 +23,8 @@ EXCHANGE: Final = (
 def conclusion_of(answer: RoundingAnswer, exact: Conclusion) -> Conclusion:
     """The conclusion, in one of three sentences."""
     steps = f"{len(answer.judged)} of {counted(answer.total, 'step')} judged"
-    largest, unjudged, first = _largest_text(answer), _unjudged(answer), answer.first
+    worst, unjudged, first = answer.worst, _unjudged(answer), answer.first
+    largest = f"the largest difference is {_noise_text(worst.times if worst else 0.0)}"
     details, hint = [("bits", exact.sentence)], ""
     if first is not None:
         finding = f"beyond rounding: first in step {first.step}, in {row_text(first)}"
@@ -57,9 +58,9 @@ def conclusion_of(answer: RoundingAnswer, exact: Conclusion) -> Conclusion:
     )
 
 
-def _largest_text(answer: RoundingAnswer) -> str:
-    times = times_text(answer.worst.times if answer.worst else 0.0)
-    return f"the largest difference is {times} times the noise of rounding (limit {LIMIT:.0f})"
+def _noise_text(times: float) -> str:
+    """A ratio with its limit."""
+    return f"{times_text(times)} times the noise of rounding (limit {LIMIT:.0f})"
 
 
 def times_text(ratio: float) -> str:
@@ -99,10 +100,8 @@ def row_text(row: Row) -> str:
     if row.kind == "decision":
         differs = f"decided differently in {counted(round(row.ratio), 'element')}"
         return f"{name} {row.text or differs}"
-    difference = f"{times_text(row.times)} times the noise of rounding (limit {LIMIT:.0f})"
-    if row.ratio >= ZERO:
-        difference = "is zero in A, but not in B"
-    return f"{texts[row.kind]}: {row.text or difference}"
+    zero = "is zero in A, but not in B" if row.ratio >= ZERO else ""
+    return f"{texts[row.kind]}: {row.text or zero or _noise_text(row.times)}"
 
 
 def for_programs(answer: RoundingAnswer) -> dict[str, object]:
