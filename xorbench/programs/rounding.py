@@ -419,8 +419,8 @@ class RoundingAnswer:
         unmatched: the parameters and buffers of A that B does not have.
         other_draws: whether B draws random numbers of other shapes.
         only_loss: whether the updates of the first step beyond rounding are the same up to it.
-        by_step: for each step the largest ratio, in units of the noise, and the median noise of the
-            gradients relative to them.
+        by_step: for each `step` the largest `ratio`, in units of the noise, and the median `noise`
+            of the gradients relative to them.
     """
 
     word: Word = "same"
@@ -434,14 +434,14 @@ class RoundingAnswer:
     unmatched: list[str] = field(default_factory=list)
     other_draws: bool = False
     only_loss: bool = False
-    by_step: list[tuple[int, float, float]] = field(default_factory=list)
+    by_step: list[dict[str, float]] = field(default_factory=list)
 
     def note(self, step: int, rows: Sequence[Row]) -> float:
         """Add the figures of a step to `by_step`; return its noise."""
         noises = [row.noise for row in rows if row.kind == "gradient" and not row.text]
         noise = float(np.median(noises)) if noises else 0.0
         largest = max((row.times for row in rows if not row.text), default=0.0)
-        self.by_step.append((step, largest, noise))
+        self.by_step.append({"step": step, "ratio": largest, "noise": noise})
         return noise
 
     def beyond(self, first: Row, rows: Sequence[Row], pairs: Iterable[tuple[Step, Step]]) -> None:

@@ -9,7 +9,6 @@ from xorbench.verdicts import Outcome, counted, some
 OUTCOMES: Final[dict[str, Outcome]] = {
     "same": "pass", "beyond": "fail", "cannot tell": "inconclusive",
 }  # fmt: skip
-COLUMNS: Final = ("step", "ratio", "noise")
 # Hints.
 OTHER_DRAWS: Final = "A and B draw random numbers of different shapes: turn dropout off in both"
 ONLY_LOSS: Final = (
@@ -115,5 +114,5 @@ def for_programs(answer: RoundingAnswer) -> dict[str, object]:
         "tensors": answer.tensors,
         "largest": worst.times if worst else None,
         "first": first and {"step": first.step, "kind": first.kind, "name": first.name},
-        "by_step": [dict(zip(COLUMNS, row, strict=True)) for row in answer.by_step],
+        "by_step": answer.by_step,
     }

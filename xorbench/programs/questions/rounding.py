@@ -31,13 +31,7 @@ from xorbench.programs.rounding import (
     merged,
     read_steps,
 )
-from xorbench.programs.rounding_report import (
-    COLUMNS,
-    conclusion_of,
-    for_programs,
-    row_text,
-    times_text,
-)
+from xorbench.programs.rounding_report import conclusion_of, for_programs, row_text, times_text
 from xorbench.records.ended import KILLED, Ended
 from xorbench.records.redaction import shown_command, shown_words
 from xorbench.records.trace import TraceFile, rank_of
@@ -262,7 +256,7 @@ def _picture(answer: RoundingAnswer) -> "Picture":
         "Difference and noise by step",
         "Left: the largest difference of B from A in each step, in units of the noise of rounding."
         " Right: the median noise of the gradients, relative to them",
-        lambda: pd.DataFrame(answer.by_step, columns=list(COLUMNS)),
+        lambda: pd.DataFrame(answer.by_step),
         _draw,
         lambda frame: (
             f"{counted(len(frame), 'step')}; the largest ratio is"
@@ -278,12 +272,12 @@ def _draw(frame: "pd.DataFrame") -> str:
     from xorbench.report.drawing import drawn, line_style
 
     with drawn(2.2, columns=2) as (axes, svg):
-        for number, (own, column) in enumerate(zip(axes, COLUMNS[1:], strict=True)):
+        labels = {"ratio": "ratio to the noise", "noise": "noise of the gradients"}
+        for number, (own, column) in enumerate(zip(axes, labels, strict=True)):
             own.plot(frame["step"], frame[column], marker=".", **line_style(number))
             own.yaxis.set_major_formatter("{x:g}")  # matplotlib's is in TeX
             own.xaxis.set_major_locator(MaxNLocator(integer=True))
-            own.set_xlabel("step")
-            own.set_ylabel("ratio to the noise" if column == "ratio" else "noise of the gradients")
+            own.set(xlabel="step", ylabel=labels[column])
         if frame["ratio"].max() > 0:
             axes[0].set_yscale("log")
             axes[0].yaxis.set_major_formatter("{x:g}")
