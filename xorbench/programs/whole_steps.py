@@ -54,8 +54,7 @@ class WholeStep:
 
 def ranks_of(run: Ended) -> dict[int, TraceFile]:
     """The traces of the last launch of a run by rank; a process without ranks is rank 0."""
-    traces = sorted((trace for trace in run.traces if trace.has_steps), key=rank_of)
-    return {rank_of(trace): trace for trace in traces}
+    return {rank_of(trace): trace for trace in run.trained}
 
 
 def whole_steps(run: Ended) -> list[WholeStep]:

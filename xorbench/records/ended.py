@@ -11,7 +11,7 @@ from typing import Final, Literal
 from xorbench.errors import BadFile
 from xorbench.recorder.masking import encodable, masked
 from xorbench.records.files import write_whole
-from xorbench.records.trace import PRESENCE, PresenceLine, TraceFile, presence, recorded
+from xorbench.records.trace import PRESENCE, PresenceLine, TraceFile, presence, rank_of, recorded
 
 LAST_LINES: Final = 10
 TAIL_BYTES: Final = 65_536  # of the output of a run, to search for these lines
@@ -56,6 +56,11 @@ class Ended:
     def traces(self) -> list[TraceFile]:
         """The traces of its processes, without empty ones."""
         return recorded(self.records)
+
+    @property
+    def trained(self) -> list[TraceFile]:
+        """The traces of processes that made steps, by rank, then by start."""
+        return sorted((trace for trace in self.traces if trace.has_steps), key=rank_of)
 
     @cached_property
     def presence(self) -> list[PresenceLine]:

@@ -120,7 +120,7 @@ class RanksRequest:
 
 def trouble_of(words: Sequence[str], run: Ended, expected: int = 0) -> Conclusion | None:
     """The conclusion if a run cannot be compared: it failed, or has not the expected ranks."""
-    too_long = run.how == "timeout" and any(trace.has_steps for trace in run.traces)
+    too_long = run.how == "timeout" and run.trained
     if not too_long and (trouble := why_not_comparable(words, [run])):
         return trouble
     counts = {rank: trace.step_count for rank, trace in ranks_of(run).items()}

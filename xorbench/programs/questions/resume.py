@@ -58,7 +58,7 @@ from xorbench.programs.run_processes import (
 from xorbench.programs.saved_files import FileComparison, compared_after_resume
 from xorbench.records.ended import KILLED, Ended
 from xorbench.records.redaction import shown_command, shown_words
-from xorbench.records.trace import PresenceLine, TracedSource, TraceEnd, TraceFile, rank_of
+from xorbench.records.trace import PresenceLine, TracedSource, TraceEnd, TraceFile
 from xorbench.verdicts import Verdict, counted, some
 
 CHECK: Final = "exact resume"
@@ -325,8 +325,8 @@ def _trial(
     trial = KillTrial(kill, number, death, saved=tuple(saved), outside=outside)
     if (trouble := _not_resumed(trial, whole, killed, resumed)) is not None:
         return replace(trial, trouble=trouble)
-    ranks = list(zip(*(_by_rank(run) for run in (whole, killed, resumed)), strict=False))
-    names = [f"{process}: " if len(ranks) > 1 else "" for process in keyed(_by_rank(whole))]
+    ranks = list(zip(*(run.trained for run in (whole, killed, resumed)), strict=False))
+    names = [f"{process}: " if len(ranks) > 1 else "" for process in keyed(whole.trained)]
     results = []
     for name, traces in zip(names, ranks, strict=False):
         result = _compared(trial, *traces, stopped=whole.how == "stopped")
@@ -355,12 +355,12 @@ def _not_resumed(
     """The conclusion if the runs are not comparable; None if they are."""
     if (trouble := _how_it_ended(trial, killed, resumed)) is not None:
         return trouble
-    if not _by_rank(killed) or not _by_rank(resumed):
+    if not killed.trained or not resumed.trained:
         return _no_step(trial, resumed)
     for name, run in {"run 1": whole, "run 2": killed, "the resumed run": resumed}.items():
         if (trouble := _lacking(name, run)) is not None:
             return trouble
-    trained, until, after = (len(_by_rank(run)) for run in (whole, killed, resumed))
+    trained, until, after = (len(run.trained) for run in (whole, killed, resumed))
     if until < trained:
         processes = f"{counted(until, 'process')} of {trained}"
         finding = f"run 2 was killed when it had trained in {processes}"
@@ -375,7 +375,7 @@ def _not_resumed(
 
 def _lacking(name: str, run: Ended) -> Conclusion | None:
     """Inconclusive if a record is missing or does not cover its training."""
-    if missing := missing_ranks(_by_rank(run)):
+    if missing := missing_ranks(run.trained):
         finding = f"rank {some(missing)} left no record in {name}"
         return Conclusion("inconclusive", finding, hint=ON_THIS_MACHINE)
     for end in _last_ends(run):
@@ -389,7 +389,7 @@ def _last_ends(run: Ended) -> list[TraceEnd | None]:
 
     A rank of a stopped run may have no last line.
     """
-    traces = _by_rank(run)
+    traces = run.trained
     pairs = paired(traces, traces)
     ends = [pair.a.end() for pair in pairs if pair.a is not None and not pair.ended_by_parent]
     return [end for end in ends if end is not None] if run.how == "stopped" else ends
@@ -442,11 +442,6 @@ def _resume_failed(trial: KillTrial, resumed: Ended) -> Conclusion:
     return Conclusion("fail", finding, hint=hint)
 
 
-def _by_rank(run: Ended) -> list[TraceFile]:
-    """The traces of processes that made steps, by rank, then by start."""
-    return sorted((trace for trace in run.traces if trace.has_steps), key=rank_of)
-
-
 def _compared(
     trial: KillTrial, whole: TraceFile, killed: TraceFile, resumed: TraceFile, *, stopped: bool
 ) -> Resumed | str:
@@ -478,7 +473,7 @@ def _compared(
 
 def _rounded_step(whole: Ended, resumed: Ended) -> tuple[int, str] | None:
     """The last step whose weights, rounded to half precision, are those of the resumed run."""
-    expected, actual = _by_rank(whole)[:1], _by_rank(resumed)[:1]
+    expected, actual = whole.trained[:1], resumed.trained[:1]
     if not expected or not actual:
         return None
     start = _kept_weights(actual[0]).get(0, {})

@@ -34,7 +34,7 @@ from xorbench.programs.rounding import (
 from xorbench.programs.rounding_report import conclusion_of, for_programs, row_text, times_text
 from xorbench.records.ended import KILLED, Ended
 from xorbench.records.redaction import shown_command, shown_words
-from xorbench.records.trace import TraceFile, rank_of
+from xorbench.records.trace import TraceFile
 from xorbench.verdicts import capitalized, counted, some
 
 if TYPE_CHECKING:
@@ -200,9 +200,8 @@ def read(run: Ended, *, whole: bool = False) -> list[Step]:
 
 def _training(run: Ended) -> list[TraceFile]:
     """The traces of the ranks of a training; without ranks, its longest trace."""
-    ranks = [t for t in run.traces if t.has_steps and t.head.process and t.head.process.rank]
-    longest = max(run.traces, key=lambda trace: trace.step_count)
-    return sorted(ranks, key=rank_of) or [longest]
+    ranks = [t for t in run.trained if t.head.process and t.head.process.rank]
+    return ranks or [max(run.traces, key=lambda trace: trace.step_count)]
 
 
 def _first_operator(
