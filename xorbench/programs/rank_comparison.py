@@ -93,9 +93,8 @@ class SampleComparison:
         self.sizes = next(((x.total(), y.total()) for x, y in pairs), (0, 0))
         seen_a, seen_b = (sum((pair[side] for pair in pairs), Counter[str]()) for side in (0, 1))
         more, self.less = seen_b - seen_a, seen_a - seen_b
-        known = seen_a.keys() | {row for step in before for row in step.samples}
-        new = len(more.keys() - known)
         earlier = [step.samples for step in before]
+        new = len(more.keys() - seen_a.keys() - set[str]().union(*earlier))
         again, missing = _losses(earlier + [x for x, _ in pairs], earlier + [y for _, y in pairs])
         self.is_lost = bool(again and missing)
         if not pairs:
