@@ -37,6 +37,7 @@ parser.add_argument("--width", type=int, default=16)
 parser.add_argument("--hook", action="store_true")
 parser.add_argument("--zero", action="store_true", help="shard the optimizer's state")
 parser.add_argument("--penalty", action="store_true", help="also call the module itself")
+parser.add_argument("--asserts", action="store_true", help="require equal bits of two calls")
 parser.add_argument("--save", type=int, default=0, help="save a checkpoint every N steps")
 parser.add_argument("--resume", action="store_true")
 parser.add_argument("--processes", type=int, default=0, help="start this number of ranks")
@@ -262,6 +263,7 @@ def main(rank: int = -1) -> None:
                     weight = model.ffn.w2.weight.to_local()
                     output = hidden @ weight.t() + model.ffn.w2.bias.to_local()
                 loss = (output - y).square().mean()
+                assert not options.asserts or torch.equal(model(x), model(x)), "other bits"
                 if options.penalty:
                     loss = loss + model(x).square().mean()
                 divisor = passes

@@ -151,6 +151,13 @@ def test_a_rank_without_steps_is_found(tmp_path: Path) -> None:
     )
 
 
+def test_a_training_that_noise_ends_is_not_judged(tmp_path: Path) -> None:
+    """It requires equal bits of two calls of the model, which noise changes."""
+    result = checked(tmp_path, "--asserts", ranks="1,2")
+    assert result["exit_code"] == INCONCLUSIVE
+    assert result["sentence"].startswith("cannot tell: with noise of rounding: the command failed")
+
+
 def test_a_rank_that_hangs_ends_with_the_steps_of_each_rank(tmp_path: Path) -> None:
     """Rank 1 never enters the all-reduce; the limit is that of each run."""
     command = ("python", "training.py", "--processes", "{ranks}", "--fault", "hang 2")

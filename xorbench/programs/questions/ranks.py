@@ -171,7 +171,8 @@ class RankRuns:
             label = f"noise of rounding, run {number}"
             run = self.make(f"noise-{number}", label, noise=number)
             if trouble := trouble_of(self.words, run):
-                return replace(trouble, finding=f"with noise of rounding: {trouble.finding}")
+                finding = f"cannot tell: with noise of rounding: {trouble.finding}"
+                return replace(trouble, outcome="inconclusive", finding=finding)
             self._noise.append(whole_steps(run))
         return self._noise
 
