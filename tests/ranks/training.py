@@ -199,6 +199,14 @@ def optimizer_of(model: nn.Module, rate: float) -> torch.optim.Optimizer:
     return torch.optim.AdamW(trained, lr=rate)
 
 
+def train_head(x: torch.Tensor) -> None:
+    """Train a model of rank 0 only, which is correct."""
+    if fault == "own head" and dist.get_rank() == 0:
+        head = nn.Linear(8, 4)
+        head(x).square().mean().backward()
+        torch.optim.SGD(head.parameters()).step()
+
+
 def leave() -> None:
     # PyTorch 2.13 may deadlock if the group is freed before its thread frees the last collective.
     if options.zero:
@@ -274,6 +282,7 @@ def main(rank: int = -1) -> None:
         if fault == "changed parameter" and step == 1 and dist.get_rank() == 1:
             with torch.no_grad():
                 model.ffn.w2.bias.add_(1e-6)
+        train_head(x)
         if fault != "no step" or dist.get_rank() == 0:
             optimizer.step()
         if options.save and (step + 1) % options.save == 0:

@@ -90,6 +90,13 @@ def test_a_rank_that_stops_stepping_disagrees_at_the_end(tmp_path: Path) -> None
     assert "Rank 0 made 4 steps, rank 1 0." in result["meaning"]
 
 
+def test_a_rank_may_also_train_a_model_of_its_own(tmp_path: Path) -> None:
+    """Its steps have other numbers, so the weights at the end decide."""
+    result = checked(tmp_path, "--fault", "own head")
+    assert result["outcome"] == "pass", result["sentence"]
+    assert result["details"]["replicated tensors"].endswith(", 4 final parameters")
+
+
 def test_correct_ranks_agree_with_own_statistics_and_masks(tmp_path: Path) -> None:
     """BatchNorm's buffers and dropout's masks differ between ranks by design.
 

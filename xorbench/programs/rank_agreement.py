@@ -119,7 +119,10 @@ def _compared(traces: Sequence[TraceFile]) -> Agreement:
         step = step + 1 if any(isinstance(line, TraceEnd) for line in lines) else lines[0].step
         if (first := next(_differences(ranks), None)) is not None:
             agreement.fail(step, *first)
-            break
+            is_uneven = _read_ends(ranks, runs) and len({rank.steps for rank in ranks}) > 1
+            if not is_uneven or not ranks[0].shared or any(_differences(ranks)):
+                break
+            agreement.failure = None  # the ranks made different steps: their ends decide
         for kind, name in ranks[0].shared:
             counts[kind].add(name)
     return agreement
