@@ -240,6 +240,15 @@ def test_a_number_of_ranks_that_does_not_divide_the_batch_is_refused() -> None:
         compared.require_equal_batches()
 
 
+def test_rows_of_another_dimension_than_the_samples_are_not_compared() -> None:
+    """Inputs may have time before the batch, and each rank all times of its samples."""
+    a = [replace(step(tensor(0), samples="abcde"), rows=[5], elements=400)]
+    b = [replace(step(tensor(0), samples="fghijklmno"), rows=[5, 5], elements=400)]
+    compared = RunsCompared(("1 rank", "2 ranks"), a, b, noise=list)
+    compared.require_equal_batches()
+    assert compared.samples.text.startswith("not compared: ")
+
+
 @pytest.mark.parametrize(
     ("draws", "shares", "outcome"),
     [

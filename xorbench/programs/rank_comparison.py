@@ -88,6 +88,9 @@ class SampleComparison:
         self, a: Sequence[WholeStep], b: Sequence[WholeStep], before: Sequence[WholeStep] = ()
     ) -> None:
         pairs = [(x.samples, y.samples) for x, y in zip(a, b, strict=False)]
+        both = zip(a, b, strict=False)
+        if any(x.elements == y.elements and x.rows and sum(x.rows) != sum(y.rows) for x, y in both):
+            pairs = []  # the first dimension is another one, such as time
         pairs = pairs if any(map(any, pairs)) else []
         self.step = next((number for number, (x, y) in enumerate(pairs) if x != y), None)
         self.sizes = next(((x.total(), y.total()) for x, y in pairs), (0, 0))
@@ -98,7 +101,7 @@ class SampleComparison:
         again, missing = _losses(earlier + [x for x, _ in pairs], earlier + [y for _, y in pairs])
         self.is_lost = bool(again and missing)
         if not pairs:
-            self.text = "not compared: the inputs of the model have no rows"
+            self.text = "not compared: the inputs of the model have no rows of samples"
         elif self.step is None:
             self.text = f"the same in {counted(len(a), 'step')}"
             if period := _period([samples for _, samples in pairs]):

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from math import prod
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -39,6 +40,7 @@ class WholeStep:
         peers: the ranks whose rows together are the batch.
         rows: the number of rows of each of them.
         trains: whether a model is called, or a loss is computed.
+        elements: the number of elements of the batch.
     """
 
     step: Step
@@ -50,6 +52,7 @@ class WholeStep:
     peers: Sequence[int] = ()
     rows: Sequence[int] = ()
     trains: bool = True
+    elements: int = 0
 
 
 def ranks_of(run: Ended) -> dict[int, TraceFile]:
@@ -104,6 +107,7 @@ def _rank_step(step: Step, line: TraceStep) -> WholeStep:
         passes=len(calls),
         peers=[int(rank) for rank in peers if rank],
         trains=any(event.kind in ("call", "loss") for event in line.events),
+        elements=sum(prod(event.more.shape or ()) for event in batches),
     )
 
 
@@ -126,7 +130,10 @@ def _whole(ranks: Mapping[int, WholeStep]) -> WholeStep:
     draws, groups = any(rank.draws for rank in own), [rank.step.hyperparameters for rank in own]
     every = sum(samples, Counter[str]())
     trains = any(rank.trains for rank in own)
-    return WholeStep(whole, shares, every, draws, groups, own[0].passes, peers, rows, trains)
+    elements = sum(ranks[rank].elements for rank in peers)
+    return WholeStep(
+        whole, shares, every, draws, groups, own[0].passes, peers, rows, trains, elements
+    )
 
 
 def as_one(step: WholeStep, reference: WholeStep, loss: Loss | None) -> WholeStep:
