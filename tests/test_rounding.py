@@ -400,6 +400,31 @@ def test_noise_changes_results_and_never_the_batches() -> None:
     assert len(torch.utils._python_dispatch._get_current_dispatch_mode_stack()) == 0
 
 
+def test_a_sparse_gradient_has_the_sketch_of_the_dense_one() -> None:
+    """An embedding may have either."""
+    dense = torch.zeros(40, 8).index_add(0, torch.tensor([3, 9, 3]), normals(3, 8))
+    assert torch.equal(sketch(dense.to_sparse()), sketch(dense))
+
+
+def scaled_training(fused: bool) -> None:
+    """Two steps with a gradient scaler, which leaves the division to a fused optimizer."""
+    torch.manual_seed(0)
+    net, scaler = nn.Linear(8, 3), torch.amp.GradScaler("cpu")
+    optimizer = torch.optim.AdamW(net.parameters(), fused=fused)
+    for seed in range(2):
+        optimizer.zero_grad()
+        scaler.scale(net(normals(4, 8, seed=seed)).square().mean()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+
+
+def test_gradients_are_recorded_without_the_factor_of_a_scaler() -> None:
+    """Else a fused optimizer would have other gradients."""
+    runs = [recorded(lambda fused=fused: scaled_training(fused)) for fused in (False, True)]
+    plain, fused = ([e[2] for e in events(lines[:1], "gradient")][-2:] for lines in runs)
+    assert plain == fused
+
+
 # The judgement
 
 

@@ -192,9 +192,11 @@ class Detail:
                 self._listener.tensor("new parameter", name, parameter)
 
     def _gradients(self, optimizer: Optimizer, index: int) -> None:
+        scale = getattr(optimizer, "grad_scale", None)  # of a GradScaler; a fused kernel divides
         for name, parameter in self._listener.weights.optimized_by(optimizer, index):
             if parameter.grad is not None:
-                self._listener.tensor("gradient", name, parameter.grad)
+                gradient = parameter.grad if scale is None else parameter.grad / float(scale)
+                self._listener.tensor("gradient", name, gradient)
 
     def _state(self, kind: str, optimizer: Optimizer, index: int) -> None:
         for _, identity, tensor in states_of(optimizer.param_groups, optimizer.state, index):

@@ -104,6 +104,8 @@ def sketch_at(tensor: Tensor, indices: Tensor) -> Tensor:
 
 
 def _plain(tensor: Tensor) -> Tensor:
+    if tensor.layout == torch.sparse_coo:  # such as a gradient of an embedding
+        tensor = tensor.detach().to_dense()
     part, *more = dense_parts(tensor)
     if more:
         raise NotRecorded(str(tensor.layout))
