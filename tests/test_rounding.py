@@ -1,6 +1,7 @@
 """Rounding or more: sketches, noise, decisions, and the judgement from them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -425,6 +426,26 @@ def test_gradients_are_recorded_without_the_factor_of_a_scaler() -> None:
     assert plain == fused
 
 
+@pytest.mark.parametrize("forgets", [False, True])
+def test_an_optimizer_state_that_changes_between_steps_has_a_note(
+    tmp_path: Path, forgets: bool
+) -> None:
+    """Also if the change is in place."""
+
+    def train() -> None:
+        net = nn.Linear(8, 3)
+        optimizer = torch.optim.Adam(net.parameters())
+        for seed in range(3):
+            if forgets and seed == 2:
+                optimizer.state[net.weight]["exp_avg"].zero_()
+            optimizer.zero_grad()
+            net(normals(4, 8, seed=seed)).square().mean().backward()
+            optimizer.step()
+
+    notes = events(recorded(train, keep_states=str(tmp_path)), "note")
+    assert [note[1] for note in notes] == ["changed"] * forgets
+
+
 # The judgement
 
 
@@ -648,6 +669,16 @@ def test_a_decision_is_named_with_its_module() -> None:
         ({"lr": 0.001}, {"lr": 0.00100001}, False),
         ({"betas": [0.9, 0.999]}, {"betas": [0.9, 0.99]}, False),
         ({"nesterov": False}, {"nesterov": True}, False),
+        (
+            {"weight_decay": 0, "decoupled_weight_decay": False},  # Adam
+            {"weight_decay": 0, "decoupled_weight_decay": True},  # AdamW
+            True,
+        ),
+        (
+            {"weight_decay": 0.1, "decoupled_weight_decay": False},
+            {"weight_decay": 0.1, "decoupled_weight_decay": True},
+            False,
+        ),
     ],
 )
 def test_hyperparameters_are_compared_exactly(
@@ -678,6 +709,93 @@ def test_the_noise_of_a_precision_is_read_from_pytorch(monkeypatch: pytest.Monke
     monkeypatch.setattr(torch.backends.cuda, "matmul", SimpleNamespace(allow_tf32=True))
     assert noise.product_eps(ATEN.mm.default, "cuda") == 2.0**-10
     assert noise.product_eps(ATEN.exp.default, "cuda") == 0
+
+
+def test_a_decision_about_fewer_rows_is_not_visible() -> None:
+    """B may accumulate the gradients of parts of the batch."""
+    a = with_decision(record(), {})
+    b = with_decision(record(9, 1e-6), {})
+    noisy = [with_decision(record(seed, 1e-6), {}) for seed in (1, 2, 3, 4)]
+    for step in b:
+        step.sketches["decision", "relu#0"] = Sketch(np.zeros(251), 2_500, "float32", "0")
+    gradient = b[4].sketches["gradient", "w"]
+    b[4].sketches["gradient", "w"] = Sketch(gradient.sums * 1.5, 5_000, "float32")
+    for step in (step for run in (b, *noisy) for step in run):
+        step.reset = True
+    assert judge(Comparison(a, a, b, noisy)).word == "same"
+
+
+@pytest.mark.parametrize(("optimizers", "word"), [("ab", "same"), ("a", "beyond")])
+def test_a_decision_may_change_the_gradients_of_a_second_optimizer(
+    optimizers: str, word: str
+) -> None:
+    """It steps after the same backward pass, in a step of its own."""
+    a, b = with_decision(record(), {}), with_decision(record(9, 1e-6), {2: 1})
+    noisy = [with_decision(record(seed, 1e-6), {}) for seed in (1, 2, 3, 4)]
+    gradient = b[3].sketches["gradient", "w"]
+    b[3].sketches["gradient", "w"] = Sketch(gradient.sums * 1.5, 5_000, "float32")
+    for steps in (a, b, *noisy):
+        for number, step in enumerate(steps):
+            step.reset = True
+            step.hyperparameters = {optimizers[number % len(optimizers)]: {"lr": 0.1}}
+    assert judge(Comparison(a, a, b, noisy)).word == word
+
+
+@pytest.mark.parametrize(("changed", "word"), [(True, "beyond"), (False, "same")])
+def test_an_optimizer_state_that_only_b_changes_between_steps_is_beyond(
+    changed: bool, word: str
+) -> None:
+    """The state of A, with which the next step begins, would hide it."""
+    b = record(9, 1e-6)
+    for step in b:
+        step.reset = True
+    b[4].changed = changed
+    assert compared(b).word == word
+
+
+def test_gradients_of_a_compiled_optimizer_are_not_compared() -> None:
+    """It calls no hook, so they are read before the program clips them."""
+    a, b = record(), record(9, 1e-6, gradient=2.0)
+    for step in a:
+        step.hyperparameters = {"w": {"lr": 0.1}}
+    assert judge(Comparison(a, a, b, NOISY)).word == "same"
+
+
+@pytest.mark.parametrize(
+    ("shape", "word"), [((20, 250), "beyond"), ((5_000,), "beyond"), ((250, 20), "same")]
+)
+def test_a_tensor_in_another_order_is_not_compared(shape: tuple[int, ...], word: str) -> None:
+    """A rewrite may have time before the batch; a flattened tensor keeps its order."""
+    sides = record(), record(9, 1e-6, output=1.5)
+    for steps, own in zip(sides, ((20, 250), shape), strict=True):
+        for step in steps:
+            step.sketches["output", "net"] = replace(step.sketches["output", "net"], shape=own)
+    noisy = [record(seed, 1e-6) for seed in (1, 2, 3, 4)]
+    assert judge(Comparison(sides[0], sides[0], sides[1], noisy)).word == word
+
+
+def test_a_transposed_parameter_is_not_in_b() -> None:
+    """The answer counts it."""
+    a, b = record(), record(9, 1e-6)
+    for steps, shape in ((a, (20, 250)), (b, (250, 20))):
+        sums = steps[0].sketches["parameter", "w"].sums
+        steps[0].sketches["initial", "w"] = Sketch(sums, 5_000, "float32", shape=shape)
+    assert judge(Comparison(a, a, b, NOISY)).unmatched == ["w"]
+
+
+@pytest.mark.parametrize(("calls", "word"), [(2, "beyond"), (1, "same")])
+def test_outputs_of_a_module_that_b_calls_less_often_are_not_compared(
+    calls: int, word: str
+) -> None:
+    """Its first call may be the second one of A."""
+    a, b = record(), record(9, 1e-6, output=1.5)
+    noisy = [record(seed, 1e-6) for seed in (1, 2, 3, 4)]
+    for steps in (a, b, *noisy):
+        for step in steps:
+            output = step.sketches.pop(("output", "net"))
+            count = calls if steps is b else 2
+            step.sketches |= {("output", f"net#{number}"): output for number in range(count)}
+    assert judge(Comparison(a, a, b, noisy)).word == word
 
 
 # Values that differ between runs of A, states, and tensors that only one side has

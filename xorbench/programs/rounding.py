@@ -6,9 +6,12 @@ for a parameter along its movement, in which a wrong scale shows long before it 
 """
 
 import base64
+import re
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
+from operator import mul
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -45,6 +48,7 @@ ORDER: Final = {"gradient": 1, "hyperparameters": 2, "new state": 3, "parameter"
 # Settings of an optimizer that select a kernel and leave the formula as it is.
 KERNELS: Final = ("foreach", "fused", "capturable", "differentiable", "params")
 SAME_VALUE: Final = 2.0**-23  # relative difference of equal hyperparameters
+CALL: Final = re.compile(r"(.*)#(\d+)")  # of a module, in the name of an output
 UNSTEADY: Final = "not the same in the runs of A"
 STEADY: Final = ("initial", "batch", "draw")  # rounding hardly changes them
 ZERO: Final = 1e18  # a ratio that only a tensor has that is zero in A and in the noisy runs
@@ -56,13 +60,14 @@ Word = Literal["same", "beyond", "cannot tell"]
 
 @dataclass(frozen=True, slots=True)
 class Sketch:
-    """The sketch of a tensor, its number of elements, its type and its digest."""
+    """The sketch of a tensor, its number of elements, its type, its digest and its shape."""
 
     sums: Array
     count: int
     dtype: str
     digest: str = ""
     shard: bool = False
+    shape: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)
@@ -73,6 +78,7 @@ class Step:
     exact: dict[Key, tuple[object, str | None]] = field(default_factory=dict)  # type, digest
     hyperparameters: dict[str, dict[str, Any]] = field(default_factory=dict)  # by parameter
     reset: bool = False  # whether it began with the state of A
+    changed: bool = False  # whether the program changed an optimizer's state before it
     places: dict[str, str] = field(default_factory=dict)  # a decision's module, an operator's line
 
 
@@ -128,6 +134,7 @@ def _add_events(step: Step, events: Sequence[TraceEvent], names: Mapping[str, st
         elif kind in EXACT and not more.sketch:
             step.exact[kind, identity] = (more.dtype, tuple(more.shape or ())), event.digest
         step.reset |= (kind, identity) == ("note", "reset")
+        step.changed |= (kind, identity) == ("note", "changed")
 
 
 def _add_loss(step: Step, sketch: Sketch | None) -> None:
@@ -146,7 +153,8 @@ def sketch_of(event: TraceEvent) -> Sketch | None:
     sums = np.zeros(BUCKETS)
     values = np.frombuffer(base64.b64decode(more.sketch), dtype="<f8")
     sums[: len(values)] = values
-    return Sketch(sums, int(np.prod(more.shape)), more.dtype, event.digest or "", more.shard)
+    count, shape = int(np.prod(more.shape)), tuple(more.shape)
+    return Sketch(sums, count, more.dtype, event.digest or "", more.shard, shape)
 
 
 def _by_parameter(
@@ -159,7 +167,8 @@ def _by_parameter(
         number = rest.partition(".")[0]
         if number.isdecimal() and int(number) < len(groups.get(owner, ())):
             group = groups[owner][int(number)]
-            values[name] = {k: v for k, v in group.items() if k not in KERNELS}
+            without = KERNELS if group.get("weight_decay") else (*KERNELS, "decoupled_weight_decay")
+            values[name] = {k: v for k, v in group.items() if k not in without}
     return values
 
 
@@ -173,6 +182,7 @@ def merged(ranks: Sequence[list[Step]], *, whole: bool) -> list[Step]:
         reset = all(own.reset for own in numbered)
         step = Step(hyperparameters=numbered[0].hyperparameters, reset=reset)
         for rank, own in enumerate(numbered):
+            step.changed |= own.changed
             step.places |= own.places
             suffix = f" of rank {rank}" if rank and not whole else ""
             for key, sketch in own.sketches.items():
@@ -249,7 +259,12 @@ class Comparison:
             a, b = self.a[step], self.b[step]
             if self.is_fresh(step):
                 self._begin(step)
-            sketched = (self._row(step, key, own) for key, own in a.sketches.items())
+            moved = {path for path, count in _calls(a).items() if _calls(b)[path] != count}
+            sketched = (
+                self._row(step, (kind, name), own)
+                for (kind, name), own in a.sketches.items()
+                if kind != "output" or name.partition("#")[0] not in moved
+            )
             missing = _missing(step, a, b, {*self.b[0].sketches, *b.sketches})
             rows = [*self._exact(step), *filter(None, sketched), *missing]
             yield sorted(rows, key=lambda row: ORDER.get(row.kind, 0))
@@ -267,6 +282,9 @@ class Comparison:
             yield replace(row, text=UNSTEADY) if (row.kind, row.name) in unsteady else row
         if step and self._has_lost_state(step):
             yield Row(step, "state", "", text="other names or shapes than in A")
+        if self.b[step].reset and a.changed != self.b[step].changed:
+            side = "A" if a.changed else "B"
+            yield Row(step, "state", "", text=f"changed between two steps in {side} only")
 
     def _has_lost_state(self, step: int) -> bool:
         """Whether B cannot begin with the state of A any more, unlike the noisy runs."""
@@ -281,9 +299,14 @@ class Comparison:
     def _row(self, step: int, key: Key, own: Sketch) -> Row | None:
         runs = self.b, self.center, *self.noisy
         others = [run[step].sketches.get(key) for run in runs]
-        is_hidden = key[0] == "decision" and others[0] is None  # compiled code shows none
-        known = [other for other in (own if is_hidden else others[0], *others[1:]) if other]
-        if len(known) < len(others) or any(other.count != own.count for other in known):
+        # a compiled optimizer calls no hook: its gradients are read before they are clipped
+        has_hook = [bool(run[step].hyperparameters) for run in (self.a, self.b)]
+        is_apart = key[0] == "gradient" and has_hook[0] != has_hook[1]
+        seen = others[0]  # compiled code shows no decision, and a pass of fewer rows another one
+        is_hidden = key[0] == "decision" and (seen is None or seen.count != own.count)
+        known = [other for other in (own if is_hidden else seen, *others[1:]) if other]
+        is_comparable = all(_have_one_order(own, other) for other in known)
+        if is_apart or len(known) < len(others) or not is_comparable:
             return None
         if key[0] == "decision":
             row = self._decision(step, key[1], own, known)
@@ -344,6 +367,18 @@ class Comparison:
         if kind in ("parameter", "new state") and rough > most:
             relative = max(relative, 1.0)  # Adam divides noise by its size, and first takes signs
         return Row(step, kind, name, min(ratio, ZERO), float(along), float(relative))
+
+
+def _calls(step: Step) -> Counter[str]:
+    """The number of calls of each module: with another one, equal numbers are other calls."""
+    outputs = (CALL.match(name) for kind, name in step.sketches if kind == "output")
+    return Counter(path for path, _ in {output.groups() for output in outputs if output})
+
+
+def _have_one_order(a: Sketch, b: Sketch) -> bool:
+    """Whether two tensors have as many elements in one order: equal shapes, or flattened ones."""
+    sizes = [{*accumulate(sketch.shape[::-1], mul)} for sketch in (a, b)]
+    return a.count == b.count and (sizes[0] <= sizes[1] or sizes[1] <= sizes[0])
 
 
 def norm_of(sums: Array) -> float:
@@ -475,9 +510,19 @@ class Forks:
     flips: float = 0.0
     seen: int = 0
     fork: Row | None = None
+    origin: int = 0  # the step of its pass
     hidden: Row | None = None
     chance: float = 0.0
     guessed: list[Row] = field(default_factory=list)
+
+    def begin(self, a: Sequence[Step], step: int) -> None:
+        """Drop the fork of an earlier step, unless another optimizer may use its backward pass."""
+        own = a[step].hyperparameters.keys()
+        passes = a[self.origin : step]
+        if self.fork and all(earlier.hyperparameters.keys() != own for earlier in passes):
+            self.fork = replace(self.fork, step=step)
+        else:
+            self.fork = None
 
     def first_beyond(self, rows: Sequence[Row]) -> Row | None:
         """The first tensor of a step beyond its limit that no decision before it explains."""
@@ -498,8 +543,8 @@ class Forks:
         self.flips, self.seen = self.flips + row.noise, self.seen + 1
         if row.text:
             self.hidden = row
-        elif 0 < row.ratio <= 4 + 4 * self.flips / self.seen:
-            self.fork = self.fork or row
+        elif 0 < row.ratio <= 4 + 4 * self.flips / self.seen and self.fork is None:
+            self.fork, self.origin = row, row.step
 
     @staticmethod
     def _explains(fork: Row | None, row: Row) -> bool:
@@ -541,7 +586,8 @@ def judge(comparison: Comparison) -> RoundingAnswer:
     for step, rows in steps:
         tensors = _tensors(rows)
         if comparison.is_fresh(step):
-            forks.fork, is_lost = None, False
+            is_lost = False
+            forks.begin(a, step)
         exact = [row for row in rows if row.text and row.kind in (*EXACT, "hyperparameters")]
         first = forks.first_beyond(exact if is_lost else rows)
         is_noisy = answer.note(step, tensors) > SATURATED  # half of the gradients
@@ -572,7 +618,11 @@ def judge(comparison: Comparison) -> RoundingAnswer:
 
 def _unmatched(a: Sequence[Step], b: Sequence[Step]) -> list[str]:
     own, other = (run[0].sketches if run else {} for run in (a, b))
-    return [name for kind, name in own if kind == "initial" and (kind, name) not in other]
+    return [
+        key[1]
+        for key, sketch in own.items()
+        if key[0] == "initial" and not (key in other and _have_one_order(sketch, other[key]))
+    ]
 
 
 def _tensors(rows: Sequence[Row]) -> list[Row]:

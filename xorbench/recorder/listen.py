@@ -595,6 +595,7 @@ class Listener:
         try:
             self.replicas.describe(self.weights.held)
             line["events"] = self._with_digests(self._events)
+            self.start_states.end_step(line["events"])
             self._write(line)
         finally:
             self._step += 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -28,14 +28,28 @@ class StartStates:
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
         self._room = LARGEST
+        self._left: dict[str, str] = {}  # digests of the optimizer states that the last step left
 
     def begin_step(self, step: int) -> None:
         """Store or load the state; a step that has loaded it has a note."""
         options = self._listener.options
+        if step and (options.keep_states or options.start_from) and self._has_changed():
+            self._listener.add("note", "changed", None)
         if step and options.keep_states:
             self._store(options.keep_states, step)
         elif step and options.start_from and self._load(options.start_from, step):
             self._listener.add("note", "reset", None)
+
+    def end_step(self, events: list[Any]) -> None:
+        """Note the optimizer states that a step leaves."""
+        self._left = {event[1]: event[2] for event in events if event[0] == "new state"}
+
+    def _has_changed(self) -> bool:
+        """Whether the program changed optimizer states after the step, which a load would hide."""
+        states = self._listener.weights.optimizer_states()
+        digests = self._listener.digester.digest_all([tensor for _, _, tensor in states])
+        now = zip((identity for _, identity, _ in states), digests)  # noqa: B905 - Python 3.9
+        return any(self._left.get(identity, digest) != digest for identity, digest in now)
 
     def _store(self, folder: str, step: int) -> None:
         state = {name: _of_own(tensor) for name, tensor in self._state().items()}
