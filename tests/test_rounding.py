@@ -71,15 +71,24 @@ def test_sketches_of_shards_and_of_partial_sums_add_up() -> None:
     torch.testing.assert_close(sum(shards), whole)
 
 
-@pytest.mark.parametrize("count", [100_000, 300_007])
+@pytest.mark.parametrize("count", [100, 100_000, 300_007])
 def test_samples_of_shards_add_up_to_the_sample_of_the_whole(count: int) -> None:
-    """A sample has at least 65,536 elements, and less than twice as many of a large tensor."""
+    """A sample has at least 65,536 elements, and less than three times as many."""
     a = normals(count).round(decimals=3).double()
     whole, indices = sample(a), torch.arange(count)
-    assert 65_000 < len(whole) < 131_072
-    shards = [sample_at(a[part], indices[part], count) for part in (slice(777), slice(777, None))]
+    assert min(count, 65_536) <= len(whole) < 3 * 65_536
+    shards = [sample_at(a[part], indices[part], count) for part in (slice(77), slice(77, None))]
     assert sum(len(own) for own, _ in shards) == len(whole)
     torch.testing.assert_close(sum(sketch_at(*own) for own in shards), sketch(whole))
+
+
+def test_a_sample_has_every_column_of_rows_with_a_power_of_two(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also if the number of runs in a row is one."""
+    monkeypatch.setattr(sketches, "LEAST_SAMPLED", 1_024)
+    columns = torch.arange(256).expand(16_384, -1)
+    assert len(sample(columns).unique()) == 256
 
 
 def test_a_sketch_has_the_logical_order() -> None:

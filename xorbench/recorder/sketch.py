@@ -89,7 +89,8 @@ def sample_at(tensor: Tensor, indices: Tensor, count: int) -> tuple[Tensor, Tens
 
 
 def _distance(count: int) -> int:
-    return max(1, count // LEAST_SAMPLED) * BUCKETS
+    """The distance of two runs, odd, so that they are at other places in rows of 2^k elements."""
+    return max(1, (count // LEAST_SAMPLED - 1) | 1) * BUCKETS
 
 
 def sketch_at(tensor: Tensor, indices: Tensor) -> Tensor:
