@@ -25,7 +25,7 @@ TWO = (TORCHRUN, "--standalone", "--nproc-per-node", "2")
 # Each rank has dropout of its own; rank 0 saves every second step. A resume refuses to begin while
 # a process of the killed run lives, and at step 4 gives each rank the generator of rank 0.
 DATA_PARALLEL = """
-import os, sys
+import os, sys, time
 import psutil, torch
 import torch.distributed as dist
 from torch import nn
@@ -68,6 +68,7 @@ for step in range(done, 6):
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
             torch.save({**state, "done": step + 1, "generators": states}, "saved.part")
             os.replace("saved.part", "saved.pt")
+time.sleep(0.1)  # as in tests/ranks/training.py
 dist.destroy_process_group()
 """
 
