@@ -129,6 +129,7 @@ def _timed_parts() -> dict[str, float]:
     timed(listen.Digester, "start", "digests: batch, loss")
     timed(listen.Digester, "start_all", "digests: parameters, buffers")
     timed(listen.Digester, "finish", "digests: fetched")
+    timed(listen.Sketches, "details_of", "sketches")
     timed(listen.Listener, "_hyperparameters", "hyperparameters")
     timed(sink.Sink, "write", "writing")
     timed(listen.Listener, "shielded", "total")
@@ -177,10 +178,10 @@ def compared(
     }
 
 
-def shares(training: str, steps: int) -> pd.DataFrame:
+def shares(training: str, steps: int, options: dict[str, Any] | None = None) -> pd.DataFrame:
     """The time of each part of the recorder, in a process that times them."""
     with tempfile.TemporaryDirectory() as folder:
-        times = measured(training, steps, {**recorded(folder), PARTS: "1"})
+        times = measured(training, steps, {**recorded(folder, options), PARTS: "1"})
     step = statistics.median(times["times"][SKIPPED:])
     return pd.DataFrame(
         [
@@ -209,6 +210,8 @@ def main() -> None:
         counts = options.processes, options.steps
         table = [compared("gpt", *counts, *kind) for kind in ROUNDING.items()]
         print(to_markdown(pd.DataFrame(table)))
+        parts = shares("gpt", options.steps, ROUNDING["with sketches"])
+        print(f"\ngpt with sketches, by part\n\n{to_markdown(parts)}")
         return
     rows = [
         compared("gpt", options.processes, options.steps),
