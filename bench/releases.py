@@ -480,9 +480,7 @@ differ.
 `python bench/releases.py run` makes [the stored results](../results/reference/releases/), here in
 {hours} hours on a shared machine. `python bench/releases.py page` writes this page from them.
 {missing}"""
-MISSING: Final = (
-    """Not run: {}. `run` adds them, and compares each release with its new neighbor."""
-)
+MISSING: Final = "Not run: {}. `run` adds them, and compares each release with its new neighbor."
 TRAININGS_TEXT: Final = """Each training has four steps and a fixed seed.
 
 - *identical*: the bits of all losses, batches, gradients, parameters and generators are identical
@@ -565,11 +563,10 @@ def _explanations(releases: Sequence[Release]) -> str:
     text = EXPLANATIONS.read_text().strip()
     for title, code in scripts(EXPLANATIONS).items():
         outputs = zip(_outputs(releases, "explanations", title), releases, strict=True)
-        rows = [
-            [" to ".join(dict.fromkeys((same[0][1].version, same[-1][1].version))), f"`{output}`"]
-            for output, group in groupby(outputs, key=itemgetter(0))
-            for same in [list(group)]
-        ]
+        rows = []
+        for output, group in groupby(outputs, key=itemgetter(0)):
+            first, *others = [release.version for _, release in group]
+            rows.append([" to ".join([first, *others[-1:]]), f"`{output}`"])
         text = text.replace(f"{code}```", f"{code}```\n\n{_table(['release', 'output'], rows)}")
     return text
 

@@ -259,7 +259,8 @@ class Comparison:
             a, b = self.a[step], self.b[step]
             if self.is_fresh(step):
                 self._begin(step)
-            moved = {path for path, count in _calls(a).items() if _calls(b)[path] != count}
+            calls = _calls(b)
+            moved = {path for path, count in _calls(a).items() if calls[path] != count}
             sketched = (
                 self._row(step, (kind, name), own)
                 for (kind, name), own in a.sketches.items()
@@ -588,8 +589,8 @@ def judge(comparison: Comparison) -> RoundingAnswer:
         if comparison.is_fresh(step):
             is_lost = False
             forks.begin(a, step)
-        exact = [row for row in rows if row.text and row.kind in (*EXACT, "hyperparameters")]
-        first = forks.first_beyond(exact if is_lost else rows)
+        exact = (row for row in rows if row.text and row.kind in (*EXACT, "hyperparameters"))
+        first = forks.first_beyond(list(exact) if is_lost else rows)
         is_noisy = answer.note(step, tensors) > SATURATED  # half of the gradients
         if first is not None and (first.text or not is_noisy) and not forks.may_be_hidden(first):
             answer.beyond([*forks.guessed, first][0], rows, zip(a[: step + 1], b, strict=False))

@@ -193,9 +193,10 @@ class Detail:
 
     def _gradients(self, optimizer: Optimizer, index: int) -> None:
         scale = getattr(optimizer, "grad_scale", None)  # of a GradScaler; a fused kernel divides
+        divisor = None if scale is None else float(scale)
         for name, parameter in self._listener.weights.optimized_by(optimizer, index):
             if parameter.grad is not None:
-                gradient = parameter.grad if scale is None else parameter.grad / float(scale)
+                gradient = parameter.grad if divisor is None else parameter.grad / divisor
                 self._listener.tensor("gradient", name, gradient)
 
     def _state(self, kind: str, optimizer: Optimizer, index: int) -> None:

@@ -134,19 +134,19 @@ class Sketches:
             return details
         places = _places(tensor)
         if places is None:
-            key = sampled, *((int(part.total), part.seed) for part in parts)
-            return {**details, "sketch": self._whole(tensor, key)}
+            return {**details, "sketch": self._whole(tensor, parts, sampled=sampled)}
         local = tensor._local_tensor  # type: ignore[attr-defined]
         if places.numel():
             own = sample_at(local, places, tensor.numel()) if sampled else (local, places)
             details["sketch"] = encoded(sketch_at(*own))
         return {**details, "shard": True}
 
-    def _whole(self, tensor: Tensor, key: tuple[object, ...]) -> str:
+    def _whole(self, tensor: Tensor, parts: list[DigestPart], *, sampled: bool) -> str:
+        key = sampled, *((int(part.total), part.seed) for part in parts)
         if key not in self._known:
             if len(self._known) >= MOST_KNOWN:
                 self._known.clear()
-            self._known[key] = encoded(sketch(sample(tensor) if key[0] else tensor))
+            self._known[key] = encoded(sketch(sample(tensor) if sampled else tensor))
         return self._known[key]
 
 

@@ -33,16 +33,22 @@ class StartStates:
     def begin_step(self, step: int) -> None:
         """Store or load the state; a step that has loaded it has a note."""
         options = self._listener.options
-        if step and (options.keep_states or options.start_from) and self._has_changed():
+        if not step or not self._is_used():
+            return
+        if self._has_changed():
             self._listener.add("note", "changed", None)
-        if step and options.keep_states:
+        if options.keep_states:
             self._store(options.keep_states, step)
-        elif step and options.start_from and self._load(options.start_from, step):
+        elif self._load(options.start_from, step):
             self._listener.add("note", "reset", None)
 
     def end_step(self, events: list[Any]) -> None:
         """Note the optimizer states that a step leaves."""
-        self._left = {event[1]: event[2] for event in events if event[0] == "new state"}
+        if self._is_used():
+            self._left = {event[1]: event[2] for event in events if event[0] == "new state"}
+
+    def _is_used(self) -> bool:
+        return bool(self._listener.options.keep_states or self._listener.options.start_from)
 
     def _has_changed(self) -> bool:
         """Whether the program changed optimizer states after the step, which a load would hide."""
